@@ -1,5 +1,8 @@
 """What pipelines raise when something a user gave, or a trial produced, cannot be used."""
 
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
 
 class InputError(ValueError):
     """Something a user gave cannot be used.
@@ -20,3 +23,29 @@ class InputError(ValueError):
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, object, str, str]]:
         return (type(self), (self.key, self.value, self.rule, self.fix))
+
+
+class InputErrors(ValueError):
+    """Several things wrong with one input, found together; ``problems`` holds each of them."""
+
+    def __init__(self, problems: Sequence[InputError]) -> None:
+        super().__init__("\n".join([f"{len(problems)} problems", *(f"  {problem}" for problem in problems)]))
+        self.problems = tuple(problems)
+
+    def __reduce__(self) -> tuple[type["InputErrors"], tuple[tuple[InputError, ...]]]:
+        return (type(self), (self.problems,))
+
+
+def raise_problems(problems: Sequence[InputError]) -> None:
+    """Raise a single problem as it is, several as one `InputErrors`; return if there is none."""
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise InputErrors(problems)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The fix for a misspelt name: the nearest known one, or else all of them."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(map(repr, names))}."

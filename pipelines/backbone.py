@@ -1,0 +1,178 @@
+"""The backbone: a frozen pre-trained text encoder, its tokenizer and its fingerprint."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+
+from pipelines.architectures import ARCHITECTURES, Architecture
+from pipelines.errors import InputError
+from pipelines.locations import resolve_location
+
+# Case, accents, digits, punctuation and two scripts: tokenizers that treat any of them differently differ here.
+_TOKENIZER_PROBE = "Don't PANIC: naïve Ünïcode, 3.14 e-mails & ½ 東京 tokens?! #adapter_size\t(2019)"
+_UNHASHED_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
+_quiet_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded encoder. Its parameters never change: trials work on `methods.build_model`'s copies.
+
+    Attributes:
+        name: as the user wrote it: a Hub id, a folder or package:NAME/PATH.
+        model: in evaluation mode, all parameters frozen, fp32.
+        architecture: where its adapters and norms are.
+        has_pooler: whether the checkpoint brought a pooler (a fresh random one is of no use).
+        fingerprint: SHA-256 over names, shapes and bytes of the tensors, the config and the tokenizer.
+    """
+
+    name: str
+    model: nn.Module
+    tokenizer: Any
+    architecture: Architecture
+    has_pooler: bool
+    fingerprint: str
+
+    @property
+    def width(self) -> int:
+        """The hidden size d."""
+        return int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters the frozen encoder has, its pooler included if the checkpoint has one."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def pooling(self, wanted: str) -> str:
+        """The pooling to use: `auto` is the frozen pooler if there is one, else cls.
+
+        Raises:
+            InputError: the pooler is wanted and the checkpoint has none.
+        """
+        if wanted == "auto":
+            return "pooler" if self.has_pooler else "cls"
+        if wanted == "pooler" and not self.has_pooler:
+            raise InputError(
+                "pooling", wanted, f"backbone {self.name!r} has no trained pooler", "Use auto, cls or mean."
+            )
+        return wanted
+
+
+def read_config(name: str) -> PretrainedConfig:
+    """Read a backbone's configuration, no weights.
+
+    Raises:
+        InputError: it cannot be found or read, or its architecture is not one of ours.
+    """
+    location = resolve_location(name, key="backbone")
+    try:
+        with _quiet():
+            config = AutoConfig.from_pretrained(location)
+    except (OSError, ValueError) as error:
+        raise _not_loadable(name, error) from error
+    if config.model_type not in ARCHITECTURES:
+        raise InputError(
+            "backbone",
+            name,
+            f"its architecture {config.model_type!r} is not supported",
+            f"Supported: {', '.join(sorted(ARCHITECTURES))}.",
+        )
+    return config
+
+
+def load_backbone(name: str) -> Backbone:
+    """Load an encoder and its tokenizer: safetensors weights only, no code from the checkpoint.
+
+    Raises:
+        InputError: as `read_config`, or the weights or the tokenizer cannot be read.
+    """
+    config = read_config(name)
+    location = resolve_location(name, key="backbone")
+    try:
+        with _quiet():
+            raw_config, _ = PretrainedConfig.get_config_dict(location)
+            model, info = AutoModel.from_pretrained(
+                location,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(location)
+    except Exception as error:  # transformers and safetensors raise many types here
+        raise _not_loadable(name, error) from error
+    missing = {key for key in info["missing_keys"] if not _is_pooler(key)}
+    if missing:
+        raise InputError(
+            "backbone",
+            name,
+            f"its weights lack {len(missing)} tensors of a {config.model_type} encoder, e.g. {min(missing)}",
+            "Give a complete encoder checkpoint.",
+        )
+    has_pooler = any(_is_pooler(key) for key in model.state_dict()) and not any(
+        _is_pooler(key) for key in info["missing_keys"]
+    )
+    if not has_pooler and getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    model.requires_grad_(False)
+    model.eval()
+    return Backbone(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        architecture=ARCHITECTURES[config.model_type],
+        has_pooler=has_pooler,
+        fingerprint=_fingerprint(model, raw_config, tokenizer),
+    )
+
+
+def _fingerprint(model: nn.Module, raw_config: dict[str, Any], tokenizer: Any) -> str:
+    # The config as written, not as transformers completes it: its defaults change between versions.
+    digest = hashlib.sha256()
+    kept = {key: value for key, value in raw_config.items() if key not in _UNHASHED_CONFIG}
+    digest.update(json.dumps(kept, sort_keys=True).encode())
+    digest.update(json.dumps(sorted(tokenizer.get_vocab().items())).encode())
+    digest.update(json.dumps(tokenizer(_TOKENIZER_PROBE)["input_ids"]).encode())
+    for key, parameter in sorted(model.named_parameters()):
+        digest.update(f"{key} {tuple(parameter.shape)} {parameter.dtype}".encode())
+        digest.update(parameter.detach().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _is_pooler(key: str) -> bool:
+    return key.startswith("pooler")
+
+
+def _not_loadable(name: str, error: Exception) -> InputError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return InputError(
+        "backbone",
+        name,
+        f"cannot be loaded ({reason})",
+        "Give a Hub id, a folder with config.json, model.safetensors and a tokenizer, or package:NAME/PATH.",
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and loading reports off the terminal, and put them back."""
+    logging = transformers.logging
+    with _quiet_lock:
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()

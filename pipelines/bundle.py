@@ -1,0 +1,221 @@
+"""The bundle: an exported adapter with all that is needed to use it, and nothing of the backbone."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.backbone import Backbone, load_backbone
+from pipelines.config import TrainConfig
+from pipelines.errors import InputError
+from pipelines.methods import TrialModel, build_model
+from pipelines.tokens import encode
+from pipelines.training import predict, resolve_precision
+
+FORMAT = 1
+WEIGHTS, CONFIG, METRICS, CARD = "adapter.safetensors", "config.json", "metrics.json", "README.md"
+
+
+class BundleError(ValueError):
+    """A folder that is not a whole, unchanged bundle, or does not fit the backbone at hand."""
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """What a bundle says of itself, as config.json holds it.
+
+    Attributes:
+        backbone: its name as the job gave it; `backbone_fingerprint` is what counts.
+        pooling: resolved: "pooler", "cls" or "mean".
+        labels: class names by index; () for regression.
+        target_mean, target_std: undo the standardisation of regression targets.
+    """
+
+    backbone: str
+    backbone_fingerprint: str
+    task: str
+    kind: str
+    text_columns: tuple[str, ...]
+    labels: tuple[str, ...]
+    pooling: str
+    max_tokens: int
+    train: TrainConfig
+    target_mean: float = 0.0
+    target_std: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return fields | {"train": self.train.to_dict()}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "BundleConfig":
+        return cls(
+            **{
+                **raw,
+                "text_columns": tuple(raw["text_columns"]),
+                "labels": tuple(raw["labels"]),
+                "train": TrainConfig(**raw["train"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One text's prediction. `label` is a class name, or a number for regression.
+
+    `scores` are probabilities by class name, empty for regression.
+    """
+
+    text: str | tuple[str, ...]
+    label: str | float
+    scores: Mapping[str, float]
+
+
+def write_bundle(
+    folder: Path,
+    config: BundleConfig,
+    parameters: Mapping[str, Tensor],
+    *,
+    metrics: Mapping[str, Any],
+    card: str,
+) -> None:
+    """Write a bundle into an empty or new folder.
+
+    Raises:
+        FileExistsError: the folder holds something already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty; choose another folder or empty it")
+    weights = safetensors.torch.save({name: tensor.contiguous() for name, tensor in parameters.items()})
+    scores = _json(metrics)
+    content = {"format": FORMAT, **config.to_dict(), "sha256": {WEIGHTS: _sha256(weights), METRICS: _sha256(scores)}}
+    (folder / WEIGHTS).write_bytes(weights)
+    (folder / METRICS).write_bytes(scores)
+    (folder / CARD).write_text(card, encoding="utf-8")
+    (folder / CONFIG).write_bytes(_json(content | {"checksum": _sha256(_json(content))}))
+
+
+class AdapterBundle:
+    """A loaded bundle: `AdapterBundle.load(folder).predict(texts)`."""
+
+    def __init__(self, config: BundleConfig, backbone: Backbone, model: TrialModel) -> None:
+        self.config = config
+        self.backbone = backbone
+        self.model = model
+
+    @classmethod
+    def load(cls, folder: str | Path, *, backbone: str | Backbone | None = None) -> "AdapterBundle":
+        """Read a bundle and load its backbone.
+
+        Args:
+            backbone: the backbone, or where it is now, when not under the name that the bundle has.
+
+        Raises:
+            BundleError: something is missing, cut short or changed; or the backbone is another one.
+            InputError: the backbone cannot be loaded.
+        """
+        config, parameters = read_bundle(Path(folder))
+        if not isinstance(backbone, Backbone):
+            backbone = load_backbone(backbone or config.backbone)
+        if backbone.fingerprint != config.backbone_fingerprint:
+            raise BundleError(
+                f"{folder} was trained on backbone {config.backbone!r} with fingerprint "
+                f"{config.backbone_fingerprint[:12]}, but {backbone.name!r} has {backbone.fingerprint[:12]}: "
+                "its weights, config or tokenizer differ. Give the backbone it was trained on."
+            )
+        model = build_model(backbone, config.train, outputs=len(config.labels) or 1, pooling=config.pooling)
+        expected = {name: tuple(p.shape) for name, p in model.trained.items()}
+        found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
+        if expected != found:
+            different = sorted(dict(expected.items() ^ found.items()))
+            raise BundleError(f"{folder}/{WEIGHTS} does not fit its {CONFIG}: {', '.join(different[:3])} differ")
+        with torch.no_grad():
+            for name, parameter in model.trained.items():
+                parameter.copy_(parameters[name])
+        return cls(config, backbone, model)
+
+    def predict(
+        self, texts: Sequence[str | tuple[str, ...]], *, precision: str = "auto"
+    ) -> list[Prediction]:
+        """Predict labels for texts, or for pairs where the task has two text columns.
+
+        Raises:
+            InputError: a text is of the wrong form: a pair where one is needed, or the reverse.
+        """
+        columns = len(self.config.text_columns)
+        rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+        for index, row in enumerate(rows):
+            if len(row) != columns:
+                raise InputError(
+                    f"texts[{index}]",
+                    texts[index],
+                    f"this bundle takes {columns} text(s) an example: {', '.join(self.config.text_columns)}",
+                    "Give pairs as (first, second)." if columns == 2 else "Give one string.",
+                )
+        if not rows:
+            return []
+        outputs = self.outputs(rows, precision=precision)
+        return [self._prediction(text, output) for text, output in zip(texts, outputs, strict=True)]
+
+    def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str = "auto") -> NDArray[np.float64]:
+        """The head's raw outputs, shape (n, outputs)."""
+        tokens = encode(rows, self.backbone.tokenizer, self.config.max_tokens)
+        pad_id = int(self.backbone.tokenizer.pad_token_id)
+        resolved = resolve_precision(precision, self.model.head.weight.device)
+        return predict(self.model, tokens, pad_id=pad_id, precision=resolved)
+
+    def _prediction(self, text: str | tuple[str, ...], output: NDArray[np.float64]) -> Prediction:
+        if self.config.kind == "regression":
+            return Prediction(text, float(output[0]) * self.config.target_std + self.config.target_mean, {})
+        exponentials = np.exp(output - output.max())
+        probabilities = exponentials / exponentials.sum()
+        scores = {label: float(p) for label, p in zip(self.config.labels, probabilities, strict=True)}
+        return Prediction(text, self.config.labels[int(probabilities.argmax())], scores)
+
+
+def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
+    """Read and verify a bundle's files, without any backbone.
+
+    Raises:
+        BundleError: something is missing, cut short or changed.
+    """
+    for name in (CONFIG, WEIGHTS, METRICS):
+        if not (folder / name).is_file():
+            raise BundleError(f"{folder} is not a whole bundle: {name} is missing. Export it again.")
+    try:
+        content = json.loads((folder / CONFIG).read_bytes())
+        checksum = content.pop("checksum")
+        files, version = content.pop("sha256"), content.pop("format")
+        unsigned = {"format": version, **content, "sha256": files}
+    except (ValueError, KeyError, AttributeError) as error:
+        raise BundleError(f"{folder}/{CONFIG} is damaged ({error}). Export the bundle again.") from error
+    if _sha256(_json(unsigned)) != checksum:
+        raise BundleError(f"{folder}/{CONFIG} was changed since it was written. Export the bundle again.")
+    if version != FORMAT:
+        raise BundleError(f"{folder} has bundle format {version}, this adaptune reads {FORMAT}. Update adaptune.")
+    for name, expected in files.items():
+        if _sha256((folder / name).read_bytes()) != expected:
+            raise BundleError(f"{folder}/{name} was changed or cut short. Export the bundle again.")
+    try:
+        parameters = safetensors.torch.load((folder / WEIGHTS).read_bytes())
+        return BundleConfig.from_dict(content), parameters
+    except (safetensors.SafetensorError, TypeError, KeyError) as error:
+        raise BundleError(f"{folder} cannot be read ({error}). Export the bundle again.") from error
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,293 @@
+"""What a task is, and the tasks known by name."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pipelines.errors import InputError, nearest, raise_problems
+from pipelines.metrics import METRICS, metrics_for
+
+SPLITS = ("train", "validation", "test")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """A task's own tables: csv, tsv, jsonl, parquet, or a folder with one folder of .txt files per class.
+
+    Paths are absolute, or ``package:NAME/PATH`` for a path inside an installed package. A split that is None
+    is cut from train.
+    """
+
+    train: str
+    validation: str | None = None
+    test: str | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_shared_splits("files", self.train, self.validation, self.test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub:
+    """A dataset on the Hugging Face Hub, or a local folder that `datasets.load_dataset` reads.
+
+    Attributes:
+        train, validation, test: the names of its splits; one that is None is cut from train.
+        text: its text columns, where they are named otherwise than the task's.
+        labels: the names of its integer labels, in order, where the dataset itself does not tell.
+    """
+
+    path: str
+    config: str | None = None
+    train: str = "train"
+    validation: str | None = "validation"
+    test: str | None = "test"
+    revision: str | None = None
+    text: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_shared_splits("hub", self.train, self.validation, self.test)
+
+
+def _refuse_shared_splits(key: str, train: str, validation: str | None, test: str | None) -> None:
+    """Selection on the test rows, or scores on trained ones, would not be noticed later."""
+    seen = {train: "train"}
+    for split, source in (("validation", validation), ("test", test)):
+        if source in seen:
+            rule = f"is what {seen[source]} is read from"
+            fix = "Name other rows, or null to have it cut from train."
+            raise InputError(f"{key}.{split}", source, rule, fix)
+        if source is not None:
+            seen[source] = split
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRule:
+    """How a missing split is cut: fractions of the original training rows, stratified by class."""
+
+    validation: float = 0.1
+    test: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = [
+            InputError(f"split.{key}", value, "needs a fraction between 0 and 1", "Write 0.1 for a tenth.")
+            for key, value in (("validation", self.validation), ("test", self.test))
+            if not 0 < value < 1
+        ]
+        if not problems and self.validation + self.test >= 1:
+            rule = "validation and test together leave no row to train on"
+            fix = "Make their sum less than 1."
+            problems.append(InputError("split", (self.validation, self.test), rule, fix))
+        if self.seed < 0:
+            problems.append(InputError("split.seed", self.seed, "needs to be 0 or more", "Write 0."))
+        raise_problems(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One thing to learn. Checked at birth; errors name its fields, the caller knows where those stand.
+
+    Attributes:
+        name: also the name of its folders.
+        text: the column of the text, or the two of a pair.
+        label: the column of the labels.
+        kind: classification or regression.
+        metric: the one that chooses; "" is the kind's default (accuracy, spearman).
+        metrics: more that are recorded.
+        positive: the label that F1 is about; without it F1 is the macro average.
+        files, hub: where the rows are, if the task itself says; else see `pipelines.data.read_task`.
+        limit: the most rows of each split, by split name.
+
+    Raises:
+        InputError, InputErrors: a field that cannot be used.
+    """
+
+    name: str
+    text: tuple[str, ...]
+    label: str = "label"
+    kind: str = "classification"
+    metric: str = ""
+    metrics: tuple[str, ...] = ()
+    positive: str | None = None
+    files: Files | None = None
+    hub: Hub | None = None
+    limit: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        raise_problems([*self._name_problems(), *self._column_problems(), *self._limit_problems()])
+        fitting = metrics_for(self.kind)
+        if not fitting:
+            rule, fix = "not a kind of task", nearest(self.kind, set(METRICS.values()))
+            if self.kind == "span":
+                rule, fix = "span tasks cannot be trained yet", "Use classification or regression."
+            raise InputError("kind", self.kind, rule, fix)
+        object.__setattr__(self, "metric", self.metric or fitting[0])
+        raise_problems(self._metric_problems())
+
+    @property
+    def recorded_metrics(self) -> tuple[str, ...]:
+        """The metric that chooses, then the others, each once."""
+        return tuple(dict.fromkeys((self.metric, *self.metrics)))
+
+    def _name_problems(self) -> list[InputError]:
+        if _NAME.fullmatch(self.name) and ".." not in self.name:
+            return []
+        rule = "is no name: folders are called by it"
+        fix = "Use 1 to 100 letters, digits, '_', '-' and single '.', with a letter or a digit first."
+        return [InputError("name", self.name, rule, fix)]
+
+    def _column_problems(self) -> list[InputError]:
+        problems = []
+        if len(self.text) not in (1, 2):
+            fix = "Name one column, or [first, second] for pairs."
+            problems.append(InputError("text", self.text, "needs one or two columns", fix))
+        if len({*self.text, self.label}) != len(self.text) + 1:
+            rule = f"text and label ({self.label!r}) need different columns"
+            problems.append(InputError("text", self.text, rule, "Name each column once."))
+        if self.files and self.hub:
+            fix = "Keep one of the two."
+            problems.append(InputError("hub", self.hub.path, "the task has files as well", fix))
+        return problems
+
+    def _limit_problems(self) -> list[InputError]:
+        problems = [
+            InputError(f"limit.{split}", rows, "not a split", nearest(split, SPLITS))
+            for split, rows in self.limit.items()
+            if split not in SPLITS
+        ]
+        problems += [
+            InputError(f"limit.{split}", rows, "needs at least 1 row", "Leave it out to use all rows.")
+            for split, rows in self.limit.items()
+            if rows < 1
+        ]
+        return problems
+
+    def _metric_problems(self) -> list[InputError]:
+        fitting = metrics_for(self.kind)
+        problems = [
+            InputError(
+                key,
+                name,
+                f"does not score a {self.kind}" if name in METRICS else "unknown metric",
+                nearest(name, fitting),
+            )
+            for key, name in [("metric", self.metric), *(("metrics", name) for name in self.metrics)]
+            if name not in fitting
+        ]
+        if self.positive is not None and "f1" not in self.recorded_metrics:
+            fix = "Leave it out, or add f1 to the metrics."
+            problems.append(InputError("positive", self.positive, "is for f1, which is not recorded", fix))
+        return problems
+
+
+_TASKS: dict[str, Task] = {}
+_HUBS: dict[str, Hub] = {}
+
+
+def register(task: Task, hub: Hub | None = None) -> Task:
+    """Make a task known by its name. ``hub`` is read where no ``data_dir`` has the task's files.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if task.name in _TASKS:
+        raise ValueError(f"task {task.name!r} is registered twice; rename one of them")
+    _TASKS[task.name] = task
+    if hub is not None:
+        _HUBS[task.name] = hub
+    return task
+
+
+def registered_task(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        InputError: there is none; it names the nearest.
+    """
+    if name not in _TASKS:
+        raise InputError("name", name, "not a registered task", nearest(name, _TASKS))
+    return _TASKS[name]
+
+
+def registered_tasks() -> tuple[Task, ...]:
+    """All of them, by name."""
+    return tuple(_TASKS[name] for name in sorted(_TASKS))
+
+
+def registered_hub(name: str) -> Hub | None:
+    """Where a registered task lies on the Hub, if it does."""
+    return _HUBS.get(name)
+
+
+def _register_glue(
+    config: str,
+    columns: tuple[str, ...],
+    labels: tuple[str, ...] = (),
+    *,
+    metric: str = "",
+    metrics: tuple[str, ...] = (),
+    positive: str | None = None,
+    matched: str = "",
+) -> None:
+    """A GLUE task (Wang et al. 2019). ``labels`` are in the Hub's order; none: a regression."""
+    task = Task(
+        name=f"glue_{config}",
+        text=("text",) if len(columns) == 1 else ("text_a", "text_b"),
+        kind="classification" if labels else "regression",
+        metric=metric,
+        metrics=metrics,
+        positive=positive,
+    )
+    hub = Hub(
+        path="nyu-mll/glue",
+        config=config,
+        validation=f"validation{matched}",
+        test=f"test{matched}",
+        text=columns,
+        labels=labels,
+    )
+    register(task, hub)
+
+
+_ENTAILMENT = ("entailment", "not_entailment")
+_SENTENCES = ("sentence1", "sentence2")
+_register_glue("cola", ("sentence",), ("unacceptable", "acceptable"), metric="matthews")
+_register_glue("sst2", ("sentence",), ("negative", "positive"))
+_register_glue(
+    "mrpc",
+    _SENTENCES,
+    ("not_equivalent", "equivalent"),
+    metric="f1",
+    metrics=("accuracy",),
+    positive="equivalent",
+)
+_register_glue("stsb", _SENTENCES, metrics=("pearson",))
+_register_glue(
+    "qqp",
+    ("question1", "question2"),
+    ("not_duplicate", "duplicate"),
+    metric="f1",
+    metrics=("accuracy",),
+    positive="duplicate",
+)
+_register_glue(
+    "mnli", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), matched="_matched"
+)
+_register_glue("qnli", ("question", "sentence"), _ENTAILMENT)
+_register_glue("rte", _SENTENCES, _ENTAILMENT)
+_register_glue("wnli", _SENTENCES, ("not_entailment", "entailment"))
+
+for _name in (  # the further tasks of Houlsby et al. 2019, Table 2, as far as their rows are public
+    "sms_spam",
+    "cf_airline",
+    "cf_emotion",
+    "cf_political_bias",
+    "cf_global_warming",
+    "cf_us_economic_performance",
+    "cf_progressive_opinion",
+    "newsgroups20",
+    "news_aggregator",
+):
+    register(Task(name=_name, text=("text",)))

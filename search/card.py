@@ -1,0 +1,65 @@
+"""The model card that goes into a bundle."""
+
+from pipelines.data import TaskData
+from search.job import SearchJob
+from search.study import Study, TrialRecord
+
+
+def model_card(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> str:
+    """The card as Markdown. `{test}` is left for the test scores, which are not known yet."""
+    space = "\n".join(f"| {name} | {_written(value)} |" for name, value in job.space_for(study.method).to_dict().items())
+    params = "\n".join(f"| {name} | {value} |" for name, value in best.params.items())
+    trained = int(best.facts["trained_parameters"])
+    fraction = trained / int(study.attributes["backbone_parameters"])
+    validation = ", ".join(f"{name} {value:.4f}" for name, value in best.epochs[(best.best_epoch or 1) - 1]["scores"].items())
+    labels = f"Labels: {', '.join(data.labels)}." if data.labels else "Predicts a number."
+    example = '("first text", "second text")' if len(data.task.text) == 2 else '"some text"'
+    notes = "".join(f"- {note}\n" for note in data.notes)
+    return f"""# Adapter for {study.task}
+
+A bottleneck adapter (Houlsby et al. 2019) for the frozen encoder `{job.backbone}`, found by adaptune
+(job `{job.name}`, trial {best.number} of {len(study.trials())}). {labels}
+
+## Scores
+
+- validation: {validation} (epoch {best.best_epoch}; chose this trial by {study.attributes["metric"]})
+- test: {{test}} (read once, after the choice)
+
+Trained parameters: {trained:,}, {fraction:.2%} of the encoder's.
+
+## Data
+
+{len(data.train):,} training, {len(data.validation):,} validation and {len(data.test):,} test examples.
+{notes}
+## Search
+
+| parameter | searched |
+|---|---|
+{space}
+
+Sampler {job.search.sampler}, {job.search.trials} trials, seed {best.seed}. Chosen:
+
+| parameter | value |
+|---|---|
+{params}
+
+## Use
+
+```python
+from pipelines import AdapterBundle
+
+bundle = AdapterBundle.load("path/to/this/folder")
+print(bundle.predict([{example}]))
+```
+
+or `adaptune predict path/to/this/folder "some text"`. The encoder is not in here: it is loaded from
+`{job.backbone}` and refused if its weights, config or tokenizer are not those this adapter was trained on.
+"""
+
+
+def _written(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(one) for one in value)
+    if isinstance(value, dict):
+        return f"{value['low']} to {value['high']}" + (", logarithmic" if value.get("log") else "")
+    return str(value)

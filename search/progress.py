@@ -1,0 +1,143 @@
+"""What a search looks like while it runs: a live table on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from search.report import format_params
+from search.study import Study, TrialRecord
+
+
+class Progress:
+    """Says nothing: for searches that are started from Python."""
+
+    def start(self, studies: Sequence[tuple[Study, int]]) -> None:
+        """The search begins: the studies, and how many trials each is to have."""
+
+    def update(self, study: Study, trial: TrialRecord) -> None:
+        """A trial's record has changed."""
+
+    def message(self, text: str) -> None:
+        """Something worth a line."""
+
+    def warn(self, text: str) -> None:
+        """Something that the user has to know."""
+
+    def stop(self) -> None:
+        """The search has ended, in whatever way."""
+
+
+@dataclass
+class _StudyView:
+    """One study's part of the view."""
+
+    study: Study
+    wanted: int
+    trials: dict[int, TrialRecord] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> list[TrialRecord]:
+        return [trial for trial in self.trials.values() if trial.state != "running"]
+
+    @property
+    def running(self) -> list[TrialRecord]:
+        return [trial for trial in self.trials.values() if trial.state == "running"]
+
+    @property
+    def best(self) -> TrialRecord | None:
+        scored = [trial for trial in self.trials.values() if trial.score is not None]
+        return max(scored, key=lambda trial: (trial.score or 0.0, -trial.number), default=None)
+
+
+class ConsoleProgress(Progress):
+    """The command's view: trials running and done, the best so far, the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._views: dict[str, _StudyView] = {}
+        self._live: Live | None = None
+        self._started = time.monotonic()
+        self._ended_before = 0
+
+    def start(self, studies: Sequence[tuple[Study, int]]) -> None:
+        self._started = time.monotonic()
+        for study, wanted in studies:
+            view = _StudyView(study, wanted, {trial.number: trial for trial in study.trials()})
+            self._views[study.name] = view
+            if view.trials:
+                self.message(f"{study.name}: going on, {len(view.ended)} of {wanted} trials are done")
+        self._ended_before = sum(len(view.ended) for view in self._views.values())
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=2)
+            self._live.start()
+        else:
+            trials = sum(view.wanted for view in self._views.values())
+            self.message(f"searching: {trials} trials over {len(self._views)} task(s) x method(s)")
+
+    def update(self, study: Study, trial: TrialRecord) -> None:
+        view = self._views[study.name]
+        before = view.trials.get(trial.number)
+        view.trials[trial.number] = trial
+        if trial.state == "running" or (before is not None and before.state != "running"):
+            return
+        end = f"{trial.score:.4f}" if trial.state == "complete" else f"{trial.state}: {trial.reason}"
+        best = f"best {view.best.score:.4f}" if view.best else "no score yet"
+        self.message(
+            f"{study.name} trial {trial.number}: {format_params(trial.params)} -> {end} "
+            f"({best}; {len(view.ended)}/{view.wanted} done{self._time_left()})"
+        )
+
+    def message(self, text: str) -> None:
+        self._console.print(Text(f"[{_clock(time.monotonic() - self._started)}] {text}"), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self._console.print(Text(text, style="yellow"), soft_wrap=True)
+
+    def stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ("study", "done", "running", "failed", "best so far", "with"):
+            table.add_column(heading)
+        lines = []
+        for view in self._views.values():
+            best = view.best
+            table.add_row(
+                view.study.name,
+                f"{len(view.ended)}/{view.wanted}",
+                str(len(view.running)),
+                str(sum(trial.state == "failed" for trial in view.ended)),
+                f"{best.score:.4f}" if best else "-",
+                format_params(best.params) if best else "",
+            )
+            lines += [_line(view, trial) for trial in view.running]
+        clock = f"{_clock(time.monotonic() - self._started)} elapsed{self._time_left()}"
+        return Group(table, *(Text(line, style="dim") for line in lines), Text(clock, style="dim"))
+
+    def _time_left(self) -> str:
+        """An estimate from the trials that ended since the start; empty before there are any."""
+        ended = sum(len(view.ended) for view in self._views.values())
+        left = sum(view.wanted for view in self._views.values()) - ended
+        now = ended - self._ended_before
+        if not now or not left:
+            return ""
+        return f", about {_clock((time.monotonic() - self._started) / now * left)} left"
+
+
+def _line(view: _StudyView, trial: TrialRecord) -> str:
+    epochs = trial.params.get("epochs", "?")
+    score = "" if trial.score is None else f", {trial.score:.4f} so far"
+    return f"  trial {trial.number}: {format_params(trial.params)}: epoch {len(trial.epochs)}/{epochs}{score}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

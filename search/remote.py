@@ -1,0 +1,230 @@
+"""What we ask of a Ray cluster through its Jobs API: the connection, and short jobs that send bytes back."""
+
+import base64
+import hashlib
+import io
+import json
+import logging
+import os
+import secrets
+import shlex
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from search.errors import UserError
+
+TOKEN_FILE = Path(".ray", "auth_token")  # under the home folder; where `ray get-auth-token --generate` writes
+ADVICE = (
+    "Set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, or put the cluster's token into ~/.ray/auth_token "
+    "(`ray get-auth-token` prints it on the head)."
+)
+_NOT_INSTALLED = ("No module named", "python: not found", "python: command not found", "Unknown option: -P")
+_ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+
+
+class RemoteError(RuntimeError):
+    """Something that ran on the cluster failed; the message says what and how it ended."""
+
+
+def find_token() -> tuple[str, str] | None:
+    """Find the token as Ray would: (token, where it was found), or None if no token is to be sent.
+
+    Ray reads RAY_AUTH_MODE when it is imported and keeps the first token it sees, so that neither can be
+    set from here; we read both ourselves and send the header.
+
+    Raises:
+        UserError: RAY_AUTH_MODE=token and there is none, or RAY_AUTH_TOKEN_PATH cannot be read.
+    """
+    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
+    if mode == "disabled":
+        return None
+    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return token, "RAY_AUTH_TOKEN"
+    if named := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        try:
+            token = Path(named).read_text().strip()
+        except OSError as error:
+            raise UserError(f"RAY_AUTH_TOKEN_PATH = {named!r} cannot be read: {error.strerror}.") from error
+        if not token:
+            raise UserError(f"RAY_AUTH_TOKEN_PATH = {named!r} is an empty file. {ADVICE}")
+        return token, "RAY_AUTH_TOKEN_PATH"
+    file = Path.home() / TOKEN_FILE
+    token = file.read_text().strip() if file.is_file() else ""
+    if token:
+        return token, "~/.ray/auth_token"
+    if mode == "token":
+        raise UserError(f"RAY_AUTH_MODE is 'token', but there is no token. {ADVICE}")
+    return None
+
+
+@contextmanager
+def contact(address: str) -> Iterator[JobSubmissionClient]:
+    """Connect to a cluster's dashboard, http(s)://HOST:PORT, and explain what goes wrong inside the block.
+
+    Raises:
+        UserError: not an address, nobody answers there, or the token is missing or wrong.
+        RemoteError: the cluster answers with an error.
+    """
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise UserError(f"address = {address!r} is not a dashboard's. Write it like http://HEAD:8265.")
+    found = find_token()
+    try:
+        yield _connect(parts.geturl(), found[0] if found else None)
+    except AuthenticationError as error:
+        if found is None:
+            off = "Here RAY_AUTH_MODE is 'disabled': unset it. " if "RAY_AUTH_MODE" in os.environ else ""
+            raise UserError(f"The cluster at {address} asks for a token (401). {off}{ADVICE}") from error
+        raise UserError(
+            f"The cluster at {address} refuses the token from {found[1]} (403). {ADVICE}"
+        ) from error
+    except (ConnectionError, requests.RequestException, aiohttp.ClientError) as error:
+        raise UserError(
+            f"No Ray dashboard answers at {address} ({type(error).__name__}). Is the cluster up, and the "
+            "tunnel open? `ray dashboard ray_cluster.yaml` opens one on http://127.0.0.1:8265."
+        ) from error
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:
+            raise
+        raise RemoteError(f"The cluster at {address} refused: {error}") from error  # so Ray tells HTTP errors
+
+
+def _connect(address: str, token: str | None) -> JobSubmissionClient:
+    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)  # tells of each upload
+    hidden = {name: os.environ.pop(name) for name in _ADDRESS_VARIABLES if name in os.environ}
+    try:  # Ray lets these variables overrule the address that it is given
+        return JobSubmissionClient(address, headers={"Authorization": f"Bearer {token}"} if token else None)
+    except RuntimeError as error:
+        if isinstance(error, AuthenticationError):
+            raise
+        raise UserError(f"{address} answers, but not like a Ray dashboard: {error}") from error
+    finally:
+        os.environ.update(hidden)
+
+
+def call(
+    client: JobSubmissionClient,
+    verb: str,
+    *arguments: str,
+    files: Mapping[str, str] | None = None,
+    timeout_seconds: float = 300,
+) -> bytes:
+    """Run `search.probe VERB ARGUMENTS` on the cluster's head as a job, and return the bytes it replies.
+
+    Files are put into its working directory: the place for what must not show in the list of jobs.
+
+    Raises:
+        RemoteError: it failed, its reply was damaged, or it took too long.
+    """
+    nonce = secrets.token_hex(8)
+    # -P: a foreign `search` folder where the cluster was started must not stand before ours
+    entrypoint = shlex.join(["python", "-P", "-m", "search.probe", nonce, verb, *arguments])
+    with tempfile.TemporaryDirectory(prefix="adaptune-") as folder:
+        package = Path(folder, "call.zip")
+        with zipfile.ZipFile(package, "w") as archive:
+            archive.writestr("adaptune_call", nonce)  # never empty
+            for name, text in (files or {}).items():
+                archive.writestr(name, text)
+        job = client.submit_job(
+            entrypoint=entrypoint,
+            submission_id=f"adaptune-call-{nonce}",
+            runtime_env={"working_dir": str(package)},
+        )
+    try:
+        status = wait(client, job, timeout_seconds=timeout_seconds)
+        log = client.get_job_logs(job)
+        if status is not JobStatus.SUCCEEDED:
+            raise RemoteError(_explain(verb, status, client.get_job_info(job).message, log))
+        return _decode(log, nonce)
+    finally:
+        if not client.get_job_status(job).is_terminal():
+            client.stop_job(job)
+
+
+def wait(client: JobSubmissionClient, job: str, *, timeout_seconds: float) -> JobStatus:
+    """Wait until a job has ended; its status."""
+    deadline = time.monotonic() + timeout_seconds
+    while not (status := client.get_job_status(job)).is_terminal():
+        if time.monotonic() > deadline:
+            raise RemoteError(f"{job} on the cluster is still {status} after {timeout_seconds:.0f} s.")
+        time.sleep(0.3)
+    return JobStatus(status)
+
+
+def _explain(verb: str, status: JobStatus, message: str | None, log: str) -> str:
+    if any(sign in log for sign in _NOT_INSTALLED):
+        return (
+            "The cluster's head has no adaptune in the environment that Ray was started from. Install it on "
+            "every node (`pip install` of this version with constraints.txt), activate that environment and "
+            "start Ray again."
+        )
+    tail = "\n".join(log.splitlines()[-15:]) or message or "no output"
+    return f"{verb} on the cluster ended as {status}:\n{tail}"
+
+
+def encode(payload: bytes, nonce: str) -> Iterator[str]:
+    """Write bytes as lines that survive between the other lines of a job's log; the reverse of `_decode`."""
+    text = base64.b64encode(payload).decode()
+    for start in range(0, len(text), 3000):
+        yield f"{nonce}:{text[start : start + 3000]}"
+    yield f"{nonce}={hashlib.sha256(payload).hexdigest()}"
+
+
+def _decode(log: str, nonce: str) -> bytes:
+    lines = [line.removeprefix(nonce) for line in log.splitlines() if line.startswith(nonce)]
+    payload = base64.b64decode("".join(line[1:] for line in lines if line.startswith(":")))
+    if not lines or lines[-1] != f"={hashlib.sha256(payload).hexdigest()}":
+        raise RemoteError("The reply of the cluster is incomplete or damaged; try again.")
+    return payload
+
+
+def run_remote(arguments: list[str], *, address: str) -> str:
+    """Run `adaptune ARGUMENTS` on the cluster's head and return its stdout.
+
+    Raises:
+        UserError: the command found its input wrong (exit code 2), or the cluster cannot be reached.
+        RemoteError: it failed.
+    """
+    with contact(address) as client:
+        reply: dict[str, Any] = json.loads(call(client, "run", *arguments, timeout_seconds=1800))
+    if reply["exit_code"] == 0:
+        return str(reply["stdout"])
+    message = f"{reply['stderr'].strip() or reply['stdout'].strip()}\n(on the cluster at {address})"
+    if reply["exit_code"] == 2:
+        raise UserError(message)
+    raise RemoteError(message)
+
+
+def fetch_folder(folder: str, destination: Path, *, address: str) -> None:
+    """Bring the files of a folder on the cluster, a path or a URI, into a folder here; made if missing.
+
+    Raises:
+        UserError: the cluster cannot be reached.
+        RemoteError: there is no such folder, it is too large, or what came is damaged or reaches out of
+            the destination.
+    """
+    with contact(address) as client:
+        payload = call(client, "fetch", folder)
+    unpack(payload, destination)
+
+
+def unpack(payload: bytes, destination: Path) -> None:
+    """Unpack a gzipped tar, never outside the destination."""
+    destination.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(payload), mode="r:gz") as archive:
+            archive.extractall(destination, filter="data")
+    except tarfile.TarError as error:
+        raise RemoteError(f"What the cluster sent cannot be unpacked: {error}") from error

@@ -1,0 +1,94 @@
+"""Tables and figures of what was found."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from search.selection import rank
+from search.study import Study
+
+
+def format_params(params: Mapping[str, Any]) -> str:
+    """Parameters on one line, numbers as short as they are clear."""
+    return " ".join(f"{key}={_number(value)}" for key, value in params.items())
+
+
+def results_table(results: Mapping[str, Any]) -> Table:
+    """The leaderboard of a job: a line for each task and method."""
+    table = Table(title=f"{results['job']}: {results['state']}", title_justify="left")
+    for heading in ("task", "method", "metric"):
+        table.add_column(heading)
+    for heading in ("validation", "test", "trained", "trials"):
+        table.add_column(heading, justify="right")
+    table.add_column("best configuration")
+    for entry in results["tasks"]:
+        best, counts = entry["best"], entry["trials"]
+        trials = f"{counts['complete']}/{sum(counts.values())}"
+        if best is None:
+            table.add_row(entry["task"], entry["method"], entry["metric"], "-", "-", "-", trials, entry["reason"] or "")
+            continue
+        table.add_row(
+            entry["task"],
+            entry["method"],
+            entry["metric"],
+            f"{best['validation']:.4f}",
+            "-" if best["test"] is None else f"{best['test']:.4f}",
+            f"{best['trained_parameters']:,} ({best['trained_fraction']:.1%})",
+            trials,
+            f"trial {best['trial']}: {format_params(best['params'])}",
+        )
+    return table
+
+
+def study_table(study: Study) -> str:
+    """All trials of a study as a Markdown table, best first; those that failed or run come last."""
+    trials = study.trials()
+    ranked = rank(trials)
+    others = [trial for trial in trials if trial not in ranked]
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    metric = study.attributes["metric"]
+    heads = ["trial", *names, f"validation {metric}", "best epoch", "trained parameters", "seconds", "state"]
+    lines = [f"# {study.name}", "", _row(heads), _row(["---"] * len(heads))]
+    for trial in [*ranked, *others]:
+        lines.append(
+            _row(
+                [
+                    str(trial.number),
+                    *(_number(trial.params.get(name, "")) for name in names),
+                    "" if trial.score is None else f"{trial.score:.4f}",
+                    str(trial.best_epoch or ""),
+                    f"{trial.facts.get('trained_parameters', 0):,}",
+                    f"{trial.seconds:.1f}",
+                    trial.state + (f": {trial.reason}" if trial.reason else ""),
+                ]
+            )
+        )
+    return "\n".join(lines) + "\n"
+
+
+def study_figure(study: Study) -> Figure:
+    """Each trial's best validation score in the order of the trials, and the best so far."""
+    scored = [(trial.number, trial.score) for trial in study.trials() if trial.score is not None]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    numbers, scores = [number for number, _ in scored], [score for _, score in scored]
+    best = [max(scores[: index + 1]) for index in range(len(scores))]
+    axes.plot(numbers, scores, "o", color="#0072B2", label=f"trial (n = {len(scored)})")
+    axes.step(numbers, best, where="post", color="#D55E00", label="best so far")
+    axes.set_xlabel("trial")
+    axes.set_ylabel(f"validation {study.attributes['metric']}")
+    axes.set_title(study.name)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="lower right")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

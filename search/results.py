@@ -1,0 +1,135 @@
+"""What came of a job: a function of the record. The shape of `adaptune results --json` is relied on elsewhere."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.bundle import read_bundle
+from search.errors import UserError
+from search.selection import pick_best
+from search.storage import Storage, bundle_key
+from search.study import Record, Study, driver_of
+
+
+def is_finished(studies: Sequence[Study]) -> bool:
+    """Whether nothing of a job is left to do: every study has its winner, or is known to have none."""
+    return all({"winner", "failure"} & set(study.attributes) for study in studies)
+
+
+def job_results(studies: Sequence[Study], storage: Storage) -> dict[str, Any]:
+    """A job's results: `{"job", "state", "tasks": [...]}`, JSON values only.
+
+    `seconds` is training time, summed over a study's trials. `best` is the winner, or the best trial so far,
+    then without test scores and bundle.
+    """
+    running = driver_of(studies) is not None
+    tasks = [_study_results(study, storage, running=running) for study in studies]
+    states = {task["state"] for task in tasks}
+    state = next(one for one in ("running", "interrupted", "failed", "finished") if one in states)
+    return {"job": studies[0].job, "state": state, "tasks": tasks}
+
+
+def read_results(name: str, storage: Storage) -> dict[str, Any]:
+    """`job_results` of a job by its name.
+
+    Raises:
+        UserError: the storage has no such job.
+    """
+    with open_record(storage) as record:
+        return job_results(find_job(record, name, storage), storage)
+
+
+def open_record(storage: Storage) -> Record:
+    """The record of a storage that must exist already; raises UserError where there is none."""
+    if storage.is_folder and storage.database is None and not storage.path("studies.db").is_file():
+        raise UserError(f"no jobs under {storage.root}: it has no studies.db. Name the right folder with --storage.")
+    return Record(storage)
+
+
+def find_job(record: Record, name: str, storage: Storage) -> tuple[Study, ...]:
+    """A job's studies; raises UserError, naming the jobs there are, where it has none."""
+    studies = tuple(study for study in record.studies(name) if "job" in study.attributes)
+    if not studies:
+        known = ", ".join(record.jobs()) or "none"
+        raise UserError(f"no job {name!r} under {storage.root}. Jobs there: {known}.")
+    return studies
+
+
+def export_bundles(
+    name: str, storage: Storage, out: Path, *, task: str | None = None
+) -> dict[str, Path]:
+    """Copy the best bundle of each task, over all its methods, to out/<task>; returns the folders.
+
+    Raises:
+        UserError: there is no such job or task, a task has no bundle yet, or a folder there is not empty.
+    """
+    results = read_results(name, storage)
+    entries = [entry for entry in results["tasks"] if task in (None, entry["task"])]
+    if not entries:
+        known = ", ".join(sorted({entry["task"] for entry in results["tasks"]}))
+        raise UserError(f"job {name!r} has no task {task!r}. Its tasks: {known}.")
+    best: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        if entry["state"] == "finished":
+            others = [entry, *([best[entry["task"]]] if entry["task"] in best else [])]
+            best[entry["task"]] = max(others, key=lambda one: float(one["best"]["validation"]))
+    missing = sorted({entry["task"] for entry in entries} - set(best))
+    if missing:
+        raise UserError(
+            f"no bundle yet for {', '.join(missing)}: the search is {results['state']}. "
+            f"See `adaptune results {name}`; `adaptune resume {name}` goes on with an interrupted one."
+        )
+    folders = {one: out / one for one in best}
+    taken = [str(folder) for folder in folders.values() if folder.exists() and any(folder.iterdir())]
+    if taken:
+        raise UserError(f"{', '.join(taken)} is not empty. Choose another --out, or empty it first.")
+    for one, folder in folders.items():
+        storage.download(bundle_key(name, one, best[one]["method"]), folder)
+        read_bundle(folder)  # whole, as it was written
+    return folders
+
+
+def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str, Any]:
+    attributes, trials = study.attributes, study.trials()
+    counts = Counter(trial.state for trial in trials)
+    if "winner" in attributes:
+        state = "finished"
+    elif "failure" in attributes:
+        state = "failed"
+    else:
+        state = "running" if running else "interrupted"
+    return {
+        "task": study.task,
+        "method": study.method,
+        "metric": attributes["metric"],
+        "state": state,
+        "reason": attributes.get("failure"),
+        "trials": {
+            **{one: counts[one] for one in ("complete", "pruned", "failed", "running")},
+            "paused": 0,
+        },
+        "confirmations": [],
+        "seconds": round(sum(trial.seconds for trial in trials), 3),
+        "best": _best(study, storage),
+    }
+
+
+def _best(study: Study, storage: Storage) -> dict[str, Any] | None:
+    attributes, trials = study.attributes, study.trials()
+    winner: dict[str, Any] | None = attributes.get("winner")
+    best = trials[winner["trial"]] if winner else pick_best(trials)
+    if best is None:
+        return None
+    trained = int(best.facts["trained_parameters"])
+    return {
+        "trial": best.number,
+        "params": dict(best.params),
+        "seed": best.seed,
+        "validation": best.score,
+        "test": winner["test"][attributes["metric"]] if winner else None,
+        "trained_parameters": trained,
+        "trained_fraction": trained / int(attributes["backbone_parameters"]),
+        "mlflow_run_id": attributes.get("mlflow_run_id"),
+        "bundle": storage.uri(winner["bundle"]) if winner else None,
+    }

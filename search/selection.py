@@ -1,0 +1,27 @@
+"""Who won. Pure: validation chooses; the test set is not known here."""
+
+from collections.abc import Sequence
+
+from search.study import TrialRecord
+
+
+def rank(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials that ended well, best first.
+
+    Highest validation score; then fewer trained parameters; then the lower number. The order in which the
+    trials are given does not matter.
+    """
+    complete = [trial for trial in trials if trial.state == "complete" and trial.score is not None]
+    return sorted(complete, key=_place)
+
+
+def pick_best(trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The winner, or None where no trial ended well."""
+    return next(iter(rank(trials)), None)
+
+
+def _place(trial: TrialRecord) -> tuple[float, int, int]:
+    score = trial.score
+    if score is None:
+        raise ValueError(f"trial {trial.number} has no score")
+    return (-score, int(trial.facts.get("trained_parameters", 0)), trial.number)

@@ -1,0 +1,157 @@
+"""Where a job's state lies: one folder that every node sees, or one URI of an object store."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyarrow import fs
+
+from search.errors import UserError
+
+
+@dataclass(frozen=True)
+class Storage:
+    """All state of all jobs under one root. Keys are relative, with forward slashes.
+
+    Attributes:
+        root: an absolute path, or a URI such as s3://bucket/adaptune.
+        database: the studies' SQLAlchemy URL; None: studies.db in the root, which must then be a folder.
+    """
+
+    root: str
+    database: str | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        return "://" not in self.root
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL of the Optuna studies."""
+        return self.database or f"sqlite:///{self.root}/studies.db"
+
+    @property
+    def artifacts(self) -> str:
+        """Where MLflow puts artifacts: explicit, since its default for SQLite is ./mlruns."""
+        return self.uri("mlartifacts")
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's own database when the job names no server."""
+        return f"sqlite:///{self.root}/mlflow.db"
+
+    def uri(self, key: str) -> str:
+        """The address of a key: a path for a folder, else a URI."""
+        return f"{self.root.rstrip('/')}/{key}"
+
+    def path(self, key: str) -> Path:
+        """The local path of a key; raises UserError where the storage is not a folder."""
+        if not self.is_folder:
+            raise UserError(f"{self.root} is not a folder, so {key} cannot be opened in place.")
+        return Path(self.root) / key
+
+    def prepare(self) -> None:
+        """Make the root and see that it can be written.
+
+        Raises:
+            UserError: it cannot, and why.
+        """
+        probe = f".probe-{os.getpid()}"
+        try:
+            self.write(probe, b"adaptune")
+            self.delete(probe)
+        except OSError as error:
+            raise UserError(
+                f"storage {self.root} cannot be written ({error}). "
+                "Give a folder you may write to: `storage:` in the job file, or --storage."
+            ) from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write a file whole or not at all: whoever reads sees the old content or the new one."""
+        if self.is_folder:
+            target = self.path(key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(temporary).replace(target)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+            return
+        filesystem, path = self._remote(key)  # an object appears only once it is whole
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(data)
+
+    def read(self, key: str) -> bytes | None:
+        """A file's content, or None where there is no such file."""
+        if self.is_folder:
+            with contextlib.suppress(FileNotFoundError):
+                return self.path(key).read_bytes()
+            return None
+        filesystem, path = self._remote(key)
+        try:
+            with filesystem.open_input_stream(path) as stream:
+                content: bytes = stream.read()
+                return content
+        except FileNotFoundError:
+            return None
+
+    def delete(self, key: str) -> None:
+        """Remove a file or a folder, if it is there."""
+        if self.is_folder:
+            path = self.path(key)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            return
+        filesystem, path = self._remote(key)
+        info = filesystem.get_file_info(path)
+        if info.type == fs.FileType.Directory:
+            filesystem.delete_dir(path)
+        elif info.type == fs.FileType.File:
+            filesystem.delete_file(path)
+
+    def upload(self, folder: Path, key: str) -> None:
+        """Put a local folder in place of whatever is at `key`."""
+        if self.is_folder:
+            target = self.path(key)
+            staged = target.with_name(f".staged-{target.name}")
+            shutil.rmtree(staged, ignore_errors=True)
+            shutil.copytree(folder, staged)
+            self.delete(key)
+            staged.replace(target)
+            return
+        filesystem, path = self._remote(key)
+        fs.copy_files(str(folder), path, destination_filesystem=filesystem)
+
+    def download(self, key: str, folder: Path) -> None:
+        """Copy the folder at `key` to a local one."""
+        filesystem, path = self._remote(key)
+        folder.mkdir(parents=True, exist_ok=True)
+        fs.copy_files(
+            path, str(folder), source_filesystem=filesystem, destination_filesystem=fs.LocalFileSystem()
+        )
+
+    def _remote(self, key: str) -> tuple[fs.FileSystem, str]:
+        if self.is_folder:
+            return fs.LocalFileSystem(), str(self.path(key))
+        filesystem, root = fs.FileSystem.from_uri(self.root)
+        return filesystem, f"{root.rstrip('/')}/{key}"
+
+
+def checkpoint_key(job: str, task: str, method: str, number: int) -> str:
+    """Where a trial's checkpoint lies: found by name, by any worker at any time."""
+    return f"{job}/checkpoints/{task}/{method}/{number:05d}.safetensors"
+
+
+def bundle_key(job: str, task: str, method: str) -> str:
+    """Where a study's bundle lies."""
+    return f"{job}/bundles/{task}/{method}"

@@ -1,0 +1,258 @@
+"""The record of truth: one Optuna study per task and method. The only module that writes Optuna.
+
+What was asked, every epoch's result and every outcome are here; what to try next, what to resume and who
+won are functions of it. MLflow and Ray Tune's folder can be lost without loss.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from filelock import FileLock
+from optuna.distributions import BaseDistribution
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.storage import Storage
+
+SQLITE_BUSY_SECONDS = 60
+HEARTBEAT_SECONDS = 10
+DEAD_AFTER_SECONDS = 60  # without a heartbeat
+_EPOCH = "epoch:"  # user attribute of a trial: epoch:N -> EpochResult as a dict
+_FACT = "fact:"
+
+Outcome = Literal["running", "complete", "pruned", "failed"]
+_STATES: dict[TrialState, Outcome] = {
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as the study knows it.
+
+    Attributes:
+        epochs: EpochResult dicts (pipelines.training), first epoch first.
+        reason: why it ended, for pruned and failed ones.
+        facts: what the worker told of it: trained_parameters, node.
+    """
+
+    number: int
+    state: Outcome
+    params: Mapping[str, Any]
+    epochs: tuple[Mapping[str, Any], ...]
+    reason: str | None
+    seed: int
+    facts: Mapping[str, Any]
+    started: datetime | None
+    ended: datetime | None
+
+    @property
+    def score(self) -> float | None:
+        """The best epoch's validation score so far."""
+        return max((epoch["score"] for epoch in self.epochs), default=None)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The first epoch with that score."""
+        if not self.epochs:
+            return None
+        return int(max(self.epochs, key=lambda epoch: (epoch["score"], -epoch["epoch"]))["epoch"])
+
+    @property
+    def seconds(self) -> float:
+        """Training time of all its epochs."""
+        return float(sum(epoch["seconds"] for epoch in self.epochs))
+
+
+class Study:
+    """One task x method of a job, named job/task/method."""
+
+    def __init__(self, storage: RDBStorage, name: str) -> None:
+        self.name = name
+        self.job, self.task, self.method = name.split("/")
+        self._storage = storage
+        self._study = optuna.load_study(study_name=name, storage=storage)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What is noted of the study as a whole: job, fingerprints, winner …"""
+        return self._study.user_attrs
+
+    def note(self, key: str, value: object) -> None:
+        """Set one of `attributes` (JSON values only)."""
+        self._study.set_user_attr(key, value)
+
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """All trials, in the order in which they were started."""
+        return tuple(_record(trial) for trial in self._study.get_trials(deepcopy=False))
+
+    def frozen_trials(self) -> list[FrozenTrial]:
+        """The trials as Optuna has them: what a sampler needs."""
+        return self._study.get_trials(deepcopy=True)
+
+    def start_trial(
+        self, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution], *, seed: int
+    ) -> int:
+        """Write a new RUNNING trial; returns its number."""
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=dict(params),
+                distributions=dict(distributions),
+                user_attrs={"seed": seed},
+            )
+        )
+        return self._study.get_trials(deepcopy=False)[-1].number
+
+    def record_epochs(self, number: int, epochs: Sequence[Mapping[str, Any]]) -> bool:
+        """Write those of a trial's epochs that the study does not have yet; returns whether there were any."""
+        trial = self._trial(number)
+        known = {key for key in trial.user_attrs if key.startswith(_EPOCH)}
+        new = [epoch for epoch in epochs if f"{_EPOCH}{epoch['epoch']}" not in known]
+        if trial.state.is_finished():
+            return False
+        for epoch in new:
+            # The score first: an epoch counts as known once its attribute is there.
+            self._storage.set_trial_intermediate_value(trial._trial_id, epoch["epoch"], epoch["score"])
+            self._storage.set_trial_user_attr(trial._trial_id, f"{_EPOCH}{epoch['epoch']}", dict(epoch))
+        return bool(new)
+
+    def note_trial(self, number: int, facts: Mapping[str, Any]) -> None:
+        """Add facts to a running trial; what is known already is not written again."""
+        trial = self._trial(number)
+        if trial.state.is_finished():
+            return
+        for key, value in facts.items():
+            if trial.user_attrs.get(f"{_FACT}{key}") != value:
+                self._storage.set_trial_user_attr(trial._trial_id, f"{_FACT}{key}", value)
+
+    def finish_trial(self, number: int, state: Outcome, *, reason: str | None = None) -> None:
+        """End a trial. A complete one has its best epoch's score; a finished one stays as it is."""
+        trial = self._trial(number)
+        if trial.state.is_finished():
+            return
+        if reason is not None:
+            self._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+        if state == "complete":
+            self._storage.set_trial_state_values(
+                trial._trial_id, TrialState.COMPLETE, [max(trial.intermediate_values.values())]
+            )
+        else:
+            ended = TrialState.PRUNED if state == "pruned" else TrialState.FAIL
+            self._storage.set_trial_state_values(trial._trial_id, ended)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[number]
+
+
+class Record:
+    """All studies of one database."""
+
+    def __init__(self, storage: Storage) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._storage = _open(storage)
+
+    def jobs(self) -> tuple[str, ...]:
+        """The names of all jobs, sorted."""
+        names = optuna.get_all_study_names(storage=self._storage)
+        return tuple(sorted({name.split("/")[0] for name in names if name.count("/") == 2}))
+
+    def studies(self, job: str) -> tuple[Study, ...]:
+        """The studies of a job, in the job's own order; none if there is no such job."""
+        names = optuna.get_all_study_names(storage=self._storage)
+        studies = [Study(self._storage, name) for name in names if name.split("/")[0] == job]
+        return tuple(sorted(studies, key=lambda study: study.attributes.get("position", 0)))
+
+    def create_study(self, name: str, attributes: Mapping[str, Any]) -> Study:
+        """Create a study, or complete one whose creation was cut short."""
+        optuna.create_study(study_name=name, storage=self._storage, direction="maximize", load_if_exists=True)
+        study = Study(self._storage, name)
+        for key, value in attributes.items():
+            study.note(key, value)
+        return study
+
+    def close(self) -> None:
+        """Give the database connections back."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def beat(study: Study) -> None:
+    """Say in a study that this process is its job's driver, and alive."""
+    study.note("driver", {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()})
+
+
+def rest(study: Study) -> None:
+    """Say that the job has no driver any more."""
+    study.note("driver", None)
+
+
+def driver_of(studies: Sequence[Study]) -> dict[str, Any] | None:
+    """The living driver of a job (host, pid, time of its last sign), or None."""
+    driver: dict[str, Any] | None = studies[0].attributes.get("driver") if studies else None
+    if driver is None or time.time() - driver["time"] > DEAD_AFTER_SECONDS:
+        return None
+    if driver["host"] == socket.gethostname() and not _process_exists(driver["pid"]):
+        return None
+    return driver
+
+
+@contextlib.contextmanager
+def claim_lock(storage: Storage) -> Iterator[None]:
+    """Hold the storage's lock for a moment: for making schemas and for becoming a job's driver."""
+    if not storage.is_folder:
+        yield
+        return
+    Path(storage.root).mkdir(parents=True, exist_ok=True)
+    with FileLock(storage.path(".lock"), timeout=SQLITE_BUSY_SECONDS):
+        yield
+
+
+def _open(storage: Storage) -> RDBStorage:
+    url = storage.database_url
+    arguments = {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}} if url.startswith("sqlite") else {}
+    with claim_lock(storage):
+        return RDBStorage(url, engine_kwargs=arguments)
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    attributes = trial.user_attrs
+    epochs = [attributes[key] for key in attributes if key.startswith(_EPOCH)]
+    return TrialRecord(
+        number=trial.number,
+        state=_STATES[trial.state],
+        params=trial.params,
+        epochs=tuple(sorted(epochs, key=lambda epoch: int(epoch["epoch"]))),
+        reason=attributes.get("reason"),
+        seed=int(attributes.get("seed", 0)),
+        facts={key.removeprefix(_FACT): value for key, value in attributes.items() if key.startswith(_FACT)},
+        started=trial.datetime_start,
+        ended=trial.datetime_complete,
+    )

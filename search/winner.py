@@ -1,0 +1,79 @@
+"""After selection: the winner's test score, read once, and its bundle. Runs on a worker."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pipelines.bundle import BundleConfig, write_bundle
+from pipelines.checkpoint import load_state
+from pipelines.methods import build_model
+from pipelines.tokens import EncodedTask, Tokens
+from pipelines.training import predict, resolve_precision, score_outputs, target_scale
+from search.storage import bundle_key, checkpoint_key
+from search.trial import WorkerContext, load_worker_backbone
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A selected trial, and what its bundle is to say.
+
+    Attributes:
+        card: the model card's text; `{test}` in it becomes the test scores.
+        facts: goes into metrics.json beside the scores.
+    """
+
+    task: str
+    method: str
+    number: int
+    text_columns: tuple[str, ...]
+    card: str
+    facts: dict[str, Any]
+
+
+def finish_winner(
+    context: WorkerContext, winner: Winner, task: EncodedTask, test: Tokens, targets: NDArray[Any]
+) -> dict[str, float]:
+    """Score the winner's best epoch on the test set and write its bundle; returns the test scores.
+
+    Can be repeated: the bundle takes the place of one that an earlier, killed driver wrote.
+    """
+    data = context.storage.read(checkpoint_key(context.job, winner.task, winner.method, winner.number))
+    if data is None:
+        raise FileNotFoundError(f"the checkpoint of trial {winner.number} is gone; run the job under a new name")
+    state = load_state(data)
+    backbone = load_worker_backbone(context)
+    model = build_model(backbone, state.config, outputs=task.outputs, pooling=context.pooling)
+    for name, parameter in model.trained.items():
+        parameter.data.copy_(state.best[name])
+    precision = resolve_precision(context.precision, model.head.weight.device)
+    mean, std = target_scale(task)
+    outputs = predict(model, test, pad_id=int(backbone.tokenizer.pad_token_id), precision=precision)
+    scores = score_outputs(outputs, task, targets, mean, std)
+
+    config = BundleConfig(
+        backbone=backbone.name,
+        backbone_fingerprint=backbone.fingerprint,
+        task=winner.task,
+        kind=task.kind,
+        text_columns=winner.text_columns,
+        labels=task.labels,
+        pooling=context.pooling,
+        max_tokens=task.max_tokens,
+        train=state.config,
+        target_mean=mean,
+        target_std=std,
+    )
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    with tempfile.TemporaryDirectory() as folder:
+        write_bundle(
+            Path(folder),
+            config,
+            state.best,
+            metrics={**winner.facts, "test": scores},
+            card=winner.card.replace("{test}", shown),
+        )
+        context.storage.upload(Path(folder), bundle_key(context.job, winner.task, winner.method))
+    return scores

@@ -1,0 +1,291 @@
+"""What is searched: parameters, their bounds, and the Optuna distributions they become."""
+
+import itertools
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeGuard
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from spaces.errors import FieldError, SpaceError, suggest
+
+Number = int | float
+
+
+class Legal(NamedTuple):
+    """What a parameter may be; both bounds are included."""
+
+    kind: type[int] | type[float]
+    low: Number
+    high: Number
+    rule: str
+
+    def allows(self, value: object) -> TypeGuard[Number]:
+        """Whether a value is legal. A float parameter takes whole numbers too; nothing takes a bool."""
+        if type(value) is int or (type(value) is float and self.kind is float):
+            return self.low <= value <= self.high
+        return False
+
+
+# Optuna keeps every parameter as a double, so whole numbers need an end; a million is far off.
+MILLION = 1_000_000
+TINY, HUGE = sys.float_info.min, sys.float_info.max
+
+PARAMETERS: dict[str, Legal] = {
+    # bottleneck width m, in units
+    "adapter_size": Legal(int, 1, MILLION, "a whole number, 1 or more"),
+    # the peak, after the warm-up
+    "learning_rate": Legal(float, TINY, HUGE, "a number above 0"),
+    # passes over the training set
+    "epochs": Legal(int, 1, MILLION, "a whole number, 1 or more"),
+    # rows in one step
+    "batch_size": Legal(int, 1, MILLION, "a whole number, 1 or more"),
+    # not on biases and layer norms
+    "weight_decay": Legal(float, 0, HUGE, "a number, 0 or more"),
+    # a fraction, of the backbone's own dropout sites
+    "dropout": Legal(float, 0, math.nextafter(1, 0), "a number from 0 to below 1"),
+    # standard deviation of the adapters' first weights
+    "init_std": Legal(float, TINY, HUGE, "a number above 0"),
+}
+LATER = ("first_layer", "top_layers")  # parameters of the design that nothing trains with yet
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the values, as they stand; a single one is fixed."""
+
+    values: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class Range:
+    """From low to high, both included; uniform in the logarithm if ``log``."""
+
+    low: Number
+    high: Number
+    log: bool = False
+
+
+Parameter = Choice | Range
+
+
+@dataclass(frozen=True)
+class Space:
+    """What one search tries. Parameters it leaves out have the paper's value.
+
+    Checked at birth (``SpaceError`` names all that is wrong) and kept in the order of ``PARAMETERS``, so that
+    spaces that mean the same are equal. Values of float parameters are floats. ``Space.parse`` reads the
+    written form.
+    """
+
+    parameters: tuple[tuple[str, Parameter], ...]
+
+    def __post_init__(self) -> None:
+        problems = [p for name, parameter in self.parameters for p in _problems(name, parameter)]
+        names = [name for name, _ in self.parameters]
+        if not names:
+            problems.append(_empty({}))
+        if len(set(names)) < len(names):
+            problems.append(FieldError("space", names, "has a parameter twice", "Keep one of each."))
+        if problems:
+            raise SpaceError(tuple(problems))
+        ordered = sorted(self.parameters, key=lambda pair: list(PARAMETERS).index(pair[0]))
+        floats = ((name, _as_floats(p) if PARAMETERS[name].kind is float else p) for name, p in ordered)
+        object.__setattr__(self, "parameters", tuple(floats))
+
+    @classmethod
+    def parse(cls, raw: object) -> "Space":
+        """Read the written form: a list is a choice, ``{low, high, log}`` a range, a single value is fixed.
+
+        Raises:
+            SpaceError: with everything that is wrong, not only the first.
+        """
+        if not isinstance(raw, Mapping):
+            fix = "Write parameters and their values, e.g. {adapter_size: [8, 64, 256]}."
+            raise SpaceError((FieldError("space", raw, "needs a mapping", fix),))
+        if not raw:
+            raise SpaceError((_empty(raw),))
+        parameters: list[tuple[str, Parameter]] = []
+        problems: list[FieldError] = []
+        for name, written in raw.items():
+            if unknown := _unknown(name, written):
+                problems.append(unknown)
+                continue
+            if isinstance(written, Mapping) and (shape := _shape_problems(name, written)):
+                problems.extend(shape)
+                continue
+            parameter = _read(written)
+            problems.extend(_problems(name, parameter))
+            parameters.append((name, parameter))
+        if problems:
+            raise SpaceError(tuple(problems))
+        return cls(tuple(parameters))
+
+    def to_dict(self) -> dict[str, list[Number] | dict[str, Number | bool]]:
+        """The written form, made of JSON's types; ``parse`` gives the same space back."""
+        return {
+            name: list(p.values) if isinstance(p, Choice) else {"low": p.low, "high": p.high, "log": p.log}
+            for name, p in self.parameters
+        }
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """What Optuna samples from, by parameter."""
+        return {name: _distribution(PARAMETERS[name], p) for name, p in self.parameters}
+
+    @property
+    def size(self) -> int | None:
+        """How many configurations there are; None where a float range makes them countless."""
+        sizes = [_values_count(PARAMETERS[name], p) for name, p in self.parameters]
+        finite = [size for size in sizes if size is not None]
+        return math.prod(finite) if len(finite) == len(sizes) else None
+
+    @property
+    def ranges(self) -> tuple[str, ...]:
+        """The parameters that are ranges; a grid has none."""
+        return tuple(name for name, p in self.parameters if isinstance(p, Range))
+
+    def bounds(self, name: str) -> tuple[Number, Number] | None:
+        """The least and the greatest value of a parameter; None where the space leaves it out."""
+        parameter = dict(self.parameters).get(name)
+        if parameter is None:
+            return None
+        values = parameter.values if isinstance(parameter, Choice) else (parameter.low, parameter.high)
+        return min(values), max(values)
+
+    def points(self) -> Iterator[dict[str, Number]]:
+        """Every configuration of a finite space, the last parameter changing fastest.
+
+        Raises:
+            FieldError: for a parameter with countless values; at the call, not at the first point.
+        """
+        axes: list[tuple[Number, ...] | range] = []
+        for name, p in self.parameters:
+            if isinstance(p, Choice):
+                axes.append(p.values)
+            elif PARAMETERS[name].kind is int:
+                axes.append(range(int(p.low), int(p.high) + 1))
+            else:
+                raise FieldError(
+                    name, self.to_dict()[name], "has countless values", "Write a list of values."
+                )
+        names = [name for name, _ in self.parameters]
+        return (dict(zip(names, point, strict=True)) for point in itertools.product(*axes))
+
+    def contains(self, params: Mapping[str, object]) -> bool:
+        """Whether this is a configuration of the space: its parameters and no others, each within it."""
+        return params.keys() == dict(self.parameters).keys() and all(
+            _has(PARAMETERS[name], p, params[name]) for name, p in self.parameters
+        )
+
+
+def _empty(raw: object) -> FieldError:
+    return FieldError(
+        "space", raw, "is empty", "Search at least one parameter, e.g. adapter_size: [8, 64, 256]."
+    )
+
+
+def _unknown(name: object, written: object) -> FieldError | None:
+    if name in PARAMETERS:
+        return None
+    if name in LATER:
+        return FieldError(str(name), written, "not supported yet", "Leave it out.")
+    return FieldError(str(name), written, "unknown parameter", suggest(name, PARAMETERS))
+
+
+def _shape_problems(name: str, written: Mapping[object, object]) -> list[FieldError]:
+    keys = ("low", "high", "log")
+    problems = [
+        FieldError(f"{name}.{key}", value, "unknown key of a range", suggest(key, keys))
+        for key, value in written.items()
+        if key not in keys
+    ]
+    missing = [key for key in ("low", "high") if key not in written]
+    if missing:
+        fix = "Write both ends, e.g. {low: 8, high: 256, log: true}."
+        problems.append(FieldError(name, dict(written), f"a range needs {' and '.join(missing)}", fix))
+    if not isinstance(written.get("log", False), bool):
+        fix = "Leave it out for an even range."
+        problems.append(FieldError(f"{name}.log", written["log"], "needs true or false", fix))
+    return problems
+
+
+def _read(written: object) -> Parameter:
+    """The parameter as written. Its values are whatever stood there, until ``_problems`` has found none."""
+    if isinstance(written, Mapping):
+        return Range(written["low"], written["high"], written.get("log", False))
+    return Choice(tuple(written)) if isinstance(written, list | tuple) else Choice((written,))  # type: ignore[arg-type]
+
+
+def _problems(name: str, parameter: Parameter) -> list[FieldError]:
+    if unknown := _unknown(name, parameter):
+        return [unknown]
+    legal = PARAMETERS[name]
+    if isinstance(parameter, Choice):
+        return _choice_problems(name, legal, parameter.values)
+    ends = {"low": parameter.low, "high": parameter.high}
+    problems = [_illegal(f"{name}.{end}", v, legal) for end, v in ends.items() if not legal.allows(v)]
+    if problems:
+        return problems
+    low, high = parameter.low, parameter.high
+    if low > high:
+        fix = f"Write the lower bound first: {{low: {high}, high: {low}}}."
+        return [FieldError(name, ends, "needs low < high", fix)]
+    if low == high:
+        return [FieldError(name, ends, "low and high are the same", f"Write a single value: {name}: {low}.")]
+    if parameter.log and low <= 0:
+        fix = "Give low a small positive value, or leave log out."
+        return [FieldError(name, ends, "a log range needs low > 0", fix)]
+    return []
+
+
+def _choice_problems(name: str, legal: Legal, values: tuple[Number, ...]) -> list[FieldError]:
+    if not values:
+        return [FieldError(name, [], "has no values", f"Write at least one, or leave {name} out.")]
+    problems = [_illegal(name, value, legal) for value in values if not legal.allows(value)]
+    if not problems and len(set(values)) < len(values):
+        problems.append(FieldError(name, list(values), "has a value twice", "Keep one of each."))
+    return problems
+
+
+def _illegal(key: str, value: object, legal: Legal) -> FieldError:
+    fix = f"Write one, at most {legal.high}." if legal.kind is int else "Write such a number."
+    if isinstance(value, str):
+        fix = "Write a number, without quotes."
+    elif isinstance(value, float) and legal.kind is int:
+        fix = "Write it without a decimal point."
+    return FieldError(key, value, f"needs {legal.rule}", fix)
+
+
+def _as_floats(parameter: Parameter) -> Parameter:
+    if isinstance(parameter, Choice):
+        return Choice(tuple(float(value) for value in parameter.values))
+    return Range(float(parameter.low), float(parameter.high), parameter.log)
+
+
+def _distribution(legal: Legal, parameter: Parameter) -> BaseDistribution:
+    if isinstance(parameter, Choice):
+        return CategoricalDistribution(parameter.values)
+    if legal.kind is int:
+        return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)
+    return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+
+
+def _values_count(legal: Legal, parameter: Parameter) -> int | None:
+    if isinstance(parameter, Choice):
+        return len(parameter.values)
+    return int(parameter.high) - int(parameter.low) + 1 if legal.kind is int else None
+
+
+def _has(legal: Legal, parameter: Parameter, value: object) -> bool:
+    if not legal.allows(value):
+        return False
+    if isinstance(parameter, Choice):
+        return value in parameter.values
+    return parameter.low <= value <= parameter.high

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.metrics import METRICS, metrics_for, score
+
+# 3 true positives, 1 false positive, 2 false negatives, 4 true negatives
+LABELS = [1, 1, 1, 0, 1, 1, 0, 0, 0, 0]
+PREDICTIONS = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+
+
+def test_each_kind_has_its_metrics_and_the_first_is_its_default():
+    assert metrics_for("classification") == ("accuracy", "f1", "matthews")
+    assert metrics_for("regression") == ("spearman", "pearson")
+    assert metrics_for("span") == ()
+
+
+def test_accuracy_is_the_fraction_that_is_right():
+    assert score("accuracy", PREDICTIONS, LABELS) == pytest.approx(7 / 10)
+
+
+def test_f1_with_a_positive_class_is_2tp_over_2tp_plus_fp_plus_fn():
+    assert score("f1", PREDICTIONS, LABELS, positive=1) == pytest.approx(6 / (6 + 1 + 2))
+    assert score("f1", PREDICTIONS, LABELS, positive=0) == pytest.approx(8 / (8 + 2 + 1))
+
+
+def test_f1_without_a_positive_class_is_the_mean_over_the_classes():
+    assert score("f1", PREDICTIONS, LABELS) == pytest.approx((6 / 9 + 8 / 11) / 2)
+
+
+def test_matthews_follows_its_definition():
+    tp, fp, fn, tn = 3, 1, 2, 4
+    expected = (tp * tn - fp * fn) / ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
+    assert score("matthews", PREDICTIONS, LABELS) == pytest.approx(expected)
+
+
+def test_spearman_is_1_for_any_growing_relation_and_pearson_is_not():
+    labels = np.arange(1.0, 6.0)
+    assert score("spearman", labels**3, labels) == pytest.approx(1.0)
+    assert score("pearson", labels**3, labels) < 0.99
+
+
+def test_pearson_and_spearman_match_worked_examples():
+    assert score("pearson", [1.0, 2.0, 3.0], [1.0, 3.0, 2.0]) == pytest.approx(0.5)
+    assert score("spearman", [1.0, 2.0, 3.0, 4.0], [10.0, 30.0, 20.0, 40.0]) == pytest.approx(1 - 6 * 2 / 60)
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_perfect_predictions_score_1(name):
+    assert score(name, LABELS, LABELS, positive=1) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "predictions", "labels"),
+    [
+        ("spearman", [2.0, 2.0, 2.0], [1.0, 2.0, 3.0]),
+        ("pearson", [1.0, 2.0, 3.0], [2.0, 2.0, 2.0]),
+        ("spearman", [1.0], [1.0]),
+        ("pearson", [1.0], [1.0]),
+        ("matthews", [1, 1, 1], [1, 0, 1]),
+        ("matthews", [1, 1], [1, 1]),
+    ],
+)
+def test_an_undefined_score_is_0(name, predictions, labels):
+    assert score(name, predictions, labels) == 0.0
+
+
+def test_f1_of_a_class_that_neither_occurs_nor_is_predicted_is_0():
+    assert score("f1", [0, 0], [0, 0], positive=1) == 0.0
+
+
+@pytest.mark.parametrize("name", ["spearman", "pearson"])
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False)
+        ),
+        min_size=1,
+    )
+)
+def test_a_correlation_is_finite_and_never_warns(name, rows):
+    predictions, labels = zip(*rows, strict=True)
+    assert -1.0001 <= score(name, predictions, labels) <= 1.0001
+
+
+@pytest.mark.parametrize("name", metrics_for("classification"))
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1),
+    positive=st.none() | st.integers(0, 3),
+)
+def test_a_classification_score_is_in_range_and_never_warns(name, rows, positive):
+    predictions, labels = zip(*rows, strict=True)
+    assert -1.0001 <= score(name, predictions, labels, positive=positive) <= 1.0001
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_predictions_that_are_not_finite_are_refused(bad):
+    with pytest.raises(ValueError, match="pearson: 1 predictions are not finite"):
+        score("pearson", [1.0, bad], [1.0, 2.0])
+
+
+@pytest.mark.parametrize(("predictions", "labels"), [([], []), ([1, 0], [1]), ([[1], [0]], [[1], [0]])])
+def test_shapes_that_differ_or_hold_no_row_are_refused(predictions, labels):
+    with pytest.raises(ValueError, match="accuracy needs predictions and labels of one shape"):
+        score("accuracy", predictions, labels)
+
+
+def test_an_unknown_metric_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown metric 'acuracy'; known: accuracy, f1, matthews"):
+        score("acuracy", [1], [1])
