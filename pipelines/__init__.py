@@ -1,1 +1,51 @@
+"""One trial's work: tasks, data, backbone, adapters, training, bundles; nothing of Ray, Optuna or MLflow.
 
+from pipelines import AdapterBundle
+AdapterBundle.load("adapters/tickets").predict(["my screen is black"])
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.backbone import load_backbone
+    from pipelines.bundle import AdapterBundle, BundleError
+    from pipelines.config import TrainConfig
+    from pipelines.data import read_task
+    from pipelines.errors import InputError, InputErrors
+    from pipelines.tasks import Task
+    from pipelines.tokens import encode_task
+    from pipelines.training import Training
+
+__all__ = [
+    "AdapterBundle",
+    "BundleError",
+    "InputError",
+    "InputErrors",
+    "Task",
+    "TrainConfig",
+    "Training",
+    "encode_task",
+    "load_backbone",
+    "read_task",
+]
+
+_HOMES = {
+    "AdapterBundle": "bundle",
+    "BundleError": "bundle",
+    "InputError": "errors",
+    "InputErrors": "errors",
+    "Task": "tasks",
+    "TrainConfig": "config",
+    "Training": "training",
+    "encode_task": "tokens",
+    "load_backbone": "backbone",
+    "read_task": "data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is asked for: torch takes seconds, reading a job file does without."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pipelines' has no attribute {name!r}")
+    return getattr(import_module(f"pipelines.{_HOMES[name]}"), name)

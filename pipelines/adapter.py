@@ -26,4 +26,5 @@ class BottleneckAdapter(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.up(functional.gelu(self.down(x), approximate="tanh"))
+        change: Tensor = self.up(functional.gelu(self.down(x), approximate="tanh"))
+        return x + change

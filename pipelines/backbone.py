@@ -17,7 +17,7 @@ from pipelines.architectures import ARCHITECTURES, Architecture
 from pipelines.errors import InputError
 from pipelines.locations import resolve_location
 
-# Case, accents, digits, punctuation and two scripts: tokenizers that treat any of them differently differ here.
+# Case, accents, digits, punctuation, two scripts: tokenizers that treat any of them differently differ here.
 _TOKENIZER_PROBE = "Don't PANIC: naïve Ünïcode, 3.14 e-mails & ½ 東京 tokens?! #adapter_size\t(2019)"
 _UNHASHED_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 _quiet_lock = threading.Lock()
@@ -76,7 +76,7 @@ def read_config(name: str) -> PretrainedConfig:
     location = resolve_location(name, key="backbone")
     try:
         with _quiet():
-            config = AutoConfig.from_pretrained(location)
+            config: PretrainedConfig = AutoConfig.from_pretrained(location)
     except (OSError, ValueError) as error:
         raise _not_loadable(name, error) from error
     if config.model_type not in ARCHITECTURES:

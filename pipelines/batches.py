@@ -9,7 +9,9 @@ from torch import Tensor
 
 from pipelines.tokens import Tokens
 
-POOL_BATCHES = 32  # batches that are sorted by length together: enough to pad little, few enough to stay random
+POOL_BATCHES = (
+    32  # batches that are sorted by length together: enough to pad little, few enough to stay random
+)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,11 @@ def write_bundle(
         raise FileExistsError(f"{folder} is not empty; choose another folder or empty it")
     weights = safetensors.torch.save({name: tensor.contiguous() for name, tensor in parameters.items()})
     scores = _json(metrics)
-    content = {"format": FORMAT, **config.to_dict(), "sha256": {WEIGHTS: _sha256(weights), METRICS: _sha256(scores)}}
+    content = {
+        "format": FORMAT,
+        **config.to_dict(),
+        "sha256": {WEIGHTS: _sha256(weights), METRICS: _sha256(scores)},
+    }
     (folder / WEIGHTS).write_bytes(weights)
     (folder / METRICS).write_bytes(scores)
     (folder / CARD).write_text(card, encoding="utf-8")
@@ -138,15 +142,15 @@ class AdapterBundle:
         found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
         if expected != found:
             different = sorted(dict(expected.items() ^ found.items()))
-            raise BundleError(f"{folder}/{WEIGHTS} does not fit its {CONFIG}: {', '.join(different[:3])} differ")
+            raise BundleError(
+                f"{folder}/{WEIGHTS} does not fit its {CONFIG}: {', '.join(different[:3])} differ"
+            )
         with torch.no_grad():
             for name, parameter in model.trained.items():
                 parameter.copy_(parameters[name])
         return cls(config, backbone, model)
 
-    def predict(
-        self, texts: Sequence[str | tuple[str, ...]], *, precision: str = "auto"
-    ) -> list[Prediction]:
+    def predict(self, texts: Sequence[str | tuple[str, ...]], *, precision: str = "auto") -> list[Prediction]:
         """Predict labels for texts, or for pairs where the task has two text columns.
 
         Raises:
@@ -202,7 +206,9 @@ def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
     if _sha256(_json(unsigned)) != checksum:
         raise BundleError(f"{folder}/{CONFIG} was changed since it was written. Export the bundle again.")
     if version != FORMAT:
-        raise BundleError(f"{folder} has bundle format {version}, this adaptune reads {FORMAT}. Update adaptune.")
+        raise BundleError(
+            f"{folder} has bundle format {version}, this adaptune reads {FORMAT}. Update adaptune."
+        )
     for name, expected in files.items():
         if _sha256((folder / name).read_bytes()) != expected:
             raise BundleError(f"{folder}/{name} was changed or cut short. Export the bundle again.")

@@ -34,7 +34,9 @@ def load_state(data: bytes) -> TrainingState:
     """
     try:
         tensors = safetensors.torch.load(data)
-        metadata: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        metadata: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])[
+            "__metadata__"
+        ]
         header, checksum = metadata["state"], metadata["sha256"]
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"not a checkpoint of adaptune, or cut short ({error})") from error

@@ -9,7 +9,7 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from pipelines.locations import resolve_location
 from pipelines.tasks import SPLITS, Hub, Task
 
 Column = list[str | None]
+Wanted = Mapping[str, str]  # the columns to read, each with the key that errors about it name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +51,27 @@ def read_table(source: str, task: Task, place: str) -> Table:
     path = _find(source, place)
     if path.is_dir():
         return _read_folder(path, task, place)
+    *texts, labels = read_columns(source, _wanted(task), place)
+    return Table(texts=tuple(texts), labels=labels)
+
+
+def _wanted(task: Task) -> Wanted:
+    return dict.fromkeys(task.text, f"{task.name}.text") | {task.label: f"{task.name}.label"}
+
+
+def read_columns(source: str, wanted: Wanted, place: str) -> tuple[Column, ...]:
+    """Read columns of a csv, tsv, jsonl or parquet file, as `read_table` does.
+
+    Raises:
+        InputError: as `read_table`; and for a folder.
+    """
+    path = _find(source, place)
     reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        fix = f"Give a folder or one of {', '.join(READERS)}."
+    if reader is None or path.is_dir():
+        fix = f"Give a file that ends in {', '.join(READERS)}."
         raise InputError(place, source, f"files that end in {path.suffix!r} cannot be read", fix)
     try:
-        return reader(path, task, place)
+        return reader(path, wanted, place)
     except OSError as error:
         fix = "Check the file and its permissions."
         raise InputError(place, str(path), f"cannot be read: {error.strerror or error}", fix) from error
@@ -71,7 +87,7 @@ def _find(source: str, place: str) -> Path:
     return path
 
 
-def _read_csv(path: Path, task: Task, place: str) -> Table:
+def _read_csv(path: Path, wanted: Wanted, place: str) -> tuple[Column, ...]:
     reader = csv.reader(io.StringIO(_read_text(path, place), newline=""), strict=True)
 
     def rows() -> Iterator[tuple[int, list[str]]]:
@@ -85,31 +101,33 @@ def _read_csv(path: Path, task: Task, place: str) -> Table:
                 fix = 'Quote fields as "...", and a quote inside them as "", or write jsonl.'
                 raise InputError(place, str(path), f"line {line} is not valid csv: {error}", fix) from error
 
-    return _from_rows(rows(), path, task, place)
+    return _from_rows(rows(), path, wanted, place)
 
 
-def _read_tsv(path: Path, task: Task, place: str) -> Table:
+def _read_tsv(path: Path, wanted: Wanted, place: str) -> tuple[Column, ...]:
     lines = _read_text(path, place).replace("\r\n", "\n").split("\n")
     rows = ((number, line.split("\t") if line else []) for number, line in enumerate(lines, start=1))
-    return _from_rows(rows, path, task, place)
+    return _from_rows(rows, path, wanted, place)
 
 
-def _from_rows(rows: Iterator[tuple[int, list[str]]], path: Path, task: Task, place: str) -> Table:
+def _from_rows(
+    rows: Iterator[tuple[int, list[str]]], path: Path, wanted: Wanted, place: str
+) -> tuple[Column, ...]:
     """A header and its rows, each with the line it begins at; blank lines are passed over."""
     filled = ((line, row) for line, row in rows if row)
     _, header = next(filled)
-    picked = _check_columns(header, task, path.as_posix())
+    picked = _check_columns(header, wanted, path.as_posix())
     cells: list[list[str]] = []
     for line, row in filled:
         if len(row) != len(header):
             rule = f"line {line} has {len(row)} fields, the header {len(header)}"
             raise InputError(place, str(path), rule, "Give every row as many fields as there are columns.")
         cells.append(row)
-    *texts, labels = ([row[header.index(name)] for row in cells] for name in picked)
-    return Table(texts=tuple(map(list, texts)), labels=list(labels))
+    indices = [header.index(name) for name in picked]
+    return tuple([row[index] for row in cells] for index in indices)
 
 
-def _read_jsonl(path: Path, task: Task, place: str) -> Table:
+def _read_jsonl(path: Path, wanted: Wanted, place: str) -> tuple[Column, ...]:
     names: dict[str, None] = {}  # in the order they are met
     rows: list[tuple[int, dict[str, object]]] = []
     for line, text in enumerate(_read_text(path, place).split("\n"), start=1):
@@ -136,21 +154,20 @@ def _read_jsonl(path: Path, task: Task, place: str) -> Table:
             cells.append(_cell(cell))
         return cells
 
-    *texts, labels = (column(name) for name in _check_columns(list(names), task, path.as_posix()))
-    return Table(texts=tuple(texts), labels=labels)
+    return tuple(column(name) for name in _check_columns(list(names), wanted, path.as_posix()))
 
 
-def _read_parquet(path: Path, task: Task, place: str) -> Table:
+def _read_parquet(path: Path, wanted: Wanted, place: str) -> tuple[Column, ...]:
     try:
         with pq.ParquetFile(path) as file:
-            picked = _check_columns(file.schema_arrow.names, task, path.as_posix())
-            return _from_arrow(file.read(columns=list(picked)), task, path.as_posix())
+            picked = _check_columns(file.schema_arrow.names, wanted, path.as_posix())
+            return _from_arrow(file.read(columns=list(picked)), wanted, path.as_posix())
     except (pa.ArrowException, UnicodeDecodeError) as error:
         rule = f"is not valid parquet: {str(error).splitlines()[0]}"
         raise InputError(place, str(path), rule, "Write the file again.") from error
 
 
-READERS: dict[str, Callable[[Path, Task, str], Table]] = {
+READERS: dict[str, Callable[[Path, Wanted, str], tuple[Column, ...]]] = {
     ".parquet": _read_parquet,
     ".csv": _read_csv,
     ".tsv": _read_tsv,
@@ -205,8 +222,10 @@ def read_hub(hub: Hub, task: Task, place: str) -> dict[str, Table]:
             fix = nearest(name, loaded) + ("" if split == "train" else " Or null, to have it cut from train.")
             raise InputError(f"{place}.{split}", name, f"{hub.path} has no such split", fix)
         rows = loaded[name]
-        picked = list(_check_columns(rows.column_names, task, hub.path))
-        table = _from_arrow(rows.select_columns(picked).with_format("arrow")[:], task, hub.path)
+        picked = _check_columns(rows.column_names, _wanted(task), hub.path)
+        arrow = rows.select_columns(list(picked)).with_format("arrow")[:]
+        *texts, labels = _from_arrow(arrow, _wanted(task), hub.path)
+        table = Table(texts=tuple(texts), labels=labels)
         names = hub.labels or tuple(getattr(rows.features[task.label], "names", None) or ())
         tables[split] = replace(table, labels=_name_labels(table.labels, names, f"{place}.labels"))
     return tables
@@ -238,10 +257,9 @@ def _read_text(path: Path, place: str) -> str:
         raise InputError(place, str(path), rule, "Save the file as UTF-8.") from error
 
 
-def _check_columns(names: Sequence[str], task: Task, source: str) -> tuple[str, ...]:
-    """The task's columns, texts first, all of which the source has, once each."""
-    for name in (*task.text, task.label):
-        key = f"{task.name}.label" if name == task.label else f"{task.name}.text"
+def _check_columns(names: Sequence[str], wanted: Wanted, source: str) -> tuple[str, ...]:
+    """The wanted columns, all of which the source has, once each."""
+    for name, key in wanted.items():
         if names.count(name) > 1:
             rule = f"{source} has {names.count(name)} columns of this name"
             raise InputError(key, name, rule, "Rename all but one.")
@@ -249,24 +267,22 @@ def _check_columns(names: Sequence[str], task: Task, source: str) -> tuple[str, 
             there = ", ".join(map(repr, names[:20]))
             rule = f"no such column in {source}, which has {there}"
             raise InputError(key, name, rule, nearest(name, names))
-    return (*task.text, task.label)
+    return tuple(wanted)
 
 
-def _from_arrow(table: pa.Table, task: Task, source: str) -> Table:
+def _from_arrow(table: pa.Table, wanted: Wanted, source: str) -> tuple[Column, ...]:
     def column(name: str) -> Column:
         kind = table.schema.field(name).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         plain = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_boolean)
         numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
         if not any(is_kind(kind) for is_kind in (*plain, *numbers)):
-            key = f"{task.name}.label" if name == task.label else f"{task.name}.text"
             rule = f"the column holds {kind} in {source}"
-            raise InputError(key, name, rule, "Name a column of texts, numbers or true/false.")
+            raise InputError(wanted[name], name, rule, "Name a column of texts, numbers or true/false.")
         cells = table.column(name).to_pylist()
         return cells if any(is_kind(kind) for is_kind in plain[:3]) else [_cell(cell) for cell in cells]
 
-    *texts, labels = (column(name) for name in (*task.text, task.label))
-    return Table(texts=tuple(texts), labels=labels)
+    return tuple(column(name) for name in wanted)
 
 
 def _cell(value: object) -> str | None:

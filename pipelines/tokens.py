@@ -61,7 +61,9 @@ class EncodedTask:
 def encode(texts: Sequence[tuple[str, ...]], tokenizer: Any, max_tokens: int) -> Tokens:
     """Tokenise single texts or pairs, cut to `max_tokens` (the longer text of a pair first)."""
     columns = [list(column) for column in zip(*texts, strict=True)]
-    encoded = tokenizer(*columns, truncation="longest_first", max_length=max_tokens, return_attention_mask=False)
+    encoded = tokenizer(
+        *columns, truncation="longest_first", max_length=max_tokens, return_attention_mask=False
+    )
     lengths = [len(ids) for ids in encoded["input_ids"]]
     return Tokens(
         ids=_flat(encoded["input_ids"], np.int32),

@@ -93,9 +93,7 @@ class Training:
         self.epochs: list[EpochResult] = []
         self.best: dict[str, Tensor] = {}
         self._pad_id = int(backbone.tokenizer.pad_token_id)
-        self.model = build_model(
-            backbone, config, outputs=task.outputs, pooling=backbone.pooling(pooling)
-        )
+        self.model = build_model(backbone, config, outputs=task.outputs, pooling=backbone.pooling(pooling))
         named = self.model.trained.items()
         self._optimizer = torch.optim.AdamW(
             [
@@ -210,8 +208,12 @@ class Training:
     def _validate(self) -> dict[str, float]:
         outputs = predict(self.model, self.task.validation, pad_id=self._pad_id, precision=self.precision)
         if not np.isfinite(outputs).all():
-            raise TrialDiverged(f"outputs are not finite after epoch {len(self.epochs) + 1} with {self.config}")
-        return score_outputs(outputs, self.task, self.task.validation_targets, self.target_mean, self.target_std)
+            raise TrialDiverged(
+                f"outputs are not finite after epoch {len(self.epochs) + 1} with {self.config}"
+            )
+        return score_outputs(
+            outputs, self.task, self.task.validation_targets, self.target_mean, self.target_std
+        )
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, self.precision)

@@ -1,1 +1,51 @@
+"""adaptune's service: from a job file to the best adapter of each task.
 
+from search import SearchJob, run
+results = run(SearchJob.load("job.yaml"))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.cluster import submit
+    from search.errors import JobError, Problem, UserError
+    from search.job import SearchJob
+    from search.results import export_bundles as export
+    from search.results import read_results as results
+    from search.runner import Interrupted, run
+    from search.storage import Storage
+
+__all__ = [
+    "Interrupted",
+    "JobError",
+    "Problem",
+    "SearchJob",
+    "Storage",
+    "UserError",
+    "export",
+    "results",
+    "run",
+    "submit",
+]
+
+_HOMES = {
+    "Interrupted": ("search.runner", "Interrupted"),
+    "JobError": ("search.errors", "JobError"),
+    "Problem": ("search.errors", "Problem"),
+    "SearchJob": ("search.job", "SearchJob"),
+    "Storage": ("search.storage", "Storage"),
+    "UserError": ("search.errors", "UserError"),
+    "export": ("search.results", "export_bundles"),
+    "results": ("search.results", "read_results"),
+    "run": ("search.runner", "run"),
+    "submit": ("search.cluster", "submit"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is asked for: Ray and torch take seconds, `adaptune --help` does without."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'search' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)

@@ -7,11 +7,15 @@ from search.study import Study, TrialRecord
 
 def model_card(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> str:
     """The card as Markdown. `{test}` is left for the test scores, which are not known yet."""
-    space = "\n".join(f"| {name} | {_written(value)} |" for name, value in job.space_for(study.method).to_dict().items())
+    space = "\n".join(
+        f"| {name} | {_written(value)} |" for name, value in job.space_for(study.method).to_dict().items()
+    )
     params = "\n".join(f"| {name} | {value} |" for name, value in best.params.items())
     trained = int(best.facts["trained_parameters"])
     fraction = trained / int(study.attributes["backbone_parameters"])
-    validation = ", ".join(f"{name} {value:.4f}" for name, value in best.epochs[(best.best_epoch or 1) - 1]["scores"].items())
+    validation = ", ".join(
+        f"{name} {value:.4f}" for name, value in best.epochs[(best.best_epoch or 1) - 1]["scores"].items()
+    )
     labels = f"Labels: {', '.join(data.labels)}." if data.labels else "Predicts a number."
     example = '("first text", "second text")' if len(data.task.text) == 2 else '"some text"'
     notes = "".join(f"- {note}\n" for note in data.notes)

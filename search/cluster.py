@@ -68,11 +68,12 @@ def submit(job_file: Path, *, address: str, storage: str | None = None) -> str:
         return _start(client, staged.job.name, staged.storage, ["run", JOB_FILE, "--cluster"], package)
 
 
-def resume(name: str, *, address: str, storage: str | None = None) -> str:
+def resume(name: str, *, address: str, storage: str | None = None, database: str | None = None) -> str:
     """Go on with a job on the cluster; its new submission id.
 
     Args:
         storage: where its record lies; needed if the cluster itself was started anew and forgot the job.
+        database: its studies' SQLAlchemy URI, where the job file gave one.
 
     Raises:
         UserError: the cluster cannot be reached or does not know the job, it is running, or the storage is
@@ -83,7 +84,10 @@ def resume(name: str, *, address: str, storage: str | None = None) -> str:
     with contact(address) as client:
         _refuse_live(client, name, address)
         storage = storage or _find(client, name, address).storage
-        return _start(client, name, storage, ["resume", name, "--storage", storage, "--cluster"])
+        arguments = ["resume", name, "--storage", storage, "--cluster"]
+        if database:
+            arguments += ["--database", database]
+        return _start(client, name, storage, arguments)
 
 
 def check_cluster(client: JobSubmissionClient, staged: StagedJob) -> list[Problem]:

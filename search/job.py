@@ -77,7 +77,7 @@ class SearchJob(Part):
     """Where all state of all jobs lives: a folder (relative to the working directory), or a URI."""
     database: Uri | None = Field(None, validate_default=True)
     """SQLAlchemy URI of the studies; null: studies.db under storage. Required where storage is a URI."""
-    tracking: TrackingPart = TrackingPart()
+    tracking: TrackingPart = Field(TrackingPart(), validate_default=True)
     """MLflow's store and experiment."""
 
     @classmethod
@@ -140,6 +140,14 @@ class SearchJob(Part):
             fix = "Give a SQLAlchemy URI, e.g. postgresql+psycopg://user@host/adaptune."
             raise FieldError("", None, "is required where storage is a URI", fix)
         return database
+
+    @field_validator("tracking")
+    @classmethod
+    def _check_tracking(cls, tracking: TrackingPart, info: ValidationInfo) -> TrackingPart:
+        if tracking.uri is None and is_uri(info.data.get("storage", "")):
+            fix = "Give the URI of an MLflow server: its SQLite file cannot lie in an object store."
+            raise FieldError("uri", None, "is required where storage is a URI", fix)
+        return tracking
 
     @property
     def database_uri(self) -> str:

@@ -100,7 +100,7 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     ray.init(address="auto", log_to_driver=False)
     nodes = {
         f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:6]})": node["NodeID"]
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        for node in ray.nodes()
         if node["Alive"]
     }
     where: dict[Finding, list[str]] = defaultdict(list)
@@ -203,7 +203,7 @@ def pack(folder: str) -> bytes:
     buffer = io.BytesIO()
     with tempfile.TemporaryDirectory() as copy:
         try:
-            Storage(folder).download("", Path(copy))
+            Storage(folder).fetch(folder, Path(copy))
         except OSError as error:
             sys.exit(f"{folder} cannot be read as a folder on the cluster ({error})")
         with tarfile.open(fileobj=buffer, mode="w:gz") as archive:

@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.report import format_params
 from search.study import Study, TrialRecord
+from search.tables import format_params
 
 
 class Progress:
@@ -118,7 +118,7 @@ class ConsoleProgress(Progress):
                 f"{best.score:.4f}" if best else "-",
                 format_params(best.params) if best else "",
             )
-            lines += [_line(view, trial) for trial in view.running]
+            lines += [_line(trial) for trial in view.running]
         clock = f"{_clock(time.monotonic() - self._started)} elapsed{self._time_left()}"
         return Group(table, *(Text(line, style="dim") for line in lines), Text(clock, style="dim"))
 
@@ -132,7 +132,7 @@ class ConsoleProgress(Progress):
         return f", about {_clock((time.monotonic() - self._started) / now * left)} left"
 
 
-def _line(view: _StudyView, trial: TrialRecord) -> str:
+def _line(trial: TrialRecord) -> str:
     epochs = trial.params.get("epochs", "?")
     score = "" if trial.score is None else f", {trial.score:.4f} so far"
     return f"  trial {trial.number}: {format_params(trial.params)}: epoch {len(trial.epochs)}/{epochs}{score}"

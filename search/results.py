@@ -1,14 +1,14 @@
-"""What came of a job: a function of the record. The shape of `adaptune results --json` is relied on elsewhere."""
+"""What came of a job: a function of the record. Others rely on the shape of `adaptune results --json`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipelines.bundle import read_bundle
 from search.errors import UserError
 from search.selection import pick_best
-from search.storage import Storage, bundle_key
+from search.storage import Storage
 from search.study import Record, Study, driver_of
 
 
@@ -43,7 +43,9 @@ def read_results(name: str, storage: Storage) -> dict[str, Any]:
 def open_record(storage: Storage) -> Record:
     """The record of a storage that must exist already; raises UserError where there is none."""
     if storage.is_folder and storage.database is None and not storage.path("studies.db").is_file():
-        raise UserError(f"no jobs under {storage.root}: it has no studies.db. Name the right folder with --storage.")
+        raise UserError(
+            f"no jobs under {storage.root}: it has no studies.db. Name the right folder with --storage."
+        )
     return Record(storage)
 
 
@@ -56,36 +58,44 @@ def find_job(record: Record, name: str, storage: Storage) -> tuple[Study, ...]:
     return studies
 
 
+def select_task(results: dict[str, Any], task: str | None) -> dict[str, Any]:
+    """The results of one task, or of all; raises UserError, naming the tasks, where there is no such task."""
+    entries = [entry for entry in results["tasks"] if task in (None, entry["task"])]
+    if not entries:
+        known = ", ".join(dict.fromkeys(entry["task"] for entry in results["tasks"]))
+        raise UserError(f"job {results['job']!r} has no task {task!r}. Its tasks: {known}.")
+    return {**results, "tasks": entries}
+
+
 def export_bundles(
-    name: str, storage: Storage, out: Path, *, task: str | None = None
+    results: dict[str, Any], out: Path, *, task: str | None = None, fetch: Callable[[str, Path], None]
 ) -> dict[str, Path]:
     """Copy the best bundle of each task, over all its methods, to out/<task>; returns the folders.
 
+    Args:
+        results: as `job_results` gives them.
+        fetch: brings the folder at a bundle's address to a local one.
+
     Raises:
-        UserError: there is no such job or task, a task has no bundle yet, or a folder there is not empty.
+        UserError: there is no such task, a task has no bundle yet, or a folder there is not empty.
     """
-    results = read_results(name, storage)
-    entries = [entry for entry in results["tasks"] if task in (None, entry["task"])]
-    if not entries:
-        known = ", ".join(sorted({entry["task"] for entry in results["tasks"]}))
-        raise UserError(f"job {name!r} has no task {task!r}. Its tasks: {known}.")
+    entries = select_task(results, task)["tasks"]
     best: dict[str, dict[str, Any]] = {}
-    for entry in entries:
+    for entry in sorted(entries, key=lambda one: -(one["best"] or {}).get("validation", 0.0)):
         if entry["state"] == "finished":
-            others = [entry, *([best[entry["task"]]] if entry["task"] in best else [])]
-            best[entry["task"]] = max(others, key=lambda one: float(one["best"]["validation"]))
+            best.setdefault(entry["task"], entry["best"])
     missing = sorted({entry["task"] for entry in entries} - set(best))
     if missing:
         raise UserError(
-            f"no bundle yet for {', '.join(missing)}: the search is {results['state']}. "
-            f"See `adaptune results {name}`; `adaptune resume {name}` goes on with an interrupted one."
+            f"no bundle yet for {', '.join(missing)}: the job is {results['state']}. "
+            f"`adaptune results {results['job']}` shows more; `adaptune resume {results['job']}` goes on."
         )
     folders = {one: out / one for one in best}
     taken = [str(folder) for folder in folders.values() if folder.exists() and any(folder.iterdir())]
     if taken:
         raise UserError(f"{', '.join(taken)} is not empty. Choose another --out, or empty it first.")
     for one, folder in folders.items():
-        storage.download(bundle_key(name, one, best[one]["method"]), folder)
+        fetch(best[one]["bundle"], folder)
         read_bundle(folder)  # whole, as it was written
     return folders
 

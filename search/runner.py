@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,9 +78,7 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
         UserError: there is a job of this name with another content, other rows or another backbone.
     """
     job = plan.job
-    wanted = {
-        f"{job.name}/{data.task.name}/{method}": data for data in plan.tasks for method in job.methods
-    }
+    wanted = {f"{job.name}/{data.task.name}/{method}": data for data in plan.tasks for method in job.methods}
     with claim_lock(storage):
         found = {study.name: study for study in record.studies(job.name) if "job" in study.attributes}
         for study in found.values():
@@ -153,9 +152,7 @@ def _search(
     plan: Plan, storage: Storage, studies: Sequence[Study], *, cluster: bool, progress: Progress
 ) -> None:
     job = plan.job
-    tracker = Tracker(
-        studies, storage, uri=job.tracking.uri, experiment=job.tracking.experiment or job.name
-    )
+    tracker = Tracker(studies, storage, uri=job.tracking.uri, experiment=job.tracking.experiment or job.name)
     searches = [
         Search(
             study,
@@ -177,7 +174,7 @@ def _search(
             progress.start([(search.study, search.trials) for search in searches])
             context = _worker_context(plan, storage)
             _run_trials(job, context, searches, slots=_slots(job, cluster=cluster), tell=tell)
-            _finish(plan, context, storage, searches, progress)
+            _finish(plan, context, searches, progress)
         finally:
             progress.stop()
             for study in studies:
@@ -246,9 +243,7 @@ def _run_trials(
         raise Interrupted(job.name)
 
 
-def _finish(
-    plan: Plan, context: WorkerContext, storage: Storage, searches: Sequence[Search], progress: Progress
-) -> None:
+def _finish(plan: Plan, context: WorkerContext, searches: Sequence[Search], progress: Progress) -> None:
     """Select each study's winner, read its test score, write its bundle, and note all that in the study."""
     job = plan.job
     data = {one.task.name: one for one in plan.tasks}
@@ -265,7 +260,9 @@ def _finish(
             reasons = sorted({trial.reason or "no reason known" for trial in trials})
             study.note("failure", f"no trial of {len(trials)} ended well: {'; '.join(reasons[:3])}")
             continue
-        progress.message(f"{study.name}: trial {best.number} is the best; reading the test set, writing the bundle")
+        progress.message(
+            f"{study.name}: trial {best.number} is the best; reading the test set, writing the bundle"
+        )
         task = data[study.task]
         winner = Winner(
             task=study.task,
@@ -319,7 +316,7 @@ def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
             address="auto" if cluster else "local",
             include_dashboard=None if cluster else False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
     try:
         yield

@@ -75,7 +75,7 @@ class StudySearcher(Searcher):
         self._listener = listener
         self.live: dict[str, tuple[Study, int]] = {}  # by Tune's trial id
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override] # FINISHED is a str
         """The next trial for Tune: its key, number and parameters; None while all slots are taken."""
         if len(self.live) >= self._slots():
             return None
@@ -126,7 +126,7 @@ class StudyScheduler(FIFOScheduler):
     """
 
     def __init__(self, searcher: StudySearcher, listener: Listener) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # untyped in Ray
         self._searcher = searcher
         self._listener = listener
 

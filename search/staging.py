@@ -1,6 +1,9 @@
 """What a job takes to a cluster: its file, rewritten, and the small data that lies here."""
 
+import hashlib
 import io
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +16,7 @@ from ruamel.yaml import YAML
 from pipelines.locations import PACKAGE_PREFIX
 from search.errors import JobError, Problem
 from search.job import SearchJob
+from search.job_parts import is_uri
 
 JOB_FILE = "adaptune_job.yaml"
 DATA_FOLDER = "adaptune_data"
@@ -67,7 +71,7 @@ def stage(job_file: Path, *, storage: str | None = None) -> StagedJob:
     raw = yaml.load(job_file.read_text(encoding="utf-8-sig"))
     raw["storage"] = storage or raw.get("storage") or "runs"
     staging = _Staging(folder=job_file.resolve().parent, storage=str(raw["storage"]))
-    staging.check_storage(job)
+    staging.check_storage()
     staging.place_job(raw)
     staging.check_size()
     if staging.problems:
@@ -83,6 +87,35 @@ def stage(job_file: Path, *, storage: str | None = None) -> StagedJob:
     )
 
 
+def keep_submission(job_file: Path, *, storage: str | None = None) -> Path:
+    """Copy a submitted job file and its uploads into the storage, where a resume finds them; the copy's path.
+
+    Ray's own working directory goes away with the cluster. The folder is called by its content: the same
+    submission lies there once, and none replaces another. An object store keeps none: submit the job again.
+    """
+    job = SearchJob.load(job_file, storage=storage)
+    if is_uri(job.storage):
+        return job_file
+    here = job_file.resolve().parent
+    files = sorted(
+        [job_file.resolve(), *(path for path in (here / DATA_FOLDER).rglob("*") if path.is_file())]
+    )
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(here)} {file.stat().st_size} ".encode())
+        digest.update(file.read_bytes())
+    kept = Path(job.storage) / job.name / "submitted" / digest.hexdigest()[:16]
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+            for file in files:
+                target = Path(folder, "whole", file.relative_to(here))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+            Path(folder, "whole").rename(kept)
+    return kept / job_file.name
+
+
 @dataclass
 class _Staging:
     """The work of `stage` on one job file."""
@@ -93,8 +126,8 @@ class _Staging:
     locations: list[tuple[str, str]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
-    def check_storage(self, job: SearchJob) -> None:
-        """A storage that every node may see, without credentials, and a place for MLflow beside it."""
+    def check_storage(self) -> None:
+        """A storage that every node may see, without credentials."""
         if "://" not in self.storage:
             if not is_shared(self.storage):
                 rule = "is relative, and the nodes of a cluster have no common working directory"
@@ -107,10 +140,6 @@ class _Staging:
             rule = "holds credentials, which would show in the cluster's list of jobs"
             fix = "Give them to the nodes: an instance role, or the store's own environment variables."
             self.problems.append(Problem("storage", shown, rule, fix))
-        if job.tracking.uri is None:
-            rule = "is needed: MLflow's SQLite file cannot lie in an object store"
-            fix = "Write the URI of an MLflow server that the cluster's head reaches."
-            self.problems.append(Problem("tracking.uri", None, rule, fix))
 
     def place_job(self, raw: dict[str, Any]) -> None:
         """Rewrite every path in the job file's content."""

@@ -86,6 +86,8 @@ class Storage:
                 raise
             return
         filesystem, path = self._remote(key)  # an object appears only once it is whole
+        if isinstance(filesystem, fs.LocalFileSystem):  # file://, which has real folders
+            filesystem.create_dir(str(Path(path).parent), recursive=True)
         with filesystem.open_output_stream(path) as stream:
             stream.write(data)
 
@@ -112,12 +114,12 @@ class Storage:
             else:
                 path.unlink(missing_ok=True)
             return
-        filesystem, path = self._remote(key)
-        info = filesystem.get_file_info(path)
+        filesystem, remote = self._remote(key)
+        info = filesystem.get_file_info(remote)
         if info.type == fs.FileType.Directory:
-            filesystem.delete_dir(path)
+            filesystem.delete_dir(remote)
         elif info.type == fs.FileType.File:
-            filesystem.delete_file(path)
+            filesystem.delete_file(remote)
 
     def upload(self, folder: Path, key: str) -> None:
         """Put a local folder in place of whatever is at `key`."""
@@ -132,9 +134,9 @@ class Storage:
         filesystem, path = self._remote(key)
         fs.copy_files(str(folder), path, destination_filesystem=filesystem)
 
-    def download(self, key: str, folder: Path) -> None:
-        """Copy the folder at `key` to a local one."""
-        filesystem, path = self._remote(key)
+    def fetch(self, uri: str, folder: Path) -> None:
+        """Copy the folder at one of our `uri`s to a local one."""
+        filesystem, path = self._remote(uri.removeprefix(self.root.rstrip("/")).lstrip("/"))
         folder.mkdir(parents=True, exist_ok=True)
         fs.copy_files(
             path, str(folder), source_filesystem=filesystem, destination_filesystem=fs.LocalFileSystem()

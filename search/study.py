@@ -116,7 +116,7 @@ class Study:
         return self._study.get_trials(deepcopy=False)[-1].number
 
     def record_epochs(self, number: int, epochs: Sequence[Mapping[str, Any]]) -> bool:
-        """Write those of a trial's epochs that the study does not have yet; returns whether there were any."""
+        """Write those of a trial's epochs that the study does not have; returns whether there were any."""
         trial = self._trial(number)
         known = {key for key in trial.user_attrs if key.startswith(_EPOCH)}
         new = [epoch for epoch in epochs if f"{_EPOCH}{epoch['epoch']}" not in known]

@@ -116,7 +116,11 @@ class Tracker:
         run = self._run_id(
             f"{study.name}/{trial.number}",
             name=f"{study.task}/{study.method}/{trial.number}",
-            tags={TRIAL_TAG: f"{study.name}/{trial.number}", STUDY_TAG: study.name, MLFLOW_PARENT_RUN_ID: parent},
+            tags={
+                TRIAL_TAG: f"{study.name}/{trial.number}",
+                STUDY_TAG: study.name,
+                MLFLOW_PARENT_RUN_ID: parent,
+            },
         )
         new = trial.epochs[self._logged.get(run, 0) :]
         tags = {"state": trial.state, "reason": trial.reason, "seed": trial.seed, **trial.facts}
@@ -135,8 +139,8 @@ class Tracker:
             client.update_run(run, status="RUNNING")
 
     def _deliver_summary(self, client: "MlflowClient", study: Study, parent: str) -> None:
-        """The parent run: while searching nothing but its existence; at the end the summary and the bundle."""
-        from search.report import study_figure, study_table
+        """The parent run: while searching no more than its existence; at the end summary and bundle."""
+        from search.tables import study_figure, study_table
 
         winner = study.attributes.get("winner")
         if not winner:
@@ -149,7 +153,9 @@ class Tracker:
         for scored in (run, parent):
             for name, value in winner["test"].items():
                 client.log_metric(scored, f"test_{name}", value, timestamp=0, step=0)
-        client.log_metric(parent, f"best_validation_{winner['metric']}", winner["validation"], timestamp=0, step=0)
+        client.log_metric(
+            parent, f"best_validation_{winner['metric']}", winner["validation"], timestamp=0, step=0
+        )
         client.set_tag(run, "winner", "true")
         client.set_tag(parent, "winner", f"trial {trial.number}")
         for key, value in trial.params.items():
@@ -165,7 +171,7 @@ class Tracker:
         import tempfile
 
         with tempfile.TemporaryDirectory() as folder:
-            self._storage.download(key, Path(folder))
+            self._storage.fetch(self._storage.uri(key), Path(folder))
             client.log_artifacts(run, folder, "bundle")
 
     def _connect(self) -> "MlflowClient":

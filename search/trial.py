@@ -1,4 +1,4 @@
-"""The Tune trainable: a warm worker that takes trial after trial. The last place that sees a dict of parameters."""
+"""The Tune trainable: a warm worker that takes trial after trial. Beyond it, no dict of parameters."""
 
 import json
 import os

@@ -42,7 +42,9 @@ def finish_winner(
     """
     data = context.storage.read(checkpoint_key(context.job, winner.task, winner.method, winner.number))
     if data is None:
-        raise FileNotFoundError(f"the checkpoint of trial {winner.number} is gone; run the job under a new name")
+        raise FileNotFoundError(
+            f"the checkpoint of trial {winner.number} is gone; run the job under a new name"
+        )
     state = load_state(data)
     backbone = load_worker_backbone(context)
     model = build_model(backbone, state.config, outputs=task.outputs, pooling=context.pooling)

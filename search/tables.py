@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
 from search.selection import rank
@@ -27,7 +28,9 @@ def results_table(results: Mapping[str, Any]) -> Table:
         best, counts = entry["best"], entry["trials"]
         trials = f"{counts['complete']}/{sum(counts.values())}"
         if best is None:
-            table.add_row(entry["task"], entry["method"], entry["metric"], "-", "-", "-", trials, entry["reason"] or "")
+            table.add_row(
+                entry["task"], entry["method"], entry["metric"], "-", "-", "-", trials, entry["reason"] or ""
+            )
             continue
         table.add_row(
             entry["task"],
@@ -80,7 +83,7 @@ def study_figure(study: Study) -> Figure:
     axes.set_xlabel("trial")
     axes.set_ylabel(f"validation {study.attributes['metric']}")
     axes.set_title(study.name)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="lower right")
     axes.grid(alpha=0.3)
     return figure

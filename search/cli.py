@@ -1,0 +1,469 @@
+"""The command `adaptune`. Heavy imports happen inside the commands, so that --help is quick."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from search.errors import UserError
+
+app = typer.Typer(
+    name="adaptune",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="AutoML for adapters: one frozen text encoder, many tasks, the best small adapter for each.\n\n"
+    "Start with [bold]adaptune check job.yaml[/bold], then [bold]adaptune run job.yaml[/bold].",
+)
+out = Console()
+err = Console(stderr=True)
+
+JobFile = Annotated[
+    Path, typer.Argument(metavar="JOB", help="The job file (YAML); docs/job-file.md has every key.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A job's name, as its file gives it.")]
+StorageOption = Annotated[
+    str | None, typer.Option("--storage", help="Folder or URI with all state of all jobs. [default: runs]")
+]
+JobStorage = Annotated[
+    str | None, typer.Option("--storage", help="Use this storage instead of the job file's own.")
+]
+DatabaseOption = Annotated[
+    str | None, typer.Option("--database", help="The studies' SQLAlchemy URI, where the job file gave one.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="Ask the cluster with this dashboard, e.g. http://HEAD:8265.")
+]
+Address = Annotated[str, typer.Option("--address", help="The cluster's dashboard, e.g. http://HEAD:8265.")]
+TaskOption = Annotated[str | None, typer.Option("--task", help="Only this task.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+ClusterOption = Annotated[
+    bool,
+    typer.Option("--cluster", hidden=True, help="Join the Ray cluster that this process was started by."),
+]
+
+HERE, CLUSTER, LOOK = "Search here", "Search on a cluster", "Look things up"
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+) -> None:
+    os.environ["ADAPTUNE_DEBUG"] = "1" if debug else os.environ.get("ADAPTUNE_DEBUG", "")
+
+
+@app.command(rich_help_panel=HERE)
+def check(job: JobFile, storage: JobStorage = None) -> None:
+    """Show everything wrong with a job file, or what it comes to.
+
+    Reads the data and loads the encoder, starts nothing. Exit code 2 if the job cannot run.
+    """
+    from search.check import print_plan
+    from search.job import SearchJob
+    from search.plan import make_plan, name_collisions
+    from search.storage import Storage
+
+    collisions = name_collisions()
+    if collisions:
+        raise UserError("\n".join(collisions))
+    loaded = SearchJob.load(job, storage=storage)
+    plan = make_plan(loaded, source=str(job))
+    Storage(loaded.storage, loaded.database).prepare()
+    print_plan(plan, out)
+    out.print(f"\nStart it with: {command('run', str(job), *_flag('--storage', storage))}")
+
+
+@app.command(rich_help_panel=HERE)
+def run(job: JobFile, storage: JobStorage = None, cluster: ClusterOption = False) -> None:
+    """Search on this machine, or go on with a search.
+
+    A job that was interrupted goes on where it was; of a finished one, the leaderboard is printed.
+    """
+    _prepare_environment(cluster=cluster)
+    from search.job import SearchJob
+    from search.staging import keep_submission
+
+    path = keep_submission(job, storage=storage) if cluster else job
+    _run(SearchJob.load(path, storage=storage), source=str(job), cluster=cluster)
+
+
+@app.command(rich_help_panel=HERE)
+def resume(
+    name: Name,
+    storage: StorageOption = None,
+    database: DatabaseOption = None,
+    address: AddressOption = None,
+    cluster: ClusterOption = False,
+) -> None:
+    """Go on with a job after any interruption.
+
+    Trials that are done are not run again; an unfinished one goes on from its last epoch.
+    """
+    if address:
+        from search import cluster as jobs
+
+        print_submission(
+            jobs.resume(name, address=address, storage=storage, database=database), name, address
+        )
+        return
+    _prepare_environment(cluster=cluster)
+    from search.job import SearchJob
+    from search.results import find_job, open_record
+
+    place = _storage(storage, database)
+    with open_record(place) as record:
+        loaded = SearchJob.from_dict(find_job(record, name, place)[0].attributes["job"])
+    # The folder may be mounted elsewhere now, and the database reached by another name.
+    moved = loaded.model_copy(update={"storage": place.root, "database": place.database})
+    _run(moved, source=name, cluster=cluster)
+
+
+@app.command(rich_help_panel=HERE)
+def results(
+    name: Name,
+    task: TaskOption = None,
+    storage: StorageOption = None,
+    database: DatabaseOption = None,
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a job's leaderboard: scores, sizes and configurations of the best adapters."""
+    from search.results import select_task
+    from search.tables import results_table
+
+    found = select_task(_results(name, storage, database, address), task)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        out.print(results_table(found))
+
+
+@app.command(rich_help_panel=HERE)
+def export(
+    name: Name,
+    to: Annotated[Path, typer.Option("--out", help="Folder for the bundles: OUT/<task>/.")],
+    task: TaskOption = None,
+    storage: StorageOption = None,
+    database: DatabaseOption = None,
+    address: AddressOption = None,
+) -> None:
+    """Copy the best bundle of each task to a folder."""
+    from search.results import export_bundles, read_results
+
+    if address:
+        from search.remote import fetch_folder
+
+        folders = export_bundles(
+            _results(name, storage, database, address),
+            to,
+            task=task,
+            fetch=lambda bundle, folder: fetch_folder(bundle, folder, address=address),
+        )
+    else:
+        place = _storage(storage, database)
+        folders = export_bundles(read_results(name, place), to, task=task, fetch=place.fetch)
+    for one, folder in folders.items():
+        out.print(f"{one}: {folder}", soft_wrap=True)
+
+
+@app.command(rich_help_panel=HERE)
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label.")] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            "--input", help="csv, tsv, jsonl or parquet with the task's text columns, or txt (a text a line)."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write JSON lines to this new file.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="Where the encoder is now, if not where the bundle says.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Label texts with an exported adapter. Pairs and many texts come by --input."""
+    from pipelines.bundle import AdapterBundle
+    from search.predictions import prediction_lines, read_rows
+
+    if output is not None and output.exists():
+        raise UserError(f"{output} exists already. Choose another --output, or remove it first.")
+    loaded = AdapterBundle.load(bundle, backbone=backbone)
+    rows = read_rows(texts or [], given, loaded.config.text_columns)
+    predictions = loaded.predict(rows)
+    if as_json or output is not None:
+        lines = prediction_lines(predictions)
+        if output is None:
+            print("\n".join(lines))
+        else:
+            output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            out.print(f"{len(lines)} predictions in {output}", soft_wrap=True)
+        return
+    for one in predictions:
+        text = one.text if isinstance(one.text, str) else " | ".join(one.text)
+        score = f"{max(one.scores.values()):.3f}" if one.scores else ""
+        label = one.label if isinstance(one.label, str) else f"{one.label:.4f}"
+        out.print(f"{label}\t{score}\t{text}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command(rich_help_panel=HERE)
+def ui(
+    storage: StorageOption = None,
+    port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the MLflow UI on a storage, on 127.0.0.1, until Ctrl-C."""
+    place = _storage(storage, None)
+    if not place.path("mlflow.db").is_file():
+        raise UserError(
+            f"{place.root} has no mlflow.db: no job has run there, or its trials went to a server (tracking.uri)."
+        )
+    out.print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
+    arguments = ["ui", "--backend-store-uri", place.tracking_uri, "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])  # noqa: S606 - our own arguments
+
+
+@app.command(rich_help_panel=CLUSTER)
+def submit(job: JobFile, address: Address, storage: JobStorage = None) -> None:
+    """Check a job here and on a Ray cluster, and start it there.
+
+    The job file and small local data are uploaded; the storage must be one that every node sees.
+    """
+    from search import cluster as jobs
+    from search.job import SearchJob
+
+    submission = jobs.submit(job, address=address, storage=storage)
+    print_submission(submission, SearchJob.load(job, storage=storage).name, address)
+
+
+@app.command(rich_help_panel=CLUSTER)
+def status(name: Name, address: Address) -> None:
+    """Show how a submitted job is doing."""
+    from search import cluster as jobs
+
+    job = jobs.status(name, address)
+    out.print(f"{job.name}: {job.state} ({job.submission_id}), storage {job.storage}", soft_wrap=True)
+    if job.message:
+        out.print(job.message, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command(rich_help_panel=CLUSTER)
+def logs(
+    name: Name,
+    address: Address,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+) -> None:
+    """Print what a submitted job's driver wrote."""
+    from search import cluster as jobs
+
+    for piece in jobs.logs(name, address, follow=follow):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+
+@app.command(rich_help_panel=CLUSTER)
+def stop(name: Name, address: Address) -> None:
+    """Stop a submitted job. Nothing is lost: resume goes on with it."""
+    from search import cluster as jobs
+
+    job = jobs.stop(name, address)
+    out.print(
+        f"{job.name}: {job.state}. Go on with: {command('resume', name, '--address', address)}",
+        soft_wrap=True,
+    )
+
+
+@app.command("list", rich_help_panel=CLUSTER)
+def list_jobs(address: Address) -> None:
+    """List a cluster's jobs."""
+    from search import cluster as jobs
+
+    table = Table(box=None)
+    for heading in ("job", "state", "started", "storage"):
+        table.add_column(heading)
+    for job in jobs.list_jobs(address):
+        started = job.started.strftime("%Y-%m-%d %H:%M") if job.started else ""
+        table.add_row(job.name, job.state, started, job.storage)
+    out.print(table)
+
+
+@app.command(rich_help_panel=LOOK)
+def tasks() -> None:
+    """List the registered tasks."""
+    from pipelines.tasks import registered_hub, registered_tasks
+
+    table = Table(box=None)
+    for heading in ("task", "kind", "metric", "rows from"):
+        table.add_column(heading)
+    for task in registered_tasks():
+        hub = registered_hub(task.name)
+        source = f"data_dir, else {hub.path} {hub.config or ''}" if hub else "data_dir"
+        table.add_row(task.name, task.kind, task.metric, source)
+    out.print(table)
+
+
+@app.command(rich_help_panel=LOOK)
+def spaces() -> None:
+    """List the preset search spaces."""
+    from spaces import presets
+
+    for name, preset in presets().items():
+        out.print(f"[bold]{name}[/bold]: {preset.description}")
+        for parameter, values in preset.space.to_dict().items():
+            out.print(f"  {parameter}: {json.dumps(values)}", highlight=False)
+
+
+@app.command(rich_help_panel=LOOK)
+def schema() -> None:
+    """Print the JSON schema of the job file, for editors."""
+    from search.job import job_schema
+
+    print(json.dumps(job_schema(), indent=2))
+
+
+def print_submission(submission: str, name: str, address: str) -> None:
+    """Say what was started on a cluster, and what to type next."""
+    out.print(f"submitted {name} as {submission}", soft_wrap=True)
+    for verb in (("logs", "--follow"), ("results",), ("export", "--out", "adapters")):
+        out.print(f"  {command(verb[0], name, *verb[1:], '--address', address)}", soft_wrap=True)
+
+
+def command(*words: str) -> str:
+    """A command of ours as the user can type it here and now."""
+    ours = Path(sys.argv[0])
+    found = shutil.which("adaptune")
+    program = "adaptune"
+    if ours.name == "adaptune" and (found is None or not Path(found).samefile(ours)):
+        program = os.path.relpath(ours) if ours.is_relative_to(Path.cwd()) else str(ours)
+    return shlex.join([program, *words])
+
+
+def _run(job: Any, *, source: str, cluster: bool) -> None:
+    from search.progress import ConsoleProgress
+    from search.runner import Interrupted
+    from search.runner import run as run_job
+    from search.tables import results_table
+
+    again = command("resume", job.name, *_flag("--storage", job.storage, default=_default_storage()))
+    try:
+        found = run_job(job, source=source, cluster=cluster, progress=ConsoleProgress(out))
+    except (Interrupted, KeyboardInterrupt) as error:
+        raise Interrupted(f"interrupted; nothing is lost. Go on with: {again}") from error
+    out.print()
+    out.print(results_table(found))
+    bundles = [entry["best"]["bundle"] for entry in found["tasks"] if entry["state"] == "finished"]
+    for entry in found["tasks"]:
+        if entry["state"] == "failed":
+            err.print(f"{entry['task']}/{entry['method']}: {entry['reason']}", markup=False, soft_wrap=True)
+    if bundles:
+        _print_next(job, bundles)
+    if found["state"] != "finished":
+        raise typer.Exit(1)
+
+
+def _print_next(job: Any, bundles: list[str]) -> None:
+    out.print()
+    for bundle in bundles:
+        out.print(f"bundle: {bundle}", soft_wrap=True)
+    storage = _flag("--storage", job.storage, default=_default_storage())
+    out.print("\nnext:")
+    if job.tracking.uri is None:
+        out.print(f"  {command('ui', *storage)}", soft_wrap=True, highlight=False)
+    out.print(f"  {command('predict', _short(bundles[0]), 'some text')}", soft_wrap=True, highlight=False)
+    out.print(
+        f"  {command('export', job.name, '--out', 'adapters', *storage)}", soft_wrap=True, highlight=False
+    )
+
+
+def _short(path: str) -> str:
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
+
+
+def _default_storage() -> str:
+    return str(Path("runs").absolute())
+
+
+def _flag(flag: str, value: str | None, *, default: str | None = None) -> list[str]:
+    return [] if value in (None, default) else [flag, str(value)]
+
+
+def _storage(root: str | None, database: str | None) -> Any:
+    from search.storage import Storage
+
+    chosen = root or "runs"
+    return Storage(chosen if "://" in chosen else str(Path(chosen).expanduser().absolute()), database)
+
+
+def _results(name: str, storage: str | None, database: str | None, address: str | None) -> dict[str, Any]:
+    from search.results import read_results
+
+    if address is None:
+        return read_results(name, _storage(storage, database))
+    from search.cluster import status as cluster_status
+    from search.remote import run_remote
+
+    place = storage or cluster_status(name, address).storage
+    arguments = ["results", name, "--json", "--storage", place, *_flag("--database", database)]
+    found: dict[str, Any] = json.loads(run_remote(arguments, address=address))
+    return found
+
+
+def _prepare_environment(*, cluster: bool) -> None:
+    """What Ray reads when it is imported. Nothing that the user has set is changed."""
+    import secrets
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # ours is the one view of the search
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not cluster and "RAY_AUTH_MODE" not in os.environ:
+        # Our own Ray, for this search alone: other users of the machine cannot reach it.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def main() -> None:
+    """Run the command. Exit codes: 0 done; 1 the work failed; 2 the input was wrong; 130 interrupted."""
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        code = _fail("interrupted", 130)
+    except Exception as error:
+        if os.environ.get("ADAPTUNE_DEBUG"):
+            raise
+        code = _fail(*_explain(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """What to say about an error, and the exit code."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if names & {"UserError", "InputError", "InputErrors", "BundleError"}:
+        return str(error), 2
+    if "Interrupted" in names:
+        return str(error), 130
+    if "RemoteError" in names:
+        return str(error), 1
+    again = "`adaptune --debug …` shows where. What was done so far is kept; `adaptune resume NAME` goes on."
+    return f"{type(error).__name__}: {error}\n{again}", 1
+
+
+def _fail(message: str, code: int) -> int:
+    err.print(message, markup=False, highlight=False, soft_wrap=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()
