@@ -20,6 +20,7 @@ from pipelines.locations import resolve_location
 # Case, accents, digits, punctuation, two scripts: tokenizers that treat any of them differently differ here.
 _TOKENIZER_PROBE = "Don't PANIC: naïve Ünïcode, 3.14 e-mails & ½ 東京 tokens?! #adapter_size\t(2019)"
 _UNHASHED_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
+_LEAST_VOCABULARY = 10  # tokens beside the special ones
 _quiet_lock = threading.Lock()
 
 
@@ -76,8 +77,8 @@ def read_config(name: str) -> PretrainedConfig:
     location = resolve_location(name, key="backbone")
     try:
         with _quiet():
-            config: PretrainedConfig = AutoConfig.from_pretrained(location)
-    except (OSError, ValueError) as error:
+            config: PretrainedConfig = AutoConfig.from_pretrained(location, trust_remote_code=False)
+    except Exception as error:  # transformers and huggingface_hub raise many types here
         raise _not_loadable(name, error) from error
     if config.model_type not in ARCHITECTURES:
         raise InputError(
@@ -105,9 +106,10 @@ def load_backbone(name: str) -> Backbone:
                 config=config,
                 dtype=torch.float32,
                 use_safetensors=True,
+                trust_remote_code=False,
                 output_loading_info=True,
             )
-            tokenizer = AutoTokenizer.from_pretrained(location)
+            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
     except Exception as error:  # transformers and safetensors raise many types here
         raise _not_loadable(name, error) from error
     missing = {key for key in info["missing_keys"] if not _is_pooler(key)}
@@ -125,6 +127,8 @@ def load_backbone(name: str) -> Backbone:
         model.pooler = None
     model.requires_grad_(False)
     model.eval()
+    _check_tokenizer(name, tokenizer, model)
+    tokenizer.model_max_length = _most_tokens(tokenizer, model)
     return Backbone(
         name=name,
         model=model,
@@ -141,11 +145,39 @@ def _fingerprint(model: nn.Module, raw_config: dict[str, Any], tokenizer: Any) -
     kept = {key: value for key, value in raw_config.items() if key not in _UNHASHED_CONFIG}
     digest.update(json.dumps(kept, sort_keys=True).encode())
     digest.update(json.dumps(sorted(tokenizer.get_vocab().items())).encode())
-    digest.update(json.dumps(tokenizer(_TOKENIZER_PROBE)["input_ids"]).encode())
+    for encoded in (
+        tokenizer(_TOKENIZER_PROBE),
+        tokenizer(_TOKENIZER_PROBE, "A pair.", truncation="longest_first", max_length=16),
+    ):
+        digest.update(json.dumps([encoded["input_ids"], encoded.get("token_type_ids")]).encode())
     for key, parameter in sorted(model.named_parameters()):
         digest.update(f"{key} {tuple(parameter.shape)} {parameter.dtype}".encode())
         digest.update(parameter.detach().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _check_tokenizer(name: str, tokenizer: Any, model: nn.Module) -> None:
+    vocabulary = tokenizer.get_vocab()
+    rows = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    if len(vocabulary) - len(tokenizer.all_special_tokens) < _LEAST_VOCABULARY:
+        rule = "it has no tokenizer"  # transformers makes an empty one up
+    elif tokenizer.pad_token_id is None:
+        rule = "its tokenizer has no padding token"
+    elif max(vocabulary.values()) >= rows:
+        rule = f"its tokenizer counts to {max(vocabulary.values())}, but it has embeddings for {rows} tokens"
+    else:
+        return
+    raise InputError("backbone", name, rule, "Put the tokenizer it was trained with beside its weights.")
+
+
+def _most_tokens(tokenizer: Any, model: nn.Module) -> int:
+    """How long a text may be: the encoder's positions count where the tokenizer's files do not tell."""
+    limits = [int(tokenizer.model_max_length), int(model.config.max_position_embeddings)]  # type: ignore[union-attr, arg-type]
+    positions = getattr(model.embeddings, "position_embeddings", None)
+    if isinstance(positions, nn.Embedding):
+        unused = 0 if positions.padding_idx is None else positions.padding_idx + 1  # RoBERTa's start there
+        limits.append(positions.num_embeddings - unused)
+    return min(limits)
 
 
 def _is_pooler(key: str) -> bool:

@@ -156,10 +156,12 @@ class AdapterBundle:
         Raises:
             InputError: a text is of the wrong form: a pair where one is needed, or the reverse.
         """
+        if isinstance(texts, str):
+            raise InputError("texts", texts, "one string where a list of them is needed", "Write [text].")
         columns = len(self.config.text_columns)
-        rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+        rows = [tuple(text) if isinstance(text, tuple | list) else (text,) for text in texts]
         for index, row in enumerate(rows):
-            if len(row) != columns:
+            if len(row) != columns or not all(isinstance(part, str) for part in row):
                 raise InputError(
                     f"texts[{index}]",
                     texts[index],
@@ -196,14 +198,15 @@ def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
     for name in (CONFIG, WEIGHTS, METRICS):
         if not (folder / name).is_file():
             raise BundleError(f"{folder} is not a whole bundle: {name} is missing. Export it again.")
+    raw = (folder / CONFIG).read_bytes()
     try:
-        content = json.loads((folder / CONFIG).read_bytes())
+        content = json.loads(raw)
         checksum = content.pop("checksum")
         files, version = content.pop("sha256"), content.pop("format")
         unsigned = {"format": version, **content, "sha256": files}
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BundleError(f"{folder}/{CONFIG} is damaged ({error}). Export the bundle again.") from error
-    if _sha256(_json(unsigned)) != checksum:
+    if _sha256(_json(unsigned)) != checksum or raw != _json({**unsigned, "checksum": checksum}):
         raise BundleError(f"{folder}/{CONFIG} was changed since it was written. Export the bundle again.")
     if version != FORMAT:
         raise BundleError(
@@ -215,7 +218,7 @@ def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
     try:
         parameters = safetensors.torch.load((folder / WEIGHTS).read_bytes())
         return BundleConfig.from_dict(content), parameters
-    except (safetensors.SafetensorError, TypeError, KeyError) as error:
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{folder} cannot be read ({error}). Export the bundle again.") from error
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from pipelines.config import TrainConfig
@@ -43,11 +44,12 @@ def load_state(data: bytes) -> TrainingState:
     if _checksum(header, tensors) != checksum:
         raise CheckpointError("its checksum does not match: the file was changed or damaged")
     content = json.loads(header)
-    return TrainingState(
-        config=TrainConfig(**content["config"]),
-        epochs=tuple(EpochResult(**epoch) for epoch in content["epochs"]),
-        tensors=tensors,
-    )
+    try:
+        config = TrainConfig(**content["config"])
+        epochs = tuple(EpochResult(**epoch) for epoch in content["epochs"])
+    except TypeError as error:  # fields that this version does not have, or has besides
+        raise CheckpointError(f"written by another version of adaptune ({error})") from error
+    return TrainingState(config=config, epochs=epochs, tensors=tensors)
 
 
 def _checksum(header: str, tensors: dict[str, Tensor]) -> str:
@@ -55,5 +57,5 @@ def _checksum(header: str, tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -35,6 +35,7 @@ class TrainConfig:
             "weight_decay": self.weight_decay >= 0,
             "dropout": self.dropout is None or 0 <= self.dropout < 1,
             "init_std": self.init_std > 0,
+            "seed": self.seed >= 0,
         }
         bad = {key: getattr(self, key) for key, holds in rules.items() if not holds}
         if bad:

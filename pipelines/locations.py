@@ -17,7 +17,10 @@ def resolve_location(name: str, *, key: str) -> str:
     if not name.startswith(PACKAGE_PREFIX):
         return name
     package, _, inside = name.removeprefix(PACKAGE_PREFIX).partition("/")
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    try:
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    except ValueError:  # a module that was made without a spec, as __main__
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
             key, name, f"no package {package!r} is installed", f"Install it, e.g. pip install {package}."

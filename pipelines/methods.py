@@ -1,6 +1,7 @@
 """Which parameters train: a trial's model, made from the frozen backbone and a configuration."""
 
 import copy
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +30,16 @@ class TrialModel(nn.Module):
         self.head = head
         self.pooling = pooling
         self.trained: dict[str, nn.Parameter] = {}
+        # Tokenizers tell segments to encoders that know none, as BERT's does to DistilBERT.
+        self._has_segments = (
+            "token_type_ids" in signature(encoder.forward).parameters
+            and getattr(encoder.config, "type_vocab_size", 1) > 1
+        )
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns the head's outputs, (batch, outputs), in fp32."""
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if batch.token_type_ids is not None:
+        if self._has_segments and batch.token_type_ids is not None:
             inputs["token_type_ids"] = batch.token_type_ids
         output = self.encoder(**inputs)
         hidden: Tensor = output.last_hidden_state  # (batch, tokens, d)
@@ -86,7 +92,10 @@ def build_model(backbone: Backbone, config: TrainConfig, *, outputs: int, poolin
         adapter = BottleneckAdapter(
             backbone.width, config.adapter_size, init_std=config.init_std, generator=generator
         ).to(device)
-        encoder.set_submodule(site.path, nn.Sequential(encoder.get_submodule(site.path), adapter))
+        host = encoder.get_submodule(site.path)
+        if config.dropout is not None and isinstance(host, nn.Identity):
+            host = nn.Dropout(config.dropout)  # ModernBERT leaves it out where its own rate is 0
+        encoder.set_submodule(site.path, nn.Sequential(host, adapter))
         for name, parameter in adapter.named_parameters():
             trained[f"adapter.{site.layer}.{site.place}.{name}"] = parameter
 
@@ -110,5 +119,5 @@ def _set_dropout(encoder: nn.Module, rate: float) -> None:
         if isinstance(module, nn.Dropout):
             module.p = rate
         # Some attention modules keep their rate as a number.
-        if isinstance(getattr(module, "attention_dropout", None), float):
+        if isinstance(getattr(module, "attention_dropout", None), int | float):
             module.attention_dropout = rate  # type: ignore[assignment]

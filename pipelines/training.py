@@ -167,13 +167,10 @@ class Training:
         with torch.no_grad():
             for name, parameter in self.model.trained.items():
                 parameter.copy_(last[name])
-                moments = {
-                    key.split(".", 2)[1]: value.clone()
+                self._optimizer.state[parameter] = {
+                    key.split(".", 2)[1]: value.to(self.device, copy=True)  # the fused step counts there too
                     for key, value in state.tensors.items()
                     if key.startswith("adam.") and key.split(".", 2)[2] == name
-                }
-                self._optimizer.state[parameter] = {
-                    key: value if key == "step" else value.to(self.device) for key, value in moments.items()
                 }
 
     def _train_epoch(self, epoch: int) -> float:

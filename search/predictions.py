@@ -26,15 +26,13 @@ def read_rows(
         raise UserError("Give texts or --input FILE: one of the two.")
     if given is None:
         if len(columns) == 2:
-            raise UserError(
-                f"This bundle takes pairs: give --input FILE with the columns {columns[0]!r} and {columns[1]!r}."
-            )
+            names = f"{columns[0]!r} and {columns[1]!r}"
+            raise UserError(f"This bundle takes pairs: give --input FILE with the columns {names}.")
+        if not all(text.strip() for text in texts):
+            raise UserError("One of the texts is empty. Fill it in or leave it out.")
         return list(texts)
     if given.suffix.lower() == ".txt" and len(columns) == 1:
-        lines = given.read_text(encoding="utf-8").splitlines() if given.is_file() else None
-        if lines is None:
-            raise UserError(f"--input {given}: no such file. Correct the path.")
-        cells: tuple[Sequence[str | None], ...] = (lines,)
+        cells: tuple[Sequence[str | None], ...] = (_read_lines(given),)
     else:
         cells = read_columns(str(given), dict.fromkeys(columns, "--input"), "--input")
     rows: list[str | tuple[str, ...]] = []
@@ -43,7 +41,20 @@ def read_rows(
             raise UserError(f"--input {given}: row {number} has an empty text. Fill it in or remove it.")
         filled = tuple(str(cell) for cell in row)
         rows.append(filled[0] if len(filled) == 1 else filled)
+    if not rows:
+        raise UserError(f"--input {given}: it has no rows. Give a file with at least one text.")
     return rows
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file. Only line ends end a line; a text may hold Unicode's other separators."""
+    if not path.is_file():
+        raise UserError(f"--input {path}: no such file. Correct the path.")
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return [line.removesuffix("\n") for line in file]
+    except UnicodeDecodeError as error:
+        raise UserError(f"--input {path}: it is not UTF-8 ({error}). Save it as UTF-8.") from error
 
 
 def prediction_lines(predictions: Sequence["Prediction"]) -> list[str]:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.bundle import read_bundle
 from search.errors import UserError
 from search.selection import pick_best
 from search.storage import Storage
@@ -79,6 +78,8 @@ def export_bundles(
     Raises:
         UserError: there is no such task, a task has no bundle yet, or a folder there is not empty.
     """
+    from pipelines.bundle import read_bundle  # torch takes seconds, and `adaptune results` needs none
+
     entries = select_task(results, task)["tasks"]
     best: dict[str, dict[str, Any]] = {}
     for entry in sorted(entries, key=lambda one: -(one["best"] or {}).get("validation", 0.0)):

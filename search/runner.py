@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,8 +62,8 @@ def run(
         Interrupted: stopped by a signal.
     """
     storage = Storage(job.storage, job.database)
-    storage.prepare()
     plan = make_plan(job, source=source)
+    storage.prepare()
     with Record(storage) as record:
         studies = open_studies(record, storage, plan)
         if not is_finished(studies):
@@ -174,7 +175,7 @@ def _search(
             progress.start([(search.study, search.trials) for search in searches])
             context = _worker_context(plan, storage)
             _run_trials(job, context, searches, slots=_slots(job, cluster=cluster), tell=tell)
-            _finish(plan, context, searches, progress)
+            _finish(plan, context, searches, cluster=cluster, progress=progress)
         finally:
             progress.stop()
             for study in studies:
@@ -243,14 +244,12 @@ def _run_trials(
         raise Interrupted(job.name)
 
 
-def _finish(plan: Plan, context: WorkerContext, searches: Sequence[Search], progress: Progress) -> None:
+def _finish(
+    plan: Plan, context: WorkerContext, searches: Sequence[Search], *, cluster: bool, progress: Progress
+) -> None:
     """Select each study's winner, read its test score, write its bundle, and note all that in the study."""
     job = plan.job
     data = {one.task.name: one for one in plan.tasks}
-    on_worker = ray.remote(finish_winner).options(
-        num_cpus=job.resources.cpus, num_gpus=job.resources.gpus, max_retries=WORKER_RESTARTS
-    )
-    pending: dict[ray.ObjectRef[dict[str, float]], tuple[Study, TrialRecord]] = {}
     for study in (search.study for search in searches):
         if "winner" in study.attributes or "failure" in study.attributes:
             continue
@@ -260,46 +259,49 @@ def _finish(plan: Plan, context: WorkerContext, searches: Sequence[Search], prog
             reasons = sorted({trial.reason or "no reason known" for trial in trials})
             study.note("failure", f"no trial of {len(trials)} ended well: {'; '.join(reasons[:3])}")
             continue
-        progress.message(
-            f"{study.name}: trial {best.number} is the best; reading the test set, writing the bundle"
-        )
+        progress.message(f"{study.name}: trial {best.number} won; reading the test set, writing the bundle")
         task = data[study.task]
-        winner = Winner(
-            task=study.task,
-            method=study.method,
-            number=best.number,
-            text_columns=task.task.text,
-            card=model_card(study, best, job, task),
-            facts={
-                "job": job.name,
-                "trial": best.number,
-                "params": dict(best.params),
-                "seed": best.seed,
-                "epoch": best.best_epoch,
-                "validation": dict(best.epochs[(best.best_epoch or 1) - 1]["scores"]),
-            },
-        )
-        reference = on_worker.remote(
+        arguments = (
             context,
-            winner,
-            context.tasks[study.task],
+            _winner(study, best, job, task),
             encode_examples(task.test, plan.backbone, job.max_tokens),
             task.test.labels,
         )
-        pending[reference] = (study, best)
-    while pending:
-        (done,), _ = ray.wait(list(pending), num_returns=1)
-        study, best = pending.pop(done)
+        if cluster:  # the head may be small: a worker has what a trial needs
+            on_worker = ray.remote(finish_winner).options(
+                num_cpus=job.resources.cpus, num_gpus=job.resources.gpus, max_retries=WORKER_RESTARTS
+            )
+            test: dict[str, float] = ray.get(on_worker.remote(*arguments))
+        else:
+            test = finish_winner(*arguments, backbone=plan.backbone)
         study.note(
             "winner",
             {
                 "trial": best.number,
                 "metric": study.attributes["metric"],
                 "validation": best.score,
-                "test": ray.get(done),
+                "test": test,
                 "bundle": bundle_key(job.name, study.task, study.method),
             },
         )
+
+
+def _winner(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> Winner:
+    return Winner(
+        task=study.task,
+        method=study.method,
+        number=best.number,
+        text_columns=data.task.text,
+        card=model_card(study, best, job, data),
+        facts={
+            "job": job.name,
+            "trial": best.number,
+            "params": dict(best.params),
+            "seed": best.seed,
+            "epoch": best.best_epoch,
+            "validation": dict(best.epochs[(best.best_epoch or 1) - 1]["scores"]),
+        },
+    )
 
 
 @contextlib.contextmanager
@@ -318,10 +320,24 @@ def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+    with _terminate_as_interrupt():
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM, which a stopped Ray job gets, end the search in order like Ctrl-C. Ray's own handler aborts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's business
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
     finally:
-        ray.shutdown()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _slots(job: SearchJob, *, cluster: bool) -> Callable[[], int]:

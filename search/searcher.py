@@ -27,38 +27,36 @@ class Search:
     trials: int
 
     def __post_init__(self) -> None:
-        self.unfinished = [t.number for t in self.study.trials() if t.state == "running"]
-        self.exhausted = False
+        trials = self.study.trials()
+        self.unfinished = [trial.number for trial in trials if trial.state == "running"]
+        self.started = len(trials)  # ended or not; no one else starts any
+        self.exhausted = False  # whether the space has no configuration left
 
     def next_trial(self) -> int | None:
         """The number of the next trial to run, written to the study; None when none is left to start."""
         if self.unfinished:
             return self.unfinished.pop(0)
-        trials = self.study.frozen_trials()
-        if self.exhausted or len(trials) >= self.trials:
+        if self.exhausted or self.started >= self.trials:
             return None
+        trials = self.study.frozen_trials()
         params = propose(trials, self.space, sampler=self.sampler, seed=self.seed)
         if params is None:
             self.exhausted = True
             self.study.note("exhausted", True)
             return None
+        self.started += 1
         return self.study.start_trial(params, self.space.distributions(), seed=self.seed)
-
-    @property
-    def started(self) -> int:
-        """How many trials the study has, ended or not."""
-        return len(self.study.trials())
 
     @property
     def is_open(self) -> bool:
         """Whether a trial is still to be started or finished."""
-        trials = self.study.trials()
         exhausted = self.exhausted or bool(self.study.attributes.get("exhausted"))
-        return any(t.state == "running" for t in trials) or not (exhausted or len(trials) >= self.trials)
+        to_start = not exhausted and self.started < self.trials
+        return to_start or any(trial.state == "running" for trial in self.study.trials())
 
 
 class StudySearcher(Searcher):
-    """Serves all studies of a job in turn, the one with the fewest trials first.
+    """Serves all studies of a job in turn: unfinished trials first, then the study with the fewest trials.
 
     Tune's own state is scratch: nothing is saved with it, and every start of a driver is a fresh Tune run.
 
@@ -79,7 +77,7 @@ class StudySearcher(Searcher):
         """The next trial for Tune: its key, number and parameters; None while all slots are taken."""
         if len(self.live) >= self._slots():
             return None
-        for search in sorted(self._searches, key=lambda search: search.started):
+        for search in sorted(self._searches, key=lambda search: (not search.unfinished, search.started)):
             number = search.next_trial()
             if number is not None:
                 study = search.study

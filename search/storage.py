@@ -63,7 +63,7 @@ class Storage:
         try:
             self.write(probe, b"adaptune")
             self.delete(probe)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: pyarrow knows no such kind of URI
             raise UserError(
                 f"storage {self.root} cannot be written ({error}). "
                 "Give a folder you may write to: `storage:` in the job file, or --storage."
@@ -71,33 +71,20 @@ class Storage:
 
     def write(self, key: str, data: bytes) -> None:
         """Write a file whole or not at all: whoever reads sees the old content or the new one."""
-        if self.is_folder:
-            target = self.path(key)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).replace(target)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+        filesystem, path = self._open(key)
+        if filesystem is None:
+            _write_file(Path(path), data)
             return
-        filesystem, path = self._remote(key)  # an object appears only once it is whole
-        if isinstance(filesystem, fs.LocalFileSystem):  # file://, which has real folders
-            filesystem.create_dir(str(Path(path).parent), recursive=True)
-        with filesystem.open_output_stream(path) as stream:
+        with filesystem.open_output_stream(path) as stream:  # an object appears only once it is whole
             stream.write(data)
 
     def read(self, key: str) -> bytes | None:
         """A file's content, or None where there is no such file."""
-        if self.is_folder:
+        filesystem, path = self._open(key)
+        if filesystem is None:
             with contextlib.suppress(FileNotFoundError):
-                return self.path(key).read_bytes()
+                return Path(path).read_bytes()
             return None
-        filesystem, path = self._remote(key)
         try:
             with filesystem.open_input_stream(path) as stream:
                 content: bytes = stream.read()
@@ -107,46 +94,80 @@ class Storage:
 
     def delete(self, key: str) -> None:
         """Remove a file or a folder, if it is there."""
-        if self.is_folder:
-            path = self.path(key)
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        filesystem, path = self._open(key)
+        if filesystem is None:
+            _delete(Path(path))
             return
-        filesystem, remote = self._remote(key)
-        info = filesystem.get_file_info(remote)
+        info = filesystem.get_file_info(path)
         if info.type == fs.FileType.Directory:
-            filesystem.delete_dir(remote)
+            filesystem.delete_dir(path)
         elif info.type == fs.FileType.File:
-            filesystem.delete_file(remote)
+            filesystem.delete_file(path)
 
     def upload(self, folder: Path, key: str) -> None:
         """Put a local folder in place of whatever is at `key`."""
-        if self.is_folder:
-            target = self.path(key)
-            staged = target.with_name(f".staged-{target.name}")
-            shutil.rmtree(staged, ignore_errors=True)
-            shutil.copytree(folder, staged)
-            self.delete(key)
-            staged.replace(target)
+        filesystem, path = self._open(key)
+        if filesystem is None:
+            _replace_folder(Path(path), folder)
             return
-        filesystem, path = self._remote(key)
+        self.delete(key)
         fs.copy_files(str(folder), path, destination_filesystem=filesystem)
 
     def fetch(self, uri: str, folder: Path) -> None:
-        """Copy the folder at one of our `uri`s to a local one."""
-        filesystem, path = self._remote(uri.removeprefix(self.root.rstrip("/")).lstrip("/"))
+        """Copy the folder at one of our `uri`s to a local one.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+        """
+        filesystem, path = self._open(uri.removeprefix(self.root.rstrip("/")).lstrip("/"))
+        filesystem = filesystem or fs.LocalFileSystem()
+        if filesystem.get_file_info(path).type != fs.FileType.Directory:
+            raise FileNotFoundError(f"there is no folder {uri}")
         folder.mkdir(parents=True, exist_ok=True)
         fs.copy_files(
             path, str(folder), source_filesystem=filesystem, destination_filesystem=fs.LocalFileSystem()
         )
 
-    def _remote(self, key: str) -> tuple[fs.FileSystem, str]:
+    def _open(self, key: str) -> tuple[fs.FileSystem | None, str]:
+        """The path of a key, and the filesystem it is on; None: this machine's, by a path or by file://."""
         if self.is_folder:
-            return fs.LocalFileSystem(), str(self.path(key))
+            return None, str(self.path(key))
         filesystem, root = fs.FileSystem.from_uri(self.root)
-        return filesystem, f"{root.rstrip('/')}/{key}"
+        path = f"{root.rstrip('/')}/{key}"
+        return (None if isinstance(filesystem, fs.LocalFileSystem) else filesystem), path
+
+
+def _write_file(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _replace_folder(target: Path, folder: Path) -> None:
+    staged = target.with_name(f".staged-{target.name}")
+    shutil.rmtree(staged, ignore_errors=True)  # of a process that was killed
+    try:
+        shutil.copytree(folder, staged)
+        _delete(target)
+        staged.replace(target)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
 
 
 def checkpoint_key(job: str, task: str, method: str, number: int) -> str:

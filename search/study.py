@@ -59,13 +59,15 @@ class TrialRecord:
 
     @property
     def score(self) -> float | None:
-        """The best epoch's validation score so far."""
+        """The best epoch's validation score so far; None for a failed trial, whatever its epochs gave."""
+        if self.state == "failed":
+            return None
         return max((epoch["score"] for epoch in self.epochs), default=None)
 
     @property
     def best_epoch(self) -> int | None:
         """The first epoch with that score."""
-        if not self.epochs:
+        if self.score is None:
             return None
         return int(max(self.epochs, key=lambda epoch: (epoch["score"], -epoch["epoch"]))["epoch"])
 
@@ -243,14 +245,15 @@ def _process_exists(pid: int) -> bool:
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
-    attributes = trial.user_attrs
+    attributes, state = trial.user_attrs, _STATES[trial.state]
     epochs = [attributes[key] for key in attributes if key.startswith(_EPOCH)]
     return TrialRecord(
         number=trial.number,
-        state=_STATES[trial.state],
+        state=state,
         params=trial.params,
         epochs=tuple(sorted(epochs, key=lambda epoch: int(epoch["epoch"]))),
-        reason=attributes.get("reason"),
+        # A driver killed between the reason and the end leaves a reason to a trial that then goes on.
+        reason=attributes.get("reason") if state in ("pruned", "failed") else None,
         seed=int(attributes.get("seed", 0)),
         facts={key.removeprefix(_FACT): value for key, value in attributes.items() if key.startswith(_FACT)},
         started=trial.datetime_start,

@@ -1,11 +1,13 @@
 """Tables and figures of what was found."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.table import Table
+from rich.text import Text
 
 from search.selection import rank
 from search.study import Study
@@ -29,7 +31,14 @@ def results_table(results: Mapping[str, Any]) -> Table:
         trials = f"{counts['complete']}/{sum(counts.values())}"
         if best is None:
             table.add_row(
-                entry["task"], entry["method"], entry["metric"], "-", "-", "-", trials, entry["reason"] or ""
+                entry["task"],
+                entry["method"],
+                entry["metric"],
+                "-",
+                "-",
+                "-",
+                trials,
+                Text(entry["reason"] or ""),  # brackets in it are no markup
             )
             continue
         table.add_row(
@@ -72,25 +81,47 @@ def study_table(study: Study) -> str:
 
 
 def study_figure(study: Study) -> Figure:
-    """Each trial's best validation score in the order of the trials, and the best so far."""
-    scored = [(trial.number, trial.score) for trial in study.trials() if trial.score is not None]
+    """Each trial's best validation score in the order of the trials, and the best of those that are done.
+
+    Failed trials have no score: crosses at the lower edge show where they were.
+    """
+    trials = study.trials()
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    numbers, scores = [number for number, _ in scored], [score for _, score in scored]
-    best = [max(scores[: index + 1]) for index in range(len(scores))]
-    axes.plot(numbers, scores, "o", color="#0072B2", label=f"trial (n = {len(scored)})")
-    axes.step(numbers, best, where="post", color="#D55E00", label="best so far")
+    complete = [(trial.number, trial.score) for trial in trials if trial.state == "complete" and trial.epochs]
+    other = [
+        (trial.number, trial.score)
+        for trial in trials
+        if trial.state in ("pruned", "running") and trial.epochs
+    ]
+    failed = [trial.number for trial in trials if trial.state == "failed"]
+    if complete:
+        numbers, scores = zip(*complete, strict=True)
+        best = [*itertools.accumulate(scores, max)]
+        last = max(trial.number for trial in trials)
+        axes.step([*numbers, last], [*best, best[-1]], where="post", color="#D55E00", label="best so far")
+        axes.plot(numbers, scores, "o", color="#0072B2", label=f"complete (n = {len(complete)})")
+    if other:
+        axes.plot(
+            *zip(*other, strict=True), "o", color="#0072B2", markerfacecolor="none", label="not complete"
+        )
+    if failed:
+        edge = axes.get_xaxis_transform()
+        axes.plot(failed, [0.03] * len(failed), "x", color="#555555", transform=edge, label="failed")
     axes.set_xlabel("trial")
     axes.set_ylabel(f"validation {study.attributes['metric']}")
     axes.set_title(study.name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="lower right")
+    axes.set_xlim(-0.5, max(len(trials), 1) - 0.5)
+    axes.margins(y=0.12)
+    if trials:
+        figure.legend(loc="outside lower center", ncols=4, frameon=False)
     axes.grid(alpha=0.3)
     return figure
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 def _number(value: object) -> str:

@@ -3,14 +3,16 @@
 The study holds every record, so what MLflow lacks needs no queue of its own: a thread compares and delivers.
 While the server is away, records wait in the study; they are delivered when it is back, or at the next
 `adaptune resume`. Every delivery can be repeated: runs are found by tag, and MLflow ignores a metric that
-it has with the same step, value and time.
+it has with the same step, value and time. A record that MLflow refuses does not hold up the others.
 """
 
 import logging
 import os
+import tempfile
 import threading
-import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 JOB_TAG, STUDY_TAG, TRIAL_TAG = "adaptune.job", "adaptune.study", "adaptune.trial"
+KEY_TAG = "adaptune.key"  # by which a run is found: of one search, not of others with the same names
+BUNDLE_TAG = "adaptune.bundle"  # set once the bundle is there as a whole
 RETRY_SECONDS = (1, 2, 5, 10, 30)
+CLOSING_RETRY_SECONDS = 0.5
 CLOSE_SECONDS = 60  # how long the end of a search waits for MLflow
+MOST_METRICS = 1000  # that MLflow takes in one call
 _PARENT = -1  # stands for a study's parent run among trial numbers
 
 log = logging.getLogger(__name__)
@@ -43,22 +49,26 @@ class Tracker:
         self._studies = {study.name: study for study in studies}
         self._storage = storage
         self._uri = uri or storage.tracking_uri
-        self._own_store = uri is None
         self._experiment = experiment
         self._due: set[tuple[str, int]] = set()
+        self._refused: dict[tuple[str, int], str] = {}  # what was tried in vain, and why
         self._changed = threading.Condition()
         self._closing = False
+        self._given_up = False
         self._client: MlflowClient | None = None
         self._experiment_id = ""
-        self._runs: dict[str, str] = {}  # study or study/number -> run id
+        self._keys: dict[str, str] = {}  # study -> what its runs' KEY_TAG begins with
+        self._runs: dict[str, str] = {}  # KEY_TAG -> run id
         self._logged: dict[str, int] = {}  # run id -> epochs delivered by this process
-        self.problem: str | None = None  # why nothing could be delivered just now
         self._thread = threading.Thread(target=self._deliver_all, name="mlflow", daemon=True)
 
     def start(self) -> None:
         """Start delivering, first of all what MLflow may lack of earlier runs of the job."""
         for study in self._studies.values():
-            self.notify(study, _PARENT)
+            if "tracking_key" not in study.attributes:
+                study.note("tracking_key", uuid.uuid4().hex)
+            self._keys[study.name] = study.attributes["tracking_key"]
+            self.notify(study)
             for trial in study.trials():
                 self.notify(study, trial.number)
         self._thread.start()
@@ -69,41 +79,61 @@ class Tracker:
             self._due.add((study.name, number))
             self._changed.notify()
 
+    @property
+    def problem(self) -> str | None:
+        """Why something could not be delivered yet; None where all is well."""
+        return next(iter(self._refused.copy().values()), None)
+
     def close(self, seconds: float = CLOSE_SECONDS) -> bool:
         """Deliver what is left, for at most so long; returns whether MLflow now has everything."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout=seconds)
+        with self._changed:
+            self._given_up = True  # a thread that still waits for an answer ends after it
+            self._changed.notify()
         return not self._due and not self._thread.is_alive()
 
     def _deliver_all(self) -> None:
         failures = 0
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._due or self._closing)
-                if not self._due:
-                    return
-                name, number = item = min(self._due, key=lambda due: (due[1] != _PARENT, due))
-                self._due.discard(item)
+        while item := self._next_due():
             try:
-                self._deliver(self._studies[name], number)
-                failures, self.problem = 0, None
+                self._deliver(self._studies[item[0]], item[1])
             except Exception as error:  # whatever MLflow or the network throws: the search goes on
-                self.problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
                 log.debug("MLflow is behind", exc_info=True)
+                self._client = None  # what did arrive is looked up anew
                 with self._changed:
                     self._due.add(item)
-                    self._changed.wait_for(
-                        lambda: self._closing, timeout=RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
-                    )
+                    self._refused[item] = _describe(error)
                     if self._closing:
-                        time.sleep(0.5)
+                        self._changed.wait_for(lambda: self._given_up, timeout=CLOSING_RETRY_SECONDS)
+                    else:
+                        wait = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+                        self._changed.wait_for(lambda: self._closing, timeout=wait)
                 failures += 1
+            else:
+                failures = 0
+                self._refused.pop(item, None)
+
+    def _next_due(self) -> tuple[str, int] | None:
+        """What to deliver next: parents first, refused ones last. Waits; None when it is time to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._due or self._closing)
+            if self._given_up or not self._due:
+                return None
+            item = min(self._due, key=lambda due: (due in self._refused, due[1] != _PARENT, due))
+            self._due.discard(item)
+            return item
 
     def _deliver(self, study: Study, number: int) -> None:
         client = self._connect()
-        parent = self._run_id(study.name, name=f"{study.task}/{study.method}", tags={STUDY_TAG: study.name})
+        parent = self._run_id(
+            client,
+            self._keys[study.name],
+            name=f"{study.task}/{study.method}",
+            tags={JOB_TAG: study.job, STUDY_TAG: study.name},
+        )
         if number == _PARENT:
             self._deliver_summary(client, study, parent)
         else:
@@ -114,27 +144,31 @@ class Tracker:
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
         run = self._run_id(
-            f"{study.name}/{trial.number}",
+            client,
+            f"{self._keys[study.name]}/{trial.number}",
             name=f"{study.task}/{study.method}/{trial.number}",
             tags={
-                TRIAL_TAG: f"{study.name}/{trial.number}",
+                JOB_TAG: study.job,
                 STUDY_TAG: study.name,
+                TRIAL_TAG: f"{study.name}/{trial.number}",
                 MLFLOW_PARENT_RUN_ID: parent,
             },
+            started=trial.started,
         )
         new = trial.epochs[self._logged.get(run, 0) :]
+        metrics = [metric for epoch in new for metric in _metrics(epoch)]
+        for start in range(0, len(metrics), MOST_METRICS):
+            client.log_batch(run, metrics=metrics[start : start + MOST_METRICS])
+        self._logged[run] = len(trial.epochs)
         tags = {"state": trial.state, "reason": trial.reason, "seed": trial.seed, **trial.facts}
         client.log_batch(
             run,
-            metrics=[metric for epoch in new for metric in _metrics(epoch)],
             params=[Param(key, str(value)) for key, value in trial.params.items()],
             tags=[RunTag(key, str(value)) for key, value in tags.items() if value is not None],
         )
-        self._logged[run] = len(trial.epochs)
         if trial.state != "running":
             status = "FAILED" if trial.state == "failed" else "FINISHED"
-            end = int(trial.ended.timestamp() * 1000) if trial.ended else None
-            client.set_terminated(run, status=status, end_time=end)
+            client.set_terminated(run, status=status, end_time=_milliseconds(trial.ended))
         elif client.get_run(run).info.status != "RUNNING":
             client.update_run(run, status="RUNNING")
 
@@ -142,14 +176,20 @@ class Tracker:
         """The parent run: while searching no more than its existence; at the end summary and bundle."""
         from search.tables import study_figure, study_table
 
-        winner = study.attributes.get("winner")
+        winner, failure = study.attributes.get("winner"), study.attributes.get("failure")
+        if not winner and not failure:
+            return
+        client.log_text(parent, study_table(study), "leaderboard.md")
+        client.log_figure(parent, study_figure(study), "trials.png")
         if not winner:
+            client.set_tag(parent, "reason", failure)
+            client.set_terminated(parent, status="FAILED")
             return
         trial = study.trials()[winner["trial"]]
-        run = self._runs.get(f"{study.name}/{trial.number}")
-        if run is None:
+        key = f"{self._keys[study.name]}/{trial.number}"
+        if key not in self._runs:
             self._deliver_trial(client, study, trial, parent)
-            run = self._runs[f"{study.name}/{trial.number}"]
+        run = self._runs[key]
         for scored in (run, parent):
             for name, value in winner["test"].items():
                 client.log_metric(scored, f"test_{name}", value, timestamp=0, step=0)
@@ -158,28 +198,28 @@ class Tracker:
         )
         client.set_tag(run, "winner", "true")
         client.set_tag(parent, "winner", f"trial {trial.number}")
-        for key, value in trial.params.items():
-            client.set_tag(parent, f"best_{key}", str(value))
-        client.log_text(parent, study_table(study), "leaderboard.md")
-        client.log_figure(parent, study_figure(study), "trials.png")
-        if not any(item.path == "bundle" for item in client.list_artifacts(run)):
+        for name, value in trial.params.items():
+            client.set_tag(parent, f"best_{name}", str(value))
+        if BUNDLE_TAG not in client.get_run(run).data.tags:
             self._log_bundle(client, run, winner["bundle"])
-        study.note("mlflow_run_id", run)
+        if study.attributes.get("mlflow_run_id") != run:
+            study.note("mlflow_run_id", run)
         client.set_terminated(parent)
 
     def _log_bundle(self, client: "MlflowClient", run: str, key: str) -> None:
-        import tempfile
-
         with tempfile.TemporaryDirectory() as folder:
             self._storage.fetch(self._storage.uri(key), Path(folder))
             client.log_artifacts(run, folder, "bundle")
+        client.set_tag(run, BUNDLE_TAG, key)
 
     def _connect(self) -> "MlflowClient":
         """The client, made on first use: importing MLflow and making its database takes seconds."""
         if self._client is None:
             # An absent server is found out in seconds, not minutes: this thread has its own retries.
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+            os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a line for each trial
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
             import mlflow
 
             for noisy in ("mlflow", "alembic"):
@@ -196,11 +236,13 @@ class Tracker:
             if found.lifecycle_stage == "deleted":
                 client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
-        location = f"{self._storage.artifacts}/{self._experiment}" if self._own_store else None
+        # A server knows where its artifacts go; of a bare database MLflow would put them into ./mlruns.
+        has_server = self._uri.startswith(("http://", "https://", "databricks"))
+        location = None if has_server else f"{self._storage.artifacts}/{self._experiment}"
         return str(client.create_experiment(self._experiment, artifact_location=location))
 
     def _known_runs(self, client: "MlflowClient") -> dict[str, str]:
-        """The job's runs that MLflow has, by study and trial."""
+        """The job's runs that MLflow has, by their keys."""
         known: dict[str, str] = {}
         token: str | None = None
         job = next(iter(self._studies.values())).job
@@ -208,25 +250,38 @@ class Tracker:
             page = client.search_runs(
                 [self._experiment_id], f"tags.`{JOB_TAG}` = '{job}'", max_results=1000, page_token=token
             )
-            for run in page:
-                tags = run.data.tags
-                known[tags.get(TRIAL_TAG) or tags[STUDY_TAG]] = run.info.run_id
+            known |= {run.data.tags.get(KEY_TAG, ""): run.info.run_id for run in page}
             token = page.token
             if not token:
                 return known
 
-    def _run_id(self, key: str, *, name: str, tags: dict[str, str]) -> str:
+    def _run_id(
+        self,
+        client: "MlflowClient",
+        key: str,
+        *,
+        name: str,
+        tags: dict[str, str],
+        started: datetime | None = None,
+    ) -> str:
         """The run of a trial or study: made once, with the tag that it is found by."""
         if key not in self._runs:
-            client = self._connect()
-            if key not in self._runs:
-                all_tags: dict[str, Any] = {JOB_TAG: key.split("/")[0], **tags}
-                run = client.create_run(self._experiment_id, tags=all_tags, run_name=name)
-                self._runs[key] = run.info.run_id
+            run = client.create_run(
+                self._experiment_id,
+                start_time=_milliseconds(started),
+                tags={KEY_TAG: key, **tags},
+                run_name=name,
+            )
+            self._runs[key] = run.info.run_id
         return self._runs[key]
 
 
-def _metrics(epoch: "dict[str, Any] | Any") -> "list[Metric]":
+def _describe(error: Exception) -> str:
+    """An error's first line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def _metrics(epoch: Mapping[str, Any]) -> "list[Metric]":
     """One epoch's metrics, with the epoch's own time: delivered twice, they are the same."""
     from mlflow.entities import Metric
 
@@ -234,3 +289,7 @@ def _metrics(epoch: "dict[str, Any] | Any") -> "list[Metric]":
     values = {"train_loss": epoch["train_loss"], "epoch_seconds": epoch["seconds"]}
     values |= {f"validation_{name}": value for name, value in epoch["scores"].items()}
     return [Metric(key, value, at, epoch["epoch"]) for key, value in values.items()]
+
+
+def _milliseconds(time: datetime | None) -> int | None:
+    return None if time is None else int(time.timestamp() * 1000)

@@ -1,12 +1,14 @@
-"""After selection: the winner's test score, read once, and its bundle. Runs on a worker."""
+"""After selection: the winner's test score, read once, and its bundle."""
 
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from numpy.typing import NDArray
 
+from pipelines.backbone import Backbone
 from pipelines.bundle import BundleConfig, write_bundle
 from pipelines.checkpoint import load_state
 from pipelines.methods import build_model
@@ -34,11 +36,19 @@ class Winner:
 
 
 def finish_winner(
-    context: WorkerContext, winner: Winner, task: EncodedTask, test: Tokens, targets: NDArray[Any]
+    context: WorkerContext,
+    winner: Winner,
+    test: Tokens,
+    targets: NDArray[Any],
+    *,
+    backbone: Backbone | None = None,
 ) -> dict[str, float]:
     """Score the winner's best epoch on the test set and write its bundle; returns the test scores.
 
     Can be repeated: the bundle takes the place of one that an earlier, killed driver wrote.
+
+    Args:
+        backbone: the job's, where it is loaded already; None: load it, as any worker does.
     """
     data = context.storage.read(checkpoint_key(context.job, winner.task, winner.method, winner.number))
     if data is None:
@@ -46,7 +56,8 @@ def finish_winner(
             f"the checkpoint of trial {winner.number} is gone; run the job under a new name"
         )
     state = load_state(data)
-    backbone = load_worker_backbone(context)
+    task: EncodedTask = ray.get(context.tasks[winner.task])
+    backbone = backbone or load_worker_backbone(context)
     model = build_model(backbone, state.config, outputs=task.outputs, pooling=context.pooling)
     for name, parameter in model.trained.items():
         parameter.data.copy_(state.best[name])

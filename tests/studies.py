@@ -1,0 +1,87 @@
+"""Studies filled by hand: the record of a search without Ray, a backbone or training."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+from search.storage import Storage
+from search.study import Outcome, Record, Study
+from spaces import Space
+
+SPACE = Space.parse({"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3], "epochs": [2, 3]})
+BACKBONE_PARAMETERS = 1000
+ATTRIBUTES = {"position": 0, "metric": "accuracy", "backbone_parameters": BACKBONE_PARAMETERS, "job": {}}
+
+
+@event.listens_for(Engine, "connect")
+def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
+    """Tests have no power cuts: without this, most of their time goes into waiting for the disk."""
+    connection.execute("PRAGMA synchronous = OFF")
+
+
+def epoch(number: int, score: float) -> dict[str, Any]:
+    """What a worker reports of one epoch."""
+    return {
+        "epoch": number,
+        "train_loss": 1 / number,
+        "scores": {"accuracy": score, "f1": score / 2},
+        "score": score,
+        "seconds": 0.5,
+        "finished_at": 1_700_000_000.25 + number,
+    }
+
+
+def epochs(scores: Sequence[float]) -> list[dict[str, Any]]:
+    return [epoch(number, score) for number, score in enumerate(scores, start=1)]
+
+
+@cache
+def _empty_database() -> bytes:
+    """A database with Optuna's tables and no study: making them takes longer than most tests."""
+    with TemporaryDirectory() as folder:
+        Record(Storage(folder)).close()
+        return Path(folder, "studies.db").read_bytes()
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Record]:
+    """The record of a storage in this folder, made if it is not there."""
+    if not (folder / "studies.db").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "studies.db").write_bytes(_empty_database())
+    with Record(Storage(str(folder))) as record:
+        yield record
+
+
+def create(record: Record, name: str = "job/task/adapter", **attributes: Any) -> Study:
+    return record.create_study(name, {**ATTRIBUTES, **attributes})
+
+
+def start(study: Study, params: Mapping[str, Any] | None = None, *, seed: int = 0) -> int:
+    """Start the next trial; without params, with a configuration of the space that is not known yet."""
+    number = len(study.trials())
+    given = params or list(SPACE.points())[number % len(list(SPACE.points()))]
+    return study.start_trial(given, SPACE.distributions(), seed=seed)
+
+
+def add(
+    study: Study,
+    scores: Sequence[float],
+    state: Outcome = "complete",
+    *,
+    reason: str | None = None,
+    trained: int = 100,
+    params: Mapping[str, Any] | None = None,
+) -> int:
+    """A whole trial: its epochs' scores, and how it ended."""
+    number = start(study, params)
+    study.note_trial(number, {"trained_parameters": trained, "node": "here"})
+    study.record_epochs(number, epochs(scores))
+    if state != "running":
+        study.finish_trial(number, state, reason=reason)
+    return number

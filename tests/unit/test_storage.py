@@ -1,0 +1,208 @@
+"""One contract for both forms of a storage: a folder, and a URI (here file://, the one that needs no server)."""
+
+from pathlib import Path
+
+import pytest
+
+from search.errors import UserError
+from search.storage import Storage, bundle_key, checkpoint_key
+
+KEY = "job/checkpoints/task/adapter/00000.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "my runs" / "all"
+
+
+@pytest.fixture(params=["folder", "uri"])
+def storage(request, folder):
+    return Storage(str(folder) if request.param == "folder" else folder.as_uri())
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A local folder with a file and a folder in it."""
+    source = tmp_path / "bundle"
+    (source / "parts").mkdir(parents=True)
+    (source / "config.json").write_text("{}")
+    (source / "parts" / "weights").write_bytes(b"\x00\x01")
+    return source
+
+
+def content(folder):
+    """All files under a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in Path(folder).rglob("*")
+        if path.is_file()
+    }
+
+
+def test_what_is_written_is_read(storage):
+    storage.write(KEY, b"first")
+    assert storage.read(KEY) == b"first"
+    storage.write(KEY, b"2")
+    assert storage.read(KEY) == b"2"
+
+
+def test_what_is_not_there_reads_as_none(storage):
+    assert storage.read(KEY) is None
+    storage.write("other", b"")
+    assert storage.read(KEY) is None
+    assert storage.read("other") == b""
+
+
+def test_a_write_leaves_the_file_and_nothing_else(storage, folder):
+    storage.write(KEY, b"data")
+    assert content(folder) == {KEY: b"data"}
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
+def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(storage, folder, monkeypatch, step):
+    storage.write(KEY, b"old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(step, fail)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write(KEY, b"new content")
+    assert content(folder) == {KEY: b"old"}
+
+
+def test_a_first_write_that_fails_leaves_nothing(storage, folder, monkeypatch):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(KeyboardInterrupt):
+        storage.write(KEY, b"new content")
+    assert storage.read(KEY) is None
+    assert content(folder) == {}
+
+
+def test_readers_see_the_old_content_or_the_new_one(storage, folder, monkeypatch):
+    storage.write(KEY, b"old")
+    seen = []
+    replace = Path.replace
+
+    def look_first(self, target):
+        seen.append(storage.read(KEY))
+        return replace(self, target)
+
+    monkeypatch.setattr("pathlib.Path.replace", look_first)
+    storage.write(KEY, b"new")
+    assert seen == [b"old"]
+    assert storage.read(KEY) == b"new"
+
+
+def test_a_file_or_a_folder_can_be_deleted_and_deleting_what_is_gone_is_fine(storage, folder):
+    for key in ("job/a/1", "job/a/2", "job/b"):
+        storage.write(key, b"x")
+    storage.delete("job/b")
+    storage.delete("job/a")
+    storage.delete("job/a")
+    storage.delete("never/there")
+    assert content(folder) == {}
+
+
+def test_an_uploaded_folder_can_be_fetched(storage, bundle, tmp_path):
+    storage.upload(bundle, "job/bundles/task/adapter")
+    storage.fetch(storage.uri("job/bundles/task/adapter"), tmp_path / "out" / "task")
+    assert content(tmp_path / "out" / "task") == content(bundle)
+    assert storage.read("job/bundles/task/adapter/config.json") == b"{}"
+
+
+def test_an_upload_takes_the_place_of_what_was_there(storage, bundle, folder):
+    storage.write("bundles/task/left-over", b"of an earlier upload")
+    storage.write("bundles/task2/config.json", b"a neighbour")
+    storage.upload(bundle, "bundles/task")
+    assert content(folder / "bundles" / "task") == content(bundle)
+    assert content(folder / "bundles" / "task2") == {"config.json": b"a neighbour"}
+
+
+def test_an_upload_that_fails_leaves_what_was_there(storage, bundle, folder, monkeypatch):
+    storage.write("bundles/task/config.json", b"old")
+
+    def fail(source, target):
+        Path(target).mkdir(parents=True)
+        Path(target, "half").touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copytree", fail)
+    with pytest.raises(OSError, match="No space left"):
+        storage.upload(bundle, "bundles/task")
+    assert content(folder) == {"bundles/task/config.json": b"old"}
+
+
+def test_an_upload_does_not_stumble_over_one_that_was_killed(storage, bundle, folder):
+    storage.write("bundles/.staged-task/half", b"of a killed process")
+    storage.upload(bundle, "bundles/task")
+    assert content(folder / "bundles") == {f"task/{name}": data for name, data in content(bundle).items()}
+
+
+def test_fetching_what_is_not_there_fails_and_makes_no_folder(storage, tmp_path):
+    storage.prepare()
+    with pytest.raises(FileNotFoundError, match="bundles/task"):
+        storage.fetch(storage.uri("bundles/task"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_preparing_makes_the_root_and_leaves_no_trace_in_it(storage, folder):
+    storage.prepare()
+    assert folder.is_dir()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_storage_under_a_regular_file_is_refused_by_name(storage, folder):
+    folder.parent.parent.mkdir(exist_ok=True)
+    folder.parent.write_text("I am a file")
+    with pytest.raises(UserError) as error:
+        storage.prepare()
+    assert storage.root in str(error.value)
+    assert "--storage" in str(error.value)
+
+
+def test_a_storage_that_is_a_regular_file_is_refused_by_name(storage, folder):
+    folder.parent.mkdir(parents=True)
+    folder.write_text("I am a file")
+    with pytest.raises(UserError, match="cannot be written"):
+        storage.prepare()
+
+
+def test_a_kind_of_uri_that_no_one_knows_is_refused_by_name():
+    with pytest.raises(UserError, match="gopher://bucket/runs"):
+        Storage("gopher://bucket/runs").prepare()
+
+
+def test_a_folder_keeps_studies_and_runs_beside_each_other():
+    storage = Storage("/mnt/shared/runs")
+    assert storage.is_folder
+    assert storage.database_url == "sqlite:////mnt/shared/runs/studies.db"
+    assert storage.tracking_uri == "sqlite:////mnt/shared/runs/mlflow.db"
+    assert storage.artifacts == "/mnt/shared/runs/mlartifacts"
+    assert storage.path("job/job.json") == Path("/mnt/shared/runs/job/job.json")
+    assert storage.uri("a/b") == "/mnt/shared/runs/a/b"
+
+
+def test_a_database_of_its_own_takes_the_place_of_the_file():
+    url = "postgresql+psycopg://user@host/adaptune"
+    assert Storage("s3://bucket/adaptune", url).database_url == url
+    assert Storage("/mnt/runs", url).database_url == url
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/adaptune", "s3://bucket/adaptune/"])
+def test_a_uri_has_addresses_and_no_paths(root):
+    storage = Storage(root, "postgresql://host/db")
+    assert not storage.is_folder
+    assert storage.uri("job/bundles") == "s3://bucket/adaptune/job/bundles"
+    with pytest.raises(UserError, match="is not a folder"):
+        storage.path("job")
+
+
+def test_checkpoints_and_bundles_are_found_by_name():
+    assert checkpoint_key("job", "task", "adapter", 7) == "job/checkpoints/task/adapter/00007.safetensors"
+    assert bundle_key("job", "task", "adapter") == "job/bundles/task/adapter"
+    keys = {checkpoint_key("j", task, "adapter", number) for task in "ab" for number in range(3)}
+    assert len(keys) == 6

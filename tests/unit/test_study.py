@@ -1,0 +1,274 @@
+"""The record of truth, on real SQLite files."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from studies import ATTRIBUTES, SPACE, add, create, epoch, epochs, opened, start
+
+from search.study import DEAD_AFTER_SECONDS, beat, driver_of, rest
+
+PARAMS = {"adapter_size": 64, "learning_rate": 1e-3, "epochs": 3}
+
+
+@pytest.fixture
+def record(tmp_path):
+    with opened(tmp_path) as record:
+        yield record
+
+
+@pytest.fixture
+def study(record):
+    return create(record)
+
+
+def python(code, *arguments):
+    """Start another process that has our packages."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def answer(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+def test_a_started_trial_is_running_with_its_parameters_and_seed(study):
+    number = study.start_trial(PARAMS, SPACE.distributions(), seed=7)
+    (trial,) = study.trials()
+    assert (number, trial.number, trial.state, trial.seed) == (0, 0, "running", 7)
+    assert trial.params == PARAMS
+    assert trial.score is None
+    assert trial.epochs == ()
+    assert trial.ended is None
+
+
+def test_trials_are_numbered_in_the_order_in_which_they_start(study):
+    assert [start(study) for _ in range(3)] == [0, 1, 2]
+    assert [trial.number for trial in study.trials()] == [0, 1, 2]
+
+
+def test_the_same_epochs_recorded_again_add_nothing(study):
+    number = start(study)
+    assert study.record_epochs(number, epochs([0.5, 0.7]))
+    assert not study.record_epochs(number, epochs([0.5, 0.7]))
+    assert study.trials()[number].epochs == tuple(epochs([0.5, 0.7]))
+
+
+def test_a_longer_history_adds_what_is_missing_and_leaves_what_was_recorded(study):
+    number = start(study)
+    study.record_epochs(number, epochs([0.5, 0.7]))
+    # As a checkpoint has it after a crash; were the first epochs other ones, the study would keep its own.
+    assert study.record_epochs(number, epochs([0.1, 0.1, 0.6]))
+    assert [one["score"] for one in study.trials()[number].epochs] == [0.5, 0.7, 0.6]
+
+
+def test_epochs_are_in_order_in_whatever_order_they_came(study):
+    number = start(study)
+    study.record_epochs(number, [epoch(10, 0.3), epoch(2, 0.2), epoch(1, 0.1)])
+    assert [one["epoch"] for one in study.trials()[number].epochs] == [1, 2, 10]
+
+
+def test_a_complete_trial_has_the_score_of_its_best_epoch(study):
+    number = add(study, [0.5, 0.9, 0.9, 0.7])
+    trial = study.trials()[number]
+    assert (trial.state, trial.score, trial.best_epoch, trial.reason) == ("complete", 0.9, 2, None)
+    assert study.frozen_trials()[number].value == 0.9
+    assert trial.seconds == 4 * 0.5
+
+
+def test_scores_below_zero_are_scores(study):
+    # Matthews' correlation goes down to -1.
+    number = add(study, [-0.5, -0.2])
+    trial = study.trials()[number]
+    assert (trial.score, trial.best_epoch) == (-0.2, 2)
+
+
+def test_a_failed_trial_has_a_reason_and_never_a_score(study):
+    number = add(study, [0.99], "failed", reason="TrialDiverged: loss is nan")
+    trial = study.trials()[number]
+    assert (trial.state, trial.reason) == ("failed", "TrialDiverged: loss is nan")
+    assert (trial.score, trial.best_epoch) == (None, None)
+    assert study.frozen_trials()[number].value is None
+    assert len(trial.epochs) == 1
+
+
+def test_a_pruned_trial_has_a_reason_and_its_score_so_far(study):
+    number = add(study, [0.4], "pruned", reason="below the median")
+    trial = study.trials()[number]
+    assert (trial.state, trial.reason, trial.score) == ("pruned", "below the median", 0.4)
+
+
+def test_a_finished_trial_stays_as_it_is(study):
+    number = add(study, [0.5])
+    before = study.trials()[number]
+    study.finish_trial(number, "failed", reason="late news")
+    study.note_trial(number, {"node": "elsewhere", "more": 1})
+    assert not study.record_epochs(number, epochs([0.5, 0.9]))
+    assert study.trials()[number] == before
+
+
+def test_a_reason_written_by_a_driver_that_died_before_the_end_is_not_kept(study):
+    number = start(study)
+    study._storage.set_trial_user_attr(study._trial(number)._trial_id, "reason", "its worker died")
+    assert study.trials()[number].reason is None
+    study.record_epochs(number, epochs([0.5]))
+    study.finish_trial(number, "complete")
+    assert study.trials()[number].reason is None
+
+
+def test_facts_are_added_and_replaced(study):
+    number = start(study)
+    study.note_trial(number, {"node": "a", "trained_parameters": 10})
+    study.note_trial(number, {"node": "b"})
+    assert study.trials()[number].facts == {"node": "b", "trained_parameters": 10}
+
+
+def test_an_epoch_counts_only_once_it_is_written_whole(study):
+    # Killed between score and epoch: the epoch is recorded again, and the record is as if nothing happened.
+    number = start(study)
+    study._storage.set_trial_intermediate_value(study._trial(number)._trial_id, 1, 0.5)
+    assert study.trials()[number].epochs == ()
+    assert study.record_epochs(number, epochs([0.5]))
+    study.finish_trial(number, "complete")
+    assert study.trials()[number].score == 0.5
+
+
+def test_another_process_sees_everything(tmp_path, record, study):
+    add(study, [0.5, 0.6])
+    add(study, [0.9], "failed", reason="OutOfMemoryError: no room")
+    add(study, [0.3], "running")
+    study.note("winner", {"trial": 0})
+    seen = json.loads(
+        answer(
+            python(
+                "import json, sys\n"
+                "from dataclasses import asdict\n"
+                "from search.storage import Storage\n"
+                "from search.study import Record\n"
+                "with Record(Storage(sys.argv[1])) as record:\n"
+                "    study, = record.studies('job')\n"
+                "    print(json.dumps([study.attributes, [asdict(t) for t in study.trials()]], default=str))",
+                tmp_path,
+            )
+        )
+    )
+    assert seen[0] == {**ATTRIBUTES, "winner": {"trial": 0}}
+    ours = study.trials()
+    assert [one["state"] for one in seen[1]] == ["complete", "failed", "running"]
+    for theirs, mine in zip(seen[1], ours, strict=True):
+        assert theirs["params"] == mine.params
+        assert theirs["epochs"] == list(mine.epochs)
+        assert theirs["reason"] == mine.reason
+        assert theirs["facts"] == mine.facts
+        assert theirs["ended"] == (str(mine.ended) if mine.ended else None)
+
+
+def test_a_process_that_is_open_sees_what_another_one_writes_later(tmp_path, record, study):
+    assert study.trials() == ()
+    answer(
+        python(
+            "import sys\n"
+            "from search.storage import Storage\n"
+            "from search.study import Record\n"
+            "from spaces import Space\n"
+            "space = Space.parse({'epochs': [3]})\n"
+            "with Record(Storage(sys.argv[1])) as record:\n"
+            "    study, = record.studies('job')\n"
+            "    study.start_trial({'epochs': 3}, space.distributions(), seed=0)\n"
+            "    study.note('exhausted', True)",
+            tmp_path,
+        )
+    )
+    assert [trial.params for trial in study.trials()] == [{"epochs": 3}]
+    assert study.attributes["exhausted"]
+
+
+@pytest.mark.integration
+def test_processes_may_open_a_fresh_storage_at_once(tmp_path):
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from search.storage import Storage\n"
+        "from search.study import Record\n"
+        "Path(sys.argv[1], f'ready-{sys.argv[2]}').touch()\n"
+        "while not Path(sys.argv[1], 'go').exists(): time.sleep(0.001)\n"
+        "with Record(Storage(sys.argv[1] + '/runs')) as record:\n"
+        "    record.create_study(f'job{sys.argv[2]}/task/adapter', {'position': 0})\n"
+        "    print(*record.jobs())"
+    )
+    processes = [python(code, tmp_path, number) for number in range(4)]
+    while len(list(tmp_path.glob("ready-*"))) < 4 and all(one.poll() is None for one in processes):
+        time.sleep(0.01)
+    (tmp_path / "go").touch()
+    answers = [answer(process) for process in processes]
+    assert all(f"job{number}" in seen for number, seen in enumerate(answers))
+    with opened(tmp_path / "runs") as record:
+        assert record.jobs() == ("job0", "job1", "job2", "job3")
+
+
+def test_studies_come_in_the_order_of_the_job(record):
+    for position, name in ((2, "b"), (0, "c"), (1, "a")):
+        create(record, f"job/{name}/adapter", position=position)
+    create(record, "other/a/adapter")
+    create(record, "jo/a/adapter")
+    assert [study.task for study in record.studies("job")] == ["c", "a", "b"]
+
+
+def test_a_storage_without_the_job_has_no_studies_of_it(record):
+    assert record.studies("job") == ()
+    assert record.jobs() == ()
+
+
+def test_a_study_whose_making_was_cut_short_is_made_whole(record):
+    first = record.create_study("job/task/adapter", {"position": 3})
+    number = start(first)
+    again = create(record)
+    assert again.attributes == ATTRIBUTES
+    assert [trial.number for trial in again.trials()] == [number]
+
+
+def test_a_study_knows_its_job_task_and_method(study):
+    assert (study.job, study.task, study.method) == ("job", "task", "adapter")
+
+
+def test_this_process_is_the_driver_until_it_rests(study):
+    assert driver_of([study]) is None
+    beat(study)
+    driver = driver_of([study])
+    assert driver is not None
+    assert (driver["host"], driver["pid"]) == (socket.gethostname(), os.getpid())
+    rest(study)
+    assert driver_of([study]) is None
+
+
+def test_a_job_without_studies_has_no_driver():
+    assert driver_of([]) is None
+
+
+def test_a_driver_whose_process_is_gone_is_dead_at_once(study):
+    process = python("")
+    answer(process)
+    study.note("driver", {"host": socket.gethostname(), "pid": process.pid, "time": time.time()})
+    assert driver_of([study]) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "alive"), [(DEAD_AFTER_SECONDS - 5, True), (DEAD_AFTER_SECONDS + 5, False)]
+)
+@pytest.mark.parametrize("host", ["another-host", socket.gethostname()])
+def test_a_driver_is_alive_while_its_last_sign_is_fresh(study, host, seconds, alive):
+    study.note("driver", {"host": host, "pid": os.getpid(), "time": time.time() - seconds})
+    assert (driver_of([study]) is not None) is alive
+
+
+def test_a_driver_on_another_host_is_not_looked_for_among_our_processes(study):
+    process = python("")
+    answer(process)
+    study.note("driver", {"host": "another-host", "pid": process.pid, "time": time.time()})
+    assert driver_of([study]) is not None

@@ -1,0 +1,112 @@
+"""The leaderboard on a terminal, and a study's table and figure as MLflow keeps them."""
+
+import io
+
+import pytest
+from rich.console import Console
+from studies import add, create, opened, start
+
+from search.results import job_results
+from search.storage import Storage
+from search.tables import format_params, results_table, study_figure, study_table
+
+
+@pytest.fixture
+def record(tmp_path):
+    with opened(tmp_path) as record:
+        yield record
+
+
+@pytest.fixture
+def study(record):
+    """One trial of each kind; the best is the third."""
+    study = create(record)
+    add(study, [0.5, 0.6])
+    add(study, [0.99], "failed", reason="RuntimeError: a|b [/data/x] is gone")
+    add(study, [0.9, 0.8], trained=2_500)
+    add(study, [0.4], "pruned", reason="below the median")
+    start(study)
+    return study
+
+
+def printed(renderable):
+    console = Console(file=io.StringIO(), width=200)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def rows(markdown):
+    """The cells of a Markdown table, without its head."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def series(figure):
+    (axes,) = figure.axes
+    return {line.get_label(): [float(y) for y in line.get_ydata()] for line in axes.get_lines()}
+
+
+def test_parameters_are_on_one_line_as_short_as_they_are_clear():
+    params = {"adapter_size": 64, "learning_rate": 0.00123456, "epochs": 3}
+    assert format_params(params) == "adapter_size=64 learning_rate=0.00123 epochs=3"
+
+
+def test_the_leaderboard_has_a_line_for_each_study(study, record, tmp_path):
+    create(record, "job/other/adapter", position=1)
+    text = printed(results_table(job_results(record.studies("job"), Storage(str(tmp_path)))))
+    (line,) = [line for line in text.splitlines() if "│ task " in line]
+    for shown in ("accuracy", "0.9000", "2,500 (250.0%)", "2/5", "trial 2: adapter_size="):
+        assert shown in line
+    assert sum("│ other" in line for line in text.splitlines()) == 1
+    assert "job: interrupted" in text
+
+
+def test_a_failed_study_shows_its_reason_as_it_is(record, tmp_path):
+    # rich would take [/data/x] for the end of a markup tag, and fail.
+    study = create(record)
+    study.note("failure", "no trial of 1 ended well: OSError: [/data/x] is gone")
+    text = printed(results_table(job_results(record.studies("job"), Storage(str(tmp_path)))))
+    assert "OSError: [/data/x] is gone" in text
+
+
+def test_a_study_table_has_every_trial_best_first(study):
+    assert [row[0] for row in rows(study_table(study))] == ["2", "0", "1", "3", "4"]
+
+
+def test_a_study_table_tells_scores_and_why_a_trial_ended(study):
+    table = {row[0]: row for row in rows(study_table(study))}
+    assert table["2"][4:] == ["0.9000", "1", "2,500", "1.0", "complete"]
+    assert table["3"][4] == "0.4000"
+    assert table["3"][-1] == "pruned: below the median"
+    assert table["1"][4:6] == ["", ""]  # a failed trial has no score
+    assert table["4"][-1] == "running"
+
+
+def test_a_reason_with_a_bar_does_not_break_the_table(study):
+    assert {len(row) for row in rows(study_table(study))} == {9}
+
+
+def test_a_study_without_trials_has_a_table_and_a_figure(record):
+    study = create(record)
+    assert rows(study_table(study)) == []
+    study_figure(study).canvas.draw()
+
+
+def test_the_figure_shows_scores_and_the_best_so_far_of_complete_trials_only(study):
+    found = series(study_figure(study))
+    assert found["complete (n = 2)"] == [0.6, 0.9]
+    assert found["not complete"] == [0.4]
+    assert found["best so far"][:2] == [0.6, 0.9]
+    assert max(found["best so far"]) == 0.9  # not the failed trial's 0.99
+    assert len(found["failed"]) == 1
+
+
+def test_the_figure_names_its_axes_and_its_study(study):
+    figure = study_figure(study)
+    (axes,) = figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == (
+        "trial",
+        "validation accuracy",
+        "job/task/adapter",
+    )
+    figure.canvas.draw()

@@ -1,0 +1,531 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import clone_backbone, tiny_backbone, toy_task
+from torch import nn
+
+from pipelines.batches import Batch, collate, evaluation_batches, training_batches
+from pipelines.checkpoint import dump_state, load_state
+from pipelines.config import TrainConfig
+from pipelines.metrics import score
+from pipelines.training import (
+    Training,
+    TrialDiverged,
+    learning_rate_at,
+    predict,
+    resolve_precision,
+    score_outputs,
+    target_scale,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return tiny_backbone()
+
+
+@pytest.fixture(scope="module")
+def task():
+    return toy_task(rows=24, validation_rows=12)
+
+
+def config(**changes):
+    return TrainConfig(**{"adapter_size": 4, "learning_rate": 1e-2, "epochs": 3, "batch_size": 8, **changes})
+
+
+def training(backbone, task, **changes):
+    return Training(backbone, task, config(**changes), precision="fp32")
+
+
+def timeless(epochs):
+    """Epoch results without what the clock says."""
+    return [dataclasses.replace(epoch, seconds=0.0, finished_at=0.0) for epoch in epochs]
+
+
+def trained(run):
+    return {name: p.detach().clone() for name, p in run.model.trained.items()}
+
+
+def same(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+# The learning rate: §2.1's appendix, "linearly increased over the first 10% of the steps, then decayed to 0".
+
+
+def rate_by_interpolation(step, total, peak):
+    warmup = max(1, round(total / 10))
+    rising = np.interp(step, [-1, warmup - 1], [0, peak])
+    falling = np.interp(step, [warmup, total], [peak, 0])
+    return min(rising, falling)
+
+
+@given(st.integers(1, 3000), st.floats(1e-6, 1.0), st.data())
+def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_zero(total, peak, data):
+    step = data.draw(st.integers(0, total - 1))
+    expected = rate_by_interpolation(step, total, peak)
+    assert learning_rate_at(step, total, peak) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_rate_of_a_hundred_steps():
+    rates = [learning_rate_at(step, 100, 3e-4) for step in range(100)]
+    assert rates[0] == pytest.approx(3e-5)
+    assert rates[4] == pytest.approx(1.5e-4)
+    assert rates[9] == max(rates) == pytest.approx(3e-4)
+    assert rates[55] == pytest.approx(1.5e-4)
+    assert rates[99] == pytest.approx(3e-4 / 90)
+    assert learning_rate_at(100, 100, 3e-4) == 0
+
+
+def test_every_step_is_taken_at_its_rate(backbone, task, monkeypatch):
+    run = training(backbone, task, epochs=4)  # 3 steps an epoch
+    used = []
+    step = run._optimizer.step
+    monkeypatch.setattr(
+        run._optimizer, "step", lambda: (used.append([g["lr"] for g in run._optimizer.param_groups]), step())
+    )
+    list(run.run())
+    expected = [rate_by_interpolation(index, 12, 1e-2) for index in range(12)]
+    assert [rates[0] for rates in used] == pytest.approx(expected)
+    assert all(rates[0] == rates[1] for rates in used)
+
+
+# The optimizer.
+
+
+def reference_epoch(backbone, task, run_config, make_optimizer):
+    """One epoch written out with torch.optim and nothing of Training's, dropout 0."""
+    reference = Training(backbone, task, run_config, precision="fp32").model.train()
+    optimizer = make_optimizer(reference)
+    batches = training_batches(task.train.lengths, run_config.batch_size, seed=run_config.seed, epoch=1)
+    for step, indices in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = rate_by_interpolation(step, len(batches), run_config.learning_rate)
+        outputs = reference(collate(task.train, indices, pad_id=0, device=CPU))
+        log_probabilities = outputs.log_softmax(dim=1)
+        targets = torch.from_numpy(task.train_targets[indices])
+        optimizer.zero_grad()
+        (-log_probabilities[torch.arange(len(indices)), targets]).mean().backward()
+        nn.utils.clip_grad_norm_(list(reference.trained.values()), 1.0)
+        optimizer.step()
+    return trained_of(reference)
+
+
+def trained_of(model):
+    return {name: p.detach().clone() for name, p in model.trained.items()}
+
+
+def test_without_decay_an_epoch_is_that_of_plain_adam(backbone, task):
+    run = training(backbone, task, epochs=1, dropout=0.0)
+    expected = reference_epoch(
+        backbone, task, run.config, lambda model: torch.optim.Adam(list(model.trained.values()))
+    )
+    list(run.run())
+    for name, parameter in trained(run).items():
+        torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_decay_is_adamw_on_weights_and_none_on_biases_and_norms(backbone, task):
+    def adamw(model):
+        decayed = [p for name, p in model.trained.items() if p.dim() == 2]
+        rest = [p for name, p in model.trained.items() if p.dim() == 1]
+        return torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": 0.3}, {"params": rest, "weight_decay": 0.0}]
+        )
+
+    run = training(backbone, task, epochs=1, dropout=0.0, weight_decay=0.3)
+    expected = reference_epoch(backbone, task, run.config, adamw)
+    list(run.run())
+    for name, parameter in trained(run).items():
+        torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_decay_shrinks_weights_and_leaves_biases_and_norms(backbone, task):
+    """With no gradient at all, decay is the only thing that moves a parameter."""
+    run = training(backbone, task, weight_decay=0.1)
+    before = trained(run)
+    for group in run._optimizer.param_groups:
+        group["lr"] = 0.5
+    for parameter in run.model.trained.values():
+        parameter.grad = torch.zeros_like(parameter)
+    run._optimizer.step()
+    for name, after in trained(run).items():
+        shrunk = before[name].dim() == 2
+        torch.testing.assert_close(after, before[name] * (0.95 if shrunk else 1.0))
+
+
+def test_gradients_are_clipped_to_norm_one_over_all_parameters(backbone, task, monkeypatch):
+    run = training(backbone, task, epochs=2)
+    with torch.no_grad():
+        run.model.head.weight.mul_(500)  # steep: the unclipped norm is far above 1
+    norms = []
+    step = run._optimizer.step
+
+    def record():
+        squares = sum(float(p.grad.square().sum()) for p in run.model.trained.values())
+        norms.append(math.sqrt(squares))
+        return step()
+
+    monkeypatch.setattr(run._optimizer, "step", record)
+    list(run.run())
+    assert max(norms) <= 1.0 + 1e-4
+    assert norms[0] == pytest.approx(1.0, abs=1e-3)
+
+
+# What stays, what repeats.
+
+
+def test_the_backbone_is_bit_identical_after_training():
+    backbone = tiny_backbone()
+    before = clone_backbone(backbone)
+    run = Training(backbone, toy_task(rows=16, validation_rows=8), config(dropout=0.1, weight_decay=0.1))
+    start = trained(run)
+    list(run.run())
+    for (name, now), then in zip(
+        backbone.model.state_dict().items(), before.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(now, then), name
+    assert not any(torch.equal(now, start[name]) for name, now in trained(run).items())
+
+
+def test_the_same_seed_gives_the_same_training_and_another_another(backbone, task):
+    runs = [training(backbone, task, seed=seed, dropout=0.2) for seed in (1, 1, 2)]
+    results = []
+    for run in runs:
+        torch.manual_seed(len(results))  # what others do to torch's generator does not matter
+        results.append(timeless(run.run()))
+    assert results[0] == results[1]
+    assert same(trained(runs[0]), trained(runs[1]))
+    assert [r.train_loss for r in results[0]] != [r.train_loss for r in results[2]]
+    assert not same(trained(runs[0]), trained(runs[2]))
+
+
+def test_other_random_numbers_between_epochs_change_nothing(backbone, task):
+    undisturbed = timeless(training(backbone, task, dropout=0.2).run())
+    disturbed = []
+    for result in training(backbone, task, dropout=0.2).run():
+        disturbed.append(result)
+        torch.rand(7)
+        np.random.rand(7)
+    assert timeless(disturbed) == undisturbed
+
+
+def test_dropout_is_drawn_anew_each_epoch(backbone, task, monkeypatch):
+    run = training(backbone, task, dropout=0.5)
+    drawn = []
+    seed = torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda value: (drawn.append(value), seed(value))[1])
+    list(run.run())
+    assert len(drawn) == len(set(drawn)) == 3
+
+
+@pytest.mark.parametrize("dropout", [None, 0.0, 0.3])
+@pytest.mark.parametrize("done", [0, 1, 2, 3])
+def test_interrupted_and_resumed_is_as_never_interrupted(backbone, task, done, dropout):
+    undisturbed = training(backbone, task, dropout=dropout, weight_decay=0.01)
+    expected = timeless(undisturbed.run())
+
+    first = training(backbone, task, dropout=dropout, weight_decay=0.01)
+    epochs = first.run()
+    for _ in range(done):
+        next(epochs)
+    data = dump_state(first.state())
+    del first, epochs
+
+    resumed = training(backbone, task, dropout=dropout, weight_decay=0.01)
+    resumed.restore(load_state(data))
+    assert timeless(resumed.epochs) == expected[:done]
+    assert timeless(resumed.run()) == expected[done:]
+    assert timeless(resumed.epochs) == expected
+    assert resumed.finished
+    assert same(resumed.best, undisturbed.best)
+    if done < 3:
+        assert same(trained(resumed), trained(undisturbed))
+
+
+def test_resumed_after_every_epoch_is_as_never_interrupted(backbone, task):
+    undisturbed = training(backbone, task, epochs=4)
+    expected = timeless(undisturbed.run())
+    data = dump_state(training(backbone, task, epochs=4).state())
+    for _ in range(4):
+        run = training(backbone, task, epochs=4)
+        run.restore(load_state(data))
+        next(run.run())
+        data = dump_state(run.state())
+    assert timeless(load_state(data).epochs) == expected
+    assert same(load_state(data).best, undisturbed.best)
+
+
+def test_a_training_may_be_taken_back_to_an_earlier_state(backbone, task):
+    run = training(backbone, task)
+    epochs = run.run()
+    next(epochs)
+    state = run.state()
+    first_time = timeless(epochs)
+    run.restore(state)
+    assert timeless(run.run()) == first_time
+
+
+def test_a_state_does_not_change_as_training_goes_on(backbone, task):
+    run = training(backbone, task)
+    epochs = run.run()
+    next(epochs)
+    state = run.state()
+    before = {name: tensor.clone() for name, tensor in state.tensors.items()}
+    list(epochs)
+    assert same(dict(state.tensors), before)
+    assert len(state.epochs) == 1
+
+
+def test_a_state_of_another_configuration_is_refused(backbone, task):
+    state = training(backbone, task, seed=1).state()
+    with pytest.raises(ValueError, match=r"the checkpoint is of .*seed=1.*, not of .*seed=2"):
+        training(backbone, task, seed=2).restore(state)
+
+
+def test_a_finished_state_keeps_the_best_parameters_alone(backbone, task):
+    run = training(backbone, task)
+    list(run.run())
+    state = run.state()
+    assert {name.split(".")[0] for name in state.tensors} == {"best"}
+    assert state.best.keys() == run.model.trained.keys()
+
+
+def test_the_best_parameters_are_those_of_the_best_epoch(backbone, monkeypatch):
+    """Scores are made up: the second of four epochs is the best, the last one equals it."""
+    task = toy_task(rows=16, validation_rows=8)
+    run = training(backbone, task, epochs=4)
+    made_up = iter([0.5, 0.8, 0.3, 0.8])
+    monkeypatch.setattr(run, "_validate", lambda: {"accuracy": next(made_up), "f1": 0.0})
+    after = []
+    for _ in run.run():
+        after.append(trained(run))
+    assert same(run.best, after[1])
+    assert same(run.state().best, after[1])
+
+
+def test_the_best_parameters_give_the_best_score_again(backbone):
+    run = training(backbone, toy_task(rows=48, validation_rows=24), epochs=4, learning_rate=3e-2)
+    list(run.run())
+    with torch.no_grad():
+        for name, parameter in run.model.trained.items():
+            parameter.copy_(run.best[name])
+    outputs = predict(run.model, run.task.validation, pad_id=0, precision="fp32")
+    again = score("accuracy", outputs.argmax(1), run.task.validation_targets)
+    assert again == max(epoch.score for epoch in run.epochs)
+
+
+# Divergence.
+
+
+def test_an_absurd_learning_rate_is_a_divergence_that_names_step_and_configuration(backbone, task):
+    run = training(backbone, task, learning_rate=1e30)
+    with pytest.raises(
+        TrialDiverged,
+        match=r"^(loss (nan|inf) at step \d+ of 9|outputs .* after epoch 1) with .*learning_rate=1e\+30",
+    ):
+        list(run.run())
+    assert run.epochs == []
+
+
+def test_a_loss_that_is_not_finite_names_its_step(backbone):
+    task = toy_task("regression", rows=24, validation_rows=8)
+    run = training(backbone, task)
+    run._targets[:] = float("nan")
+    with pytest.raises(TrialDiverged) as caught:
+        next(run.run())
+    assert str(caught.value) == f"loss nan at step 1 of 9 with {run.config}"
+
+
+def test_a_divergence_leaves_what_was_before_it(backbone, task):
+    run = training(backbone, task)
+    epochs = run.run()
+    next(epochs)
+    best = run.best
+    with torch.no_grad():
+        run.model.head.weight.fill_(float("inf"))
+    with pytest.raises(TrialDiverged, match="step 4 of 9"):
+        next(epochs)
+    assert len(run.epochs) == 1
+    assert run.best is best
+
+
+# Regression.
+
+
+def test_targets_are_standardised_for_the_loss(backbone):
+    task = toy_task("regression", rows=64)
+    run = training(backbone, task)
+    mean, std = target_scale(task)
+    assert mean == pytest.approx(np.mean(task.train_targets))
+    assert std == pytest.approx(np.std(task.train_targets))
+    np.testing.assert_allclose(run._targets.numpy() * std + mean, task.train_targets, rtol=1e-5)
+    assert run._targets.mean().item() == pytest.approx(0, abs=1e-5)
+    assert run._targets.std(unbiased=False).item() == pytest.approx(1, rel=1e-5)
+
+
+def test_classification_targets_stay_as_they_are(backbone, task):
+    assert target_scale(task) == (0.0, 1.0)
+    assert training(backbone, task)._targets.tolist() == task.train_targets.tolist()
+
+
+def test_equal_regression_targets_divide_by_nothing():
+    task = toy_task("regression", rows=8)
+    constant = dataclasses.replace(task, train_targets=np.full(8, 3.0))
+    assert target_scale(constant) == (3.0, 1.0)
+
+
+def test_regression_is_scored_in_original_units(monkeypatch):
+    task = toy_task("regression", rows=8, validation_rows=3)
+    seen = []
+    monkeypatch.setattr(
+        "pipelines.training.score",
+        lambda _, predictions, *__, **___: seen.append(predictions) or 0.0,
+    )
+    score_outputs(np.array([[-1.0], [0.0], [2.0]]), task, task.validation_targets, 7000.0, 1000.0)
+    assert seen[0].tolist() == [6000.0, 7000.0, 9000.0]
+
+
+def test_the_unit_of_the_targets_does_not_matter(backbone):
+    task = toy_task("regression", rows=24, validation_rows=12)
+    far = dataclasses.replace(
+        task,
+        train_targets=task.train_targets * 1e6 - 1e3,
+        validation_targets=task.validation_targets * 1e6 - 1e3,
+    )
+    near, scaled = (list(training(backbone, one).run()) for one in (task, far))
+    assert [e.score for e in scaled] == pytest.approx([e.score for e in near], abs=1e-4)
+    assert [e.train_loss for e in scaled] == pytest.approx([e.train_loss for e in near], rel=1e-3)
+
+
+# Learning.
+
+
+@pytest.mark.parametrize(("pairs", "rows"), [(False, 96), (True, 128)], ids=["single", "pairs"])
+def test_a_toy_classification_is_learnt(backbone, pairs, rows):
+    task = toy_task(pairs=pairs, rows=rows, validation_rows=64)
+    run = training(backbone, task, adapter_size=8, epochs=8)
+    results = list(run.run())
+    assert max(result.score for result in results) >= 0.85  # chance is 0.5
+    assert results[-1].train_loss < results[0].train_loss / 2
+    assert [result.epoch for result in results] == list(range(1, 9))
+    assert all(result.scores.keys() == {"accuracy", "f1"} for result in results)
+    assert all(result.score == result.scores["accuracy"] for result in results)
+
+
+def test_a_toy_regression_is_learnt(backbone):
+    run = training(backbone, toy_task("regression", rows=128, validation_rows=64), adapter_size=8, epochs=8)
+    results = list(run.run())
+    assert max(result.score for result in results) > 0.6
+    assert set(results[0].scores) == {"pearson", "spearman"}
+    assert results[-1].train_loss < 0.5  # of standardised targets: the mean alone gives 1
+
+
+@pytest.mark.parametrize("model_type", ["deberta-v2", "distilbert", "modernbert"])
+def test_other_architectures_learn_it_too(model_type):
+    task = toy_task(rows=96, validation_rows=64)
+    run = training(tiny_backbone(model_type), task, adapter_size=8, epochs=6)
+    assert max(result.score for result in run.run()) >= 0.85
+
+
+# Numbers that come out.
+
+
+def test_the_epochs_loss_is_the_mean_over_examples(backbone):
+    """With a step of nothing the loss of every batch is that of the start; the last batch is smaller."""
+    task = toy_task(rows=20, validation_rows=8)
+    run = training(backbone, task, learning_rate=1e-30, dropout=0.0, epochs=1)
+    outputs = predict(run.model, task.train, pad_id=0, precision="fp32")
+    expected = nn.functional.cross_entropy(torch.from_numpy(outputs), torch.from_numpy(task.train_targets))
+    [result] = run.run()
+    assert result.train_loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_predictions_come_in_the_order_of_the_texts(backbone):
+    task = toy_task(rows=150, validation_rows=8)
+    model = training(backbone, task).model
+    outputs = predict(model, task.train, pad_id=0, precision="fp32")
+    assert len(evaluation_batches(task.train.lengths, 64)) == 3
+    for index in (0, 17, 149):
+        ids = task.train.ids[task.train.offsets[index] : task.train.offsets[index + 1]]
+        alone = torch.from_numpy(ids.astype(np.int64))[None]
+        with torch.no_grad():
+            expected = model.eval()(Batch(alone, torch.ones_like(alone), None))[0].numpy()
+        np.testing.assert_allclose(outputs[index], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_predicting_drops_nothing(backbone, task):
+    model = training(backbone, task, dropout=0.5).model.train()
+    first, second = (predict(model, task.validation, pad_id=0, precision="fp32") for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_seconds_are_of_training_alone(backbone, task, monkeypatch):
+    run = training(backbone, task, epochs=1)
+    clock = iter([100.0, 103.5])
+    monkeypatch.setattr("pipelines.training.time.perf_counter", lambda: next(clock))
+    [result] = run.run()
+    assert result.seconds == 3.5
+
+
+def test_bf16_computes_products_in_it_and_keeps_parameters_in_fp32(backbone, task):
+    run = Training(backbone, task, config(epochs=1), precision="bf16")
+    list(run.run())
+    assert {p.dtype for p in run.model.parameters()} == {torch.float32}
+    exact = predict(run.model, task.validation, pad_id=0, precision="fp32")
+    rough = predict(run.model, task.validation, pad_id=0, precision="bf16")
+    assert not np.array_equal(rough, exact)
+    np.testing.assert_allclose(rough, exact, atol=0.2)
+
+
+def test_precision_is_as_wanted_or_else_what_the_hardware_has(monkeypatch):
+    assert [resolve_precision(wanted, CPU) for wanted in ("fp32", "bf16")] == ["fp32", "bf16"]
+    for has, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert resolve_precision("auto", CPU) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("adapter_size", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("weight_decay", -0.1),
+        ("dropout", 1.0),
+        ("dropout", -0.1),
+        ("init_std", 0.0),
+        ("seed", -1),
+    ],
+)
+def test_a_configuration_out_of_range_is_refused_at_birth(key, value):
+    with pytest.raises(ValueError, match=f"out of range: .*{key}"):
+        TrainConfig(**{key: value})
+
+
+def test_the_defaults_are_the_papers():
+    defaults = TrainConfig()
+    assert (defaults.batch_size, defaults.init_std, defaults.adapter_size) == (32, 1e-2, 64)
+    assert (defaults.learning_rate, defaults.epochs) == (3e-4, 20)
+
+
+def test_a_trials_parameters_make_its_configuration():
+    made = TrainConfig.from_params({"adapter_size": 8, "epochs": 3}, method="adapter", seed=5)
+    assert made == TrainConfig(adapter_size=8, epochs=3, seed=5)
+    with pytest.raises(TypeError, match="adapter_sise"):
+        TrainConfig.from_params({"adapter_sise": 8}, method="adapter", seed=5)
+
+
+def test_a_configuration_survives_its_dictionary():
+    one = config(dropout=0.1, seed=3)
+    assert TrainConfig(**one.to_dict()) == one
