@@ -62,13 +62,15 @@ def run(
         Interrupted: stopped by a signal.
     """
     storage = Storage(job.storage, job.database)
+    progress = progress or Progress()
+    progress.message(f"{job.name}: reading the data, loading the encoder")
     plan = make_plan(job, source=source)
     storage.prepare()
     with Record(storage) as record:
         studies = open_studies(record, storage, plan)
         if not is_finished(studies):
             with _drive(storage, studies):
-                _search(plan, storage, studies, cluster=cluster, progress=progress or Progress())
+                _search(plan, storage, studies, cluster=cluster, progress=progress)
         return job_results(studies, storage)
 
 
@@ -169,6 +171,7 @@ def _search(
         tracker.notify(study, number)
         progress.update(study, study.trials()[number])
 
+    progress.message("starting Ray" if not cluster else "joining the Ray cluster")
     with start_ray(storage, job.name, cluster=cluster):
         tracker.start()
         try:

@@ -73,7 +73,7 @@ def workers_of(driver: subprocess.Popen[str]) -> list[int]:
                     parents.add(int(entry.name))
     for pid in parents:
         with contextlib.suppress(OSError):
-            if (Path("/proc") / str(pid) / "cmdline").read_text().startswith("ray::AdapterTrial"):
+            if (Path("/proc") / str(pid) / "cmdline").read_text().startswith("ray::ResourceTrainable"):
                 found.append(pid)
     assert found, "no worker found"
     return found

@@ -195,13 +195,11 @@ def test_a_missing_folder_is_refused(tmp_path):
     assert "is not a whole bundle" in refusal(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, 0.5, 0.9, -1])
+@pytest.mark.parametrize("kept", [0, 1, 7, 8, 0.5, 0.9, -1])
 @pytest.mark.parametrize("name", FILES)
 def test_a_truncated_file_is_refused_by_its_name(folder, name, kept):
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[: int(len(data) * kept) if isinstance(kept, float) else kept])
-    if (folder / name).read_bytes() == data:
-        return  # shorter than that anyway
     assert f"{folder}/{name}" in refusal(folder)
 
 

@@ -15,9 +15,9 @@ from search.errors import JobError, Problem, UserError
 from search.remote import RemoteError
 from search.runner import Interrupted
 
-COMMANDS = (
-    "check run resume results export predict ui submit status logs stop list tasks spaces schema".split()
-)
+HERE = ["check", "run", "resume", "results", "export", "predict", "ui"]
+CLUSTER = ["submit", "status", "logs", "stop", "list"]
+COMMANDS = [*HERE, *CLUSTER, "tasks", "spaces", "schema"]
 RESUMABLE = "nothing is lost. Go on with: adaptune resume tickets"
 
 

@@ -285,7 +285,7 @@ def test_every_node_of_the_cluster_file_asks_for_the_token(aws_cluster, key):
     starts = [command for command in aws_cluster[key] if "ray start" in command]
     assert len(starts) == 1
     assert "export RAY_AUTH_MODE=token" in starts[0]
-    assert aws_cluster["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"  # noqa: S105 - a path
+    assert aws_cluster["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
 
 
 def test_nothing_of_the_head_listens_to_the_world(aws_cluster):

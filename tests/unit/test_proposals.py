@@ -125,6 +125,18 @@ def test_a_restarted_search_goes_on_and_does_not_repeat_its_first_proposals(samp
     assert before + after == search(ENDLESS, sampler, STARTUP_TRIALS + 2)  # as if never interrupted
 
 
+@pytest.mark.parametrize("sampler", MODELS)
+def test_each_trial_number_has_a_random_draw_of_its_own(sampler):
+    # Trials that are not ours, so that no proposal is avoided for being known.
+    given = [{"adapter_size": 8, "learning_rate": 3e-5, "epochs": 3}] * (STARTUP_TRIALS - 1)
+    trials = number_all([trial(ENDLESS, params) for params in given])
+    rates = [
+        propose(trials[:count], ENDLESS, sampler=sampler, seed=0)["learning_rate"]
+        for count in range(STARTUP_TRIALS)
+    ]
+    assert len(set(rates)) == STARTUP_TRIALS
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("ended", [0, STARTUP_TRIALS])
 def test_trials_that_run_at_once_differ(sampler, ended):

@@ -54,10 +54,10 @@ class Tune:
         self.scheduler.on_trial_error(None, SimpleNamespace(trial_id=trial_id))
         self.searcher.on_trial_complete(trial_id, error=True)
 
-    def put_down(self, trial_id):
-        """Tune ends with the trial still running."""
+    def put_down(self, trial_id, last=None):
+        """Tune ends with the trial still running, and may or may not repeat its last result."""
         self.scheduler.on_trial_remove(None, SimpleNamespace(trial_id=trial_id))
-        self.searcher.on_trial_complete(trial_id)
+        self.searcher.on_trial_complete(trial_id, last)
 
 
 def result(scores, **more):
@@ -252,12 +252,13 @@ def test_a_trial_whose_worker_died_is_failed_and_says_so(record):
     assert "worker died" in trial.reason
 
 
-def test_a_trial_that_tune_puts_down_stays_unfinished(record):
+@pytest.mark.parametrize("last", [None, {"training_iteration": 1}, result([0.5])])
+def test_a_trial_that_tune_puts_down_stays_unfinished(record, last):
     study = create(record)
     tune = Tune(search(study))
     trial_id, config = tune.ask()
     tune.report(trial_id, [0.5])
-    tune.put_down(trial_id)
+    tune.put_down(trial_id, last)
     (trial,) = study.trials()
     assert (trial.state, trial.reason) == ("running", None)
     assert Tune(search(study)).ask()[1] == config  # the next driver takes it up

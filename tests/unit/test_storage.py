@@ -1,4 +1,4 @@
-"""One contract for both forms of a storage: a folder, and a URI (here file://, the one that needs no server)."""
+"""One contract for both forms of a storage: a folder, and a URI (file://, the one that needs no server)."""
 
 from pathlib import Path
 
