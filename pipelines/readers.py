@@ -68,7 +68,7 @@ def read_columns(source: str, wanted: Wanted, place: str) -> tuple[Column, ...]:
     path = _find(source, place)
     reader = READERS.get(path.suffix.lower())
     if reader is None or path.is_dir():
-        fix = f"Give a file that ends in {', '.join(READERS)}."
+        fix = f"Give a folder or one of {', '.join(READERS)}."
         raise InputError(place, source, f"files that end in {path.suffix!r} cannot be read", fix)
     try:
         return reader(path, wanted, place)

@@ -17,6 +17,7 @@ def model_card(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) 
         f"{name} {value:.4f}" for name, value in best.epochs[(best.best_epoch or 1) - 1]["scores"].items()
     )
     labels = f"Labels: {', '.join(data.labels)}." if data.labels else "Predicts a number."
+    given = "--input pairs.jsonl" if len(data.task.text) == 2 else '"some text"'
     example = '("first text", "second text")' if len(data.task.text) == 2 else '"some text"'
     notes = "".join(f"- {note}\n" for note in data.notes)
     return f"""# Adapter for {study.task}
@@ -56,7 +57,7 @@ bundle = AdapterBundle.load("path/to/this/folder")
 print(bundle.predict([{example}]))
 ```
 
-or `adaptune predict path/to/this/folder "some text"`. The encoder is not in here: it is loaded from
+or `adaptune predict path/to/this/folder {given}`. The encoder is not in here: it is loaded from
 `{job.backbone}` and refused if its weights, config or tokenizer are not those this adapter was trained on.
 """
 

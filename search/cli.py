@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.exceptions import TyperException
 
 from search.errors import UserError
 
@@ -435,10 +435,12 @@ def main() -> None:
     """Run the command. Exit codes: 0 done; 1 the work failed; 2 the input was wrong; 130 interrupted."""
     try:
         code = app(standalone_mode=False)
-    except click.ClickException as error:
+        if code == 130:  # typer's own answer to Ctrl-C, which says nothing
+            _fail("interrupted", 130)
+    except TyperException as error:  # the command line itself is wrong
         error.show()
         code = 2
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         code = _fail("interrupted", 130)
     except Exception as error:
         if os.environ.get("ADAPTUNE_DEBUG"):

@@ -29,7 +29,6 @@ BUNDLE_TAG = "adaptune.bundle"  # set once the bundle is there as a whole
 RETRY_SECONDS = (1, 2, 5, 10, 30)
 CLOSING_RETRY_SECONDS = 0.5
 CLOSE_SECONDS = 60  # how long the end of a search waits for MLflow
-MOST_METRICS = 1000  # that MLflow takes in one call
 _PARENT = -1  # stands for a study's parent run among trial numbers
 
 log = logging.getLogger(__name__)
@@ -156,16 +155,14 @@ class Tracker:
             started=trial.started,
         )
         new = trial.epochs[self._logged.get(run, 0) :]
-        metrics = [metric for epoch in new for metric in _metrics(epoch)]
-        for start in range(0, len(metrics), MOST_METRICS):
-            client.log_batch(run, metrics=metrics[start : start + MOST_METRICS])
-        self._logged[run] = len(trial.epochs)
         tags = {"state": trial.state, "reason": trial.reason, "seed": trial.seed, **trial.facts}
         client.log_batch(
             run,
+            metrics=[metric for epoch in new for metric in _metrics(epoch)],
             params=[Param(key, str(value)) for key, value in trial.params.items()],
             tags=[RunTag(key, str(value)) for key, value in tags.items() if value is not None],
         )
+        self._logged[run] = len(trial.epochs)
         if trial.state != "running":
             status = "FAILED" if trial.state == "failed" else "FINISHED"
             client.set_terminated(run, status=status, end_time=_milliseconds(trial.ended))

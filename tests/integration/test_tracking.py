@@ -302,7 +302,7 @@ def test_news_arrive_while_the_search_runs(job):
 
 
 def test_a_long_trial_is_delivered_whole(job):
-    # MLflow takes 1000 metrics in a call; this trial has 4 * 300.
+    # A server takes 1000 metrics in a call; this trial has 4 * 300.
     study = job.studies[0]
     number = start(study)
     study.record_epochs(number, epochs([step / 300 for step in range(300)]))
