@@ -3,13 +3,13 @@
 from pipelines.data import TaskData
 from search.job import SearchJob
 from search.study import Study, TrialRecord
+from search.tables import format_values
 
 
 def model_card(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> str:
     """The card as Markdown. `{test}` is left for the test scores, which are not known yet."""
-    space = "\n".join(
-        f"| {name} | {_written(value)} |" for name, value in job.space_for(study.method).to_dict().items()
-    )
+    searched = job.space_for(study.method).to_dict()
+    space = "\n".join(f"| {name} | {format_values(values)} |" for name, values in searched.items())
     params = "\n".join(f"| {name} | {value} |" for name, value in best.params.items())
     trained = int(best.facts["trained_parameters"])
     fraction = trained / int(study.attributes["backbone_parameters"])
@@ -60,11 +60,3 @@ print(bundle.predict([{example}]))
 or `adaptune predict path/to/this/folder {given}`. The encoder is not in here: it is loaded from
 `{job.backbone}` and refused if its weights, config or tokenizer are not those this adapter was trained on.
 """
-
-
-def _written(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(str(one) for one in value)
-    if isinstance(value, dict):
-        return f"{value['low']} to {value['high']}" + (", logarithmic" if value.get("log") else "")
-    return str(value)

@@ -2,18 +2,35 @@
 
 import json
 import os
-import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from typer.exceptions import TyperException
 
 from search.errors import UserError
+from search.terminal import (
+    Address,
+    AddressOption,
+    ClusterOption,
+    DatabaseOption,
+    JobFile,
+    JobStorage,
+    JsonOption,
+    Name,
+    StorageOption,
+    TaskOption,
+    command,
+    default_storage,
+    err,
+    flags,
+    open_storage,
+    out,
+    print_submission,
+    short_path,
+)
 
 app = typer.Typer(
     name="adaptune",
@@ -24,33 +41,6 @@ app = typer.Typer(
     help="AutoML for adapters: one frozen text encoder, many tasks, the best small adapter for each.\n\n"
     "Start with [bold]adaptune check job.yaml[/bold], then [bold]adaptune run job.yaml[/bold].",
 )
-out = Console()
-err = Console(stderr=True)
-
-JobFile = Annotated[
-    Path, typer.Argument(metavar="JOB", help="The job file (YAML); docs/job-file.md has every key.")
-]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A job's name, as its file gives it.")]
-StorageOption = Annotated[
-    str | None, typer.Option("--storage", help="Folder or URI with all state of all jobs. [default: runs]")
-]
-JobStorage = Annotated[
-    str | None, typer.Option("--storage", help="Use this storage instead of the job file's own.")
-]
-DatabaseOption = Annotated[
-    str | None, typer.Option("--database", help="The studies' SQLAlchemy URI, where the job file gave one.")
-]
-AddressOption = Annotated[
-    str | None, typer.Option("--address", help="Ask the cluster with this dashboard, e.g. http://HEAD:8265.")
-]
-Address = Annotated[str, typer.Option("--address", help="The cluster's dashboard, e.g. http://HEAD:8265.")]
-TaskOption = Annotated[str | None, typer.Option("--task", help="Only this task.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-ClusterOption = Annotated[
-    bool,
-    typer.Option("--cluster", hidden=True, help="Join the Ray cluster that this process was started by."),
-]
-
 HERE, CLUSTER, LOOK = "Search here", "Search on a cluster", "Look things up"
 
 
@@ -79,7 +69,7 @@ def check(job: JobFile, storage: JobStorage = None) -> None:
     plan = make_plan(loaded, source=str(job))
     Storage(loaded.storage, loaded.database).prepare()
     print_plan(plan, out)
-    out.print(f"\nStart it with: {command('run', str(job), *_flag('--storage', storage))}")
+    out.print(f"\nStart it with: {command('run', str(job), *flags('--storage', storage))}")
 
 
 @app.command(rich_help_panel=HERE)
@@ -119,7 +109,7 @@ def resume(
     from search.job import SearchJob
     from search.results import find_job, open_record
 
-    place = _storage(storage, database)
+    place = open_storage(storage, database)
     with open_record(place) as record:
         loaded = SearchJob.from_dict(find_job(record, name, place)[0].attributes["job"])
     # The folder may be mounted elsewhere now, and the database reached by another name.
@@ -169,7 +159,7 @@ def export(
             fetch=lambda bundle, folder: fetch_folder(bundle, folder, address=address),
         )
     else:
-        place = _storage(storage, database)
+        place = open_storage(storage, database)
         folders = export_bundles(read_results(name, place), to, task=task, fetch=place.fetch)
     for one, folder in folders.items():
         out.print(f"{one}: {folder}", soft_wrap=True)
@@ -214,7 +204,7 @@ def predict(
         text = one.text if isinstance(one.text, str) else " | ".join(one.text)
         score = f"{max(one.scores.values()):.3f}" if one.scores else ""
         label = one.label if isinstance(one.label, str) else f"{one.label:.4f}"
-        out.print(f"{label}\t{score}\t{text}", markup=False, highlight=False, soft_wrap=True)
+        print(f"{label}\t{score}\t{text}")
 
 
 @app.command(rich_help_panel=HERE)
@@ -223,12 +213,16 @@ def ui(
     port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open the MLflow UI on a storage, on 127.0.0.1, until Ctrl-C."""
-    place = _storage(storage, None)
+    place = open_storage(storage)
     if not place.path("mlflow.db").is_file():
         raise UserError(
-            f"{place.root} has no mlflow.db: no job has run there, or its trials went to a server (tracking.uri)."
+            f"{place.root} has no mlflow.db: no job has run there, or tracking.uri names a server for it."
         )
-    out.print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
+    from search.tracking import list_experiments
+
+    out.print(f"MLflow on http://127.0.0.1:{port} in some seconds (Ctrl-C ends it); the trials of")
+    for name, number in list_experiments(place):
+        out.print(f"  {name}: http://127.0.0.1:{port}/#/experiments/{number}/runs", soft_wrap=True)
     arguments = ["ui", "--backend-store-uri", place.tracking_uri, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])  # noqa: S606 - our own arguments
 
@@ -254,7 +248,7 @@ def status(name: Name, address: Address) -> None:
     job = jobs.status(name, address)
     out.print(f"{job.name}: {job.state} ({job.submission_id}), storage {job.storage}", soft_wrap=True)
     if job.message:
-        out.print(job.message, markup=False, highlight=False, soft_wrap=True)
+        out.print(job.message, soft_wrap=True)
 
 
 @app.command(rich_help_panel=CLUSTER)
@@ -315,12 +309,13 @@ def tasks() -> None:
 @app.command(rich_help_panel=LOOK)
 def spaces() -> None:
     """List the preset search spaces."""
+    from search.tables import format_values
     from spaces import presets
 
     for name, preset in presets().items():
-        out.print(f"[bold]{name}[/bold]: {preset.description}")
+        out.print(f"{name}: {preset.description}")
         for parameter, values in preset.space.to_dict().items():
-            out.print(f"  {parameter}: {json.dumps(values)}", highlight=False)
+            out.print(f"  {parameter}: {format_values(values)}")
 
 
 @app.command(rich_help_panel=LOOK)
@@ -331,30 +326,13 @@ def schema() -> None:
     print(json.dumps(job_schema(), indent=2))
 
 
-def print_submission(submission: str, name: str, address: str) -> None:
-    """Say what was started on a cluster, and what to type next."""
-    out.print(f"submitted {name} as {submission}", soft_wrap=True)
-    for verb in (("logs", "--follow"), ("results",), ("export", "--out", "adapters")):
-        out.print(f"  {command(verb[0], name, *verb[1:], '--address', address)}", soft_wrap=True)
-
-
-def command(*words: str) -> str:
-    """A command of ours as the user can type it here and now."""
-    ours = Path(sys.argv[0])
-    found = shutil.which("adaptune")
-    program = "adaptune"
-    if ours.name == "adaptune" and (found is None or not Path(found).samefile(ours)):
-        program = os.path.relpath(ours) if ours.is_relative_to(Path.cwd()) else str(ours)
-    return shlex.join([program, *words])
-
-
 def _run(job: Any, *, source: str, cluster: bool) -> None:
     from search.progress import ConsoleProgress
     from search.runner import Interrupted
     from search.runner import run as run_job
     from search.tables import results_table
 
-    again = command("resume", job.name, *_flag("--storage", job.storage, default=_default_storage()))
+    again = command("resume", job.name, *flags("--storage", job.storage, default=default_storage()))
     try:
         found = run_job(job, source=source, cluster=cluster, progress=ConsoleProgress(out))
     except (Interrupted, KeyboardInterrupt) as error:
@@ -364,7 +342,7 @@ def _run(job: Any, *, source: str, cluster: bool) -> None:
     bundles = [entry["best"]["bundle"] for entry in found["tasks"] if entry["state"] == "finished"]
     for entry in found["tasks"]:
         if entry["state"] == "failed":
-            err.print(f"{entry['task']}/{entry['method']}: {entry['reason']}", markup=False, soft_wrap=True)
+            err.print(f"{entry['task']}/{entry['method']}: {entry['reason']}", soft_wrap=True)
     if bundles:
         _print_next(job, bundles)
     if found["state"] != "finished":
@@ -375,45 +353,24 @@ def _print_next(job: Any, bundles: list[str]) -> None:
     out.print()
     for bundle in bundles:
         out.print(f"bundle: {bundle}", soft_wrap=True)
-    storage = _flag("--storage", job.storage, default=_default_storage())
+    storage = flags("--storage", job.storage, default=default_storage())
     out.print("\nnext:")
     if job.tracking.uri is None:
-        out.print(f"  {command('ui', *storage)}", soft_wrap=True, highlight=False)
-    out.print(f"  {command('predict', _short(bundles[0]), 'some text')}", soft_wrap=True, highlight=False)
-    out.print(
-        f"  {command('export', job.name, '--out', 'adapters', *storage)}", soft_wrap=True, highlight=False
-    )
-
-
-def _short(path: str) -> str:
-    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
-
-
-def _default_storage() -> str:
-    return str(Path("runs").absolute())
-
-
-def _flag(flag: str, value: str | None, *, default: str | None = None) -> list[str]:
-    return [] if value in (None, default) else [flag, str(value)]
-
-
-def _storage(root: str | None, database: str | None) -> Any:
-    from search.storage import Storage
-
-    chosen = root or "runs"
-    return Storage(chosen if "://" in chosen else str(Path(chosen).expanduser().absolute()), database)
+        out.print(f"  {command('ui', *storage)}", soft_wrap=True)
+    out.print(f"  {command('predict', short_path(bundles[0]), 'some text')}", soft_wrap=True)
+    out.print(f"  {command('export', job.name, '--out', 'adapters', *storage)}", soft_wrap=True)
 
 
 def _results(name: str, storage: str | None, database: str | None, address: str | None) -> dict[str, Any]:
     from search.results import read_results
 
     if address is None:
-        return read_results(name, _storage(storage, database))
+        return read_results(name, open_storage(storage, database))
     from search.cluster import status as cluster_status
     from search.remote import run_remote
 
     place = storage or cluster_status(name, address).storage
-    arguments = ["results", name, "--json", "--storage", place, *_flag("--database", database)]
+    arguments = ["results", name, "--json", "--storage", place, *flags("--database", database)]
     found: dict[str, Any] = json.loads(run_remote(arguments, address=address))
     return found
 
@@ -438,7 +395,8 @@ def main() -> None:
         if code == 130:  # typer's own answer to Ctrl-C, which says nothing
             _fail("interrupted", 130)
     except TyperException as error:  # the command line itself is wrong
-        error.show()
+        problem: Any = error  # its kinds know how to show themselves
+        problem.show()
         code = 2
     except (typer.Abort, KeyboardInterrupt):
         code = _fail("interrupted", 130)
@@ -463,7 +421,7 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> int:
-    err.print(message, markup=False, highlight=False, soft_wrap=True)
+    err.print(message, soft_wrap=True)
     return code
 
 

@@ -61,11 +61,11 @@ class ConsoleProgress(Progress):
         self._console = console
         self._views: dict[str, _StudyView] = {}
         self._live: Live | None = None
-        self._started = time.monotonic()
+        self._started = self._search_started = time.monotonic()
         self._ended_before = 0
 
     def start(self, studies: Sequence[tuple[Study, int]]) -> None:
-        self._started = time.monotonic()
+        self._search_started = time.monotonic()
         for study, wanted in studies:
             view = _StudyView(study, wanted, {trial.number: trial for trial in study.trials()})
             self._views[study.name] = view
@@ -129,7 +129,7 @@ class ConsoleProgress(Progress):
         now = ended - self._ended_before
         if not now or not left:
             return ""
-        return f", about {_clock((time.monotonic() - self._started) / now * left)} left"
+        return f", about {_clock((time.monotonic() - self._search_started) / now * left)} left"
 
 
 def _line(trial: TrialRecord) -> str:

@@ -82,9 +82,11 @@ def export_bundles(
 
     entries = select_task(results, task)["tasks"]
     best: dict[str, dict[str, Any]] = {}
-    for entry in sorted(entries, key=lambda one: -(one["best"] or {}).get("validation", 0.0)):
-        if entry["state"] == "finished":
-            best.setdefault(entry["task"], entry["best"])
+    finished = [entry for entry in entries if entry["state"] == "finished"]
+    for entry in sorted(
+        finished, key=lambda one: (-one["best"]["validation"], one["best"]["trained_parameters"])
+    ):
+        best.setdefault(entry["task"], entry["best"])
     missing = sorted({entry["task"] for entry in entries} - set(best))
     if missing:
         raise UserError(
@@ -92,7 +94,11 @@ def export_bundles(
             f"`adaptune results {results['job']}` shows more; `adaptune resume {results['job']}` goes on."
         )
     folders = {one: out / one for one in best}
-    taken = [str(folder) for folder in folders.values() if folder.exists() and any(folder.iterdir())]
+    taken = [
+        str(folder)
+        for folder in folders.values()
+        if folder.is_file() or (folder.exists() and any(folder.iterdir()))
+    ]
     if taken:
         raise UserError(f"{', '.join(taken)} is not empty. Choose another --out, or empty it first.")
     for one, folder in folders.items():

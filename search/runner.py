@@ -41,6 +41,9 @@ from search.winner import Winner, finish_winner
 WORKER_RESTARTS = 3  # a trial whose worker dies goes on from its checkpoint so many times
 
 
+log = logging.getLogger(__name__)
+
+
 class Interrupted(Exception):
     """The search was asked to stop; what it did is kept, and `adaptune resume` goes on."""
 
@@ -139,7 +142,10 @@ def _drive(storage: Storage, studies: Sequence[Study]) -> Iterator[None]:
 
     def show_life() -> None:
         while not ended.wait(HEARTBEAT_SECONDS):
-            beat(studies[0])
+            try:
+                beat(studies[0])
+            except Exception:  # a database that is away for a moment: the next sign may get there
+                log.warning("the driver's sign of life could not be written", exc_info=True)
 
     thread = threading.Thread(target=show_life, name="heartbeat", daemon=True)
     thread.start()
@@ -175,7 +181,7 @@ def _search(
     with start_ray(storage, job.name, cluster=cluster):
         tracker.start()
         try:
-            progress.start([(search.study, search.trials) for search in searches])
+            progress.start([(search.study, plan.trials_of(search.study.method)) for search in searches])
             context = _worker_context(plan, storage)
             _run_trials(job, context, searches, slots=_slots(job, cluster=cluster), tell=tell)
             _finish(plan, context, searches, cluster=cluster, progress=progress)
@@ -332,7 +338,7 @@ def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, which a stopped Ray job gets, end the search in order like Ctrl-C. Ray's own handler aborts."""
+    """Let SIGTERM, which a stopped Ray job gets, end the search in order like Ctrl-C; Ray's own aborts."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's business
         return

@@ -2,15 +2,18 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from search.selection import rank
 from search.study import Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def format_params(params: Mapping[str, Any]) -> str:
@@ -18,40 +21,45 @@ def format_params(params: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={_number(value)}" for key, value in params.items())
 
 
-def results_table(results: Mapping[str, Any]) -> Table:
-    """The leaderboard of a job: a line for each task and method."""
-    table = Table(title=f"{results['job']}: {results['state']}", title_justify="left")
+def format_values(values: object) -> str:
+    """What a space has for a parameter, as `Space.to_dict` writes it, in words."""
+    if isinstance(values, list):
+        return ", ".join(str(value) for value in values)
+    if isinstance(values, dict):
+        return f"{values['low']} to {values['high']}" + (", logarithmic" if values.get("log") else "")
+    return str(values)
+
+
+def results_table(results: Mapping[str, Any]) -> Group:
+    """The leaderboard of a job: a line for each task and method, and below it what the best trials are."""
+    table = Table(
+        title=f"{results['job']}: {results['state']}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     for heading in ("task", "method", "metric"):
         table.add_column(heading)
     for heading in ("validation", "test", "trained", "trials"):
-        table.add_column(heading, justify="right")
-    table.add_column("best configuration")
+        table.add_column(heading, justify="right", no_wrap=True)
+    lines = []
     for entry in results["tasks"]:
         best, counts = entry["best"], entry["trials"]
-        trials = f"{counts['complete']}/{sum(counts.values())}"
-        if best is None:
-            table.add_row(
-                entry["task"],
-                entry["method"],
-                entry["metric"],
-                "-",
-                "-",
-                "-",
-                trials,
-                Text(entry["reason"] or ""),  # brackets in it are no markup
-            )
-            continue
+        cells, about = ["-", "-", "-"], entry["reason"] or "no trial is complete yet"
+        if best is not None:
+            cells = [
+                f"{best['validation']:.4f}",
+                "-" if best["test"] is None else f"{best['test']:.4f}",
+                f"{best['trained_parameters']:,} ({best['trained_fraction']:.1%})",
+            ]
+            about = f"trial {best['trial']}: {format_params(best['params'])}"
         table.add_row(
             entry["task"],
             entry["method"],
             entry["metric"],
-            f"{best['validation']:.4f}",
-            "-" if best["test"] is None else f"{best['test']:.4f}",
-            f"{best['trained_parameters']:,} ({best['trained_fraction']:.1%})",
-            trials,
-            f"trial {best['trial']}: {format_params(best['params'])}",
+            *cells,
+            f"{counts['complete']}/{sum(counts.values())}",
         )
-    return table
+        # As text: brackets in a reason are no markup.
+        lines.append(Text(f"{entry['task']}/{entry['method']}: {about}"))
+    return Group(table, *lines)
 
 
 def study_table(study: Study) -> str:
@@ -80,11 +88,14 @@ def study_table(study: Study) -> str:
     return "\n".join(lines) + "\n"
 
 
-def study_figure(study: Study) -> Figure:
+def study_figure(study: Study) -> "Figure":
     """Each trial's best validation score in the order of the trials, and the best of those that are done.
 
     Failed trials have no score: crosses at the lower edge show where they were.
     """
+    from matplotlib.figure import Figure  # half a second, which the leaderboard does without
+    from matplotlib.ticker import MaxNLocator
+
     trials = study.trials()
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()

@@ -278,6 +278,15 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
+def list_experiments(storage: Storage) -> list[tuple[str, str]]:
+    """Names and ids of the experiments in a storage's own MLflow database, the newest first."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=storage.tracking_uri)
+    found = client.search_experiments(order_by=["creation_time DESC"], max_results=50)
+    return [(one.name, one.experiment_id) for one in found if one.name != "Default"]
+
+
 def _metrics(epoch: Mapping[str, Any]) -> "list[Metric]":
     """One epoch's metrics, with the epoch's own time: delivered twice, they are the same."""
     from mlflow.entities import Metric

@@ -1,4 +1,4 @@
-"""Small jobs that the end-to-end tests run: a toy task, a tiny encoder, and the command in a process of its own."""
+"""Small jobs for the end-to-end tests: a toy task, a tiny encoder, and the command in its own process."""
 
 import csv
 import json

@@ -227,7 +227,7 @@ def test_the_presets_are_listed_with_their_values(adaptune):
     run = adaptune("spaces")
     assert (run.code, run.err) == (0, "")
     assert "glue:" in run.out
-    assert "adapter_size: [8, 64, 256]" in run.out
+    assert "adapter_size: 8, 64, 256" in run.out
 
 
 def test_the_schema_of_the_job_file_is_json_and_knows_its_keys(adaptune):

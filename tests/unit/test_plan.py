@@ -74,7 +74,7 @@ def test_problems_of_all_tasks_and_of_the_backbone_are_told_at_once(folder: Path
 
 
 def test_more_tokens_than_the_backbone_takes_are_refused(folder: Path) -> None:
-    with pytest.raises(JobError, match="max_tokens = 8000: backbone .* takes at most"):
+    with pytest.raises(JobError, match=r"max_tokens = 8000: backbone .* takes at most"):
         make_plan(load(folder, max_tokens=8000))
 
 
