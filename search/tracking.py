@@ -155,10 +155,14 @@ class Tracker:
             started=trial.started,
         )
         new = trial.epochs[self._logged.get(run, 0) :]
+        metrics = [metric for epoch in new for metric in _metrics(epoch)]
+        if trial.state == "complete":
+            # What the trial counts for; the UI sorts by a metric's last value, which may be worse.
+            metrics.append(_best_metric(trial, study.attributes["metric"]))
         tags = {"state": trial.state, "reason": trial.reason, "seed": trial.seed, **trial.facts}
         client.log_batch(
             run,
-            metrics=[metric for epoch in new for metric in _metrics(epoch)],
+            metrics=metrics,
             params=[Param(key, str(value)) for key, value in trial.params.items()],
             tags=[RunTag(key, str(value)) for key, value in tags.items() if value is not None],
         )
@@ -285,6 +289,14 @@ def list_experiments(storage: Storage) -> list[tuple[str, str]]:
     client = MlflowClient(tracking_uri=storage.tracking_uri)
     found = client.search_experiments(order_by=["creation_time DESC"], max_results=50)
     return [(one.name, one.experiment_id) for one in found if one.name != "Default"]
+
+
+def _best_metric(trial: TrialRecord, name: str) -> "Metric":
+    from mlflow.entities import Metric
+
+    best = next(epoch for epoch in trial.epochs if epoch["epoch"] == trial.best_epoch)
+    at = int(best["finished_at"] * 1000)
+    return Metric(f"best_validation_{name}", best["score"], at, best["epoch"])
 
 
 def _metrics(epoch: Mapping[str, Any]) -> "list[Metric]":

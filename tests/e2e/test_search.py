@@ -39,6 +39,7 @@ def test_every_trial_is_one_nested_mlflow_run_with_all_its_epochs(finished: Path
         assert run.data.tags["mlflow.parentRunId"]
         assert set(run.data.params) == {"adapter_size", "learning_rate", "epochs"}
         assert {"train_loss", "validation_accuracy", "epoch_seconds"} <= set(run.data.metrics)
+        assert run.data.metrics["best_validation_accuracy"] >= run.data.metrics["validation_accuracy"]
 
 
 def test_artifacts_lie_under_the_storage_and_not_in_mlruns(finished: Path) -> None:
