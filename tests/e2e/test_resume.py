@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 SLOW_SPACE = {
     "adapter_size": [2, 4, 8, 16],
     "learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
-    "epochs": [25],
+    "epochs": [20],
 }
 
 
@@ -79,11 +79,9 @@ def workers_of(driver: subprocess.Popen[str]) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
-)
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130)])
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, sent: signal.Signals, code: int) -> None:
-    write_job(tmp_path, space=SLOW_SPACE, search={"trials": 5, "seed": 1})
+    write_job(tmp_path, space=SLOW_SPACE, search={"trials": 4, "seed": 1})
     process = start_adaptune("run", "topics.yaml", folder=tmp_path)
     storage = tmp_path / "runs"
     wait_for(process, storage, one_done_and_one_under_way)
@@ -98,29 +96,17 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, sent: signal
     adaptune("resume", "topics", folder=tmp_path)
 
     after = read_trials(storage)
-    assert [trial.state for trial in after] == ["complete"] * 5
+    assert [trial.state for trial in after] == ["complete"] * 4
     for old, new in zip(before, after, strict=False):
         assert new.params == old.params
         # Known epochs were not trained again: they are the same down to the time of day.
         assert new.epochs[: len(old.epochs)] == old.epochs
-        assert [epoch["epoch"] for epoch in new.epochs] == list(range(1, 26))
+        assert [epoch["epoch"] for epoch in new.epochs] == list(range(1, 21))
     keys = [run.data.tags["adaptune.trial"] for run in trial_runs(storage, "topics")]
-    assert sorted(keys) == [f"topics/topics/adapter/{number}" for number in range(5)]
+    assert sorted(keys) == [f"topics/topics/adapter/{number}" for number in range(4)]
     assert all(run.info.status == "FINISHED" for run in trial_runs(storage, "topics"))
     assert read_json(adaptune("results", "topics", "--json", folder=tmp_path))["state"] == "finished"
     assert processes_of(tmp_path) == []
-
-
-def test_a_second_driver_of_the_same_job_is_refused(tmp_path: Path) -> None:
-    write_job(tmp_path, space=SLOW_SPACE)
-    process = start_adaptune("run", "topics.yaml", folder=tmp_path)
-    try:
-        wait_for(process, tmp_path / "runs", lambda trials: len(trials) >= 1)
-        done = adaptune("run", "topics.yaml", folder=tmp_path, check=2)
-        assert "is being run already" in done.stderr
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
@@ -136,4 +122,4 @@ def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Pa
     assert [trial.state for trial in after] == ["complete", "complete"]
     for old, new in zip(before, after, strict=True):
         assert new.epochs[: len(old.epochs)] == old.epochs
-        assert len(new.epochs) == 25
+        assert len(new.epochs) == 20
