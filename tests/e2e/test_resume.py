@@ -106,7 +106,11 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, sent: signal
     assert sorted(keys) == [f"topics/topics/adapter/{number}" for number in range(4)]
     assert all(run.info.status == "FINISHED" for run in trial_runs(storage, "topics"))
     assert read_json(adaptune("results", "topics", "--json", folder=tmp_path))["state"] == "finished"
-    assert processes_of(tmp_path) == []
+    # The agents of a killed driver's Ray look for its control service for a minute before they give up.
+    deadline = time.monotonic() + 150
+    while left := processes_of(tmp_path):
+        assert time.monotonic() < deadline, left
+        time.sleep(1)
 
 
 def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
