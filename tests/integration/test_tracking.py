@@ -213,7 +213,9 @@ def test_a_trial_has_its_parameters_metrics_and_tags(job):
     job.deliver()
     run = job.run("a/adapter/0")
     assert run.data.params == {"adapter_size": "64", "learning_rate": "0.001", "epochs": "3"}
-    assert set(run.data.metrics) == {"train_loss", "epoch_seconds", "validation_accuracy", "validation_f1"}
+    validation = {"validation_accuracy", "validation_f1", "best_validation_accuracy"}
+    assert set(run.data.metrics) == {"train_loss", "epoch_seconds", *validation}
+    assert job.history(run, "best_validation_accuracy") == [(2, 0.75)]
     assert job.history(run, "validation_accuracy") == [(1, 0.5), (2, 0.75)]
     assert job.history(run, "validation_f1") == [(1, 0.25), (2, 0.375)]
     assert job.history(run, "train_loss") == [(1, 1.0), (2, 0.5)]
