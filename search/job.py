@@ -149,11 +149,6 @@ class SearchJob(Part):
             raise FieldError("uri", None, "is required where storage is a URI", fix)
         return tracking
 
-    @property
-    def database_uri(self) -> str:
-        """Where the studies are."""
-        return self.database or f"sqlite:///{self.storage}/studies.db"
-
     def resolved_tasks(self) -> tuple[Task, ...]:
         """The tasks as the pipelines take them, in the job's order."""
         return tuple(task.task() for task in self.tasks)

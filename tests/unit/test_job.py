@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pipelines.tasks import Files, Hub, SplitRule, Task, registered_task
 from search.errors import JobError, UserError
 from search.job import SearchJob, differences, job_schema
+from search.storage import Storage
 from spaces import Space, preset
 
 LEAST = {"name": "tickets", "backbone": "bert-base-uncased", "tasks": ["glue_cola"]}
@@ -87,7 +88,7 @@ def test_paths_of_a_file_are_relative_to_it_and_storage_to_the_working_directory
     assert read.backbone == str(tmp_path / "encoder")
     assert read.data_dir == str(tmp_path / "data")
     assert read.storage == str(work / "here")
-    assert read.database_uri == f"sqlite:///{work}/here/studies.db"
+    assert Storage(read.storage, read.database).database_url == f"sqlite:///{work}/here/studies.db"
     assert read.resolved_tasks()[0].files == Files(
         train=str(tmp_path / "rows/a.csv"), validation="package:corpus/b.csv", test="/abs/c.csv"
     )
