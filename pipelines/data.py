@@ -271,7 +271,8 @@ def _limit(splits: dict[str, Examples], task: Task, seed: int, notes: list[str])
             continue
         strata = _shuffle(_strata(examples), seed)
         sizes = np.array([len(rows) for rows in strata])
-        least = np.full_like(sizes, count >= len(sizes))  # every class keeps a row if there is room
+        least = np.zeros_like(sizes)
+        least[np.argsort(-sizes, kind="stable")[:count]] = 1  # every class keeps a row if there is room
         shares = _share(count, sizes, least=least, most=sizes)
         splits[name] = examples.take(_first(strata, shares))
         lost = f"; {np.sum(shares == 0)} of {len(shares)} classes have no row left" if 0 in shares else ""

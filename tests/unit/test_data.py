@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.data import read_task
@@ -245,6 +245,7 @@ def test_a_train_split_too_small_to_be_cut_is_refused(tmp_path):
     )
 
 
+@example(labels=[*"a" * 18, "b", "c"], limit=2)
 @given(CLASSES, st.integers(1, 220))
 def test_a_limit_keeps_classes_and_proportions_as_far_as_possible(tmp_path_factory, labels, limit):
     rows = [(f"row {number}", label) for number, label in enumerate(labels)]
