@@ -78,11 +78,11 @@ class ParameterBank:
             if len(matrix) > 1:
                 raise ValueError(f"{name} cannot be trained by {len(matrix)} trials in one pass")
             return matrix[0, start:end].view(padded)
-        return matrix[:, start:end].unflatten(1, padded)
+        return matrix[:, start:end].unflatten(1, padded)  # type: ignore[no-any-return] # untyped in torch
 
 
 def _largest(shapes: Sequence[Shape]) -> Shape:
-    return tuple(max(sizes) for sizes in zip(*shapes, strict=True))  # type: ignore[no-any-return] # untyped in torch
+    return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
 
 
 class BankOptimizer:
