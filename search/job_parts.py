@@ -148,6 +148,7 @@ Columns = Annotated[
 ]
 Count = Annotated[int, Field(ge=1)]
 Uri = Annotated[str, AfterValidator(_absolute_uri)]
+Minutes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy takes
 Concurrent = Annotated[
     Literal["auto"] | int, BeforeValidator(_check_concurrent, json_schema_input_type=Literal["auto"] | Count)
@@ -273,12 +274,36 @@ class SearchPart(Part):
 
     sampler: Literal["tpe", "random", "grid", "gp"] = "tpe"
     """What proposes configurations: Optuna's TPE, chance, each in turn, or a Gaussian process."""
-    scheduler: Literal["none"] = "none"
-    """What stops trials early; none: every trial trains all its epochs."""
+    scheduler: Literal["halving", "median", "none"] = "halving"
+    """What ends trials early: successive halving that pauses and promotes, the median rule, or nothing."""
+    reduction: Annotated[int, Field(ge=2, le=100)] = 3
+    """Of halving: one of so many goes on from a rung; rungs are at 1, reduction, reduction² … epochs."""
+    patience: Count | None = None
+    """Epochs without a better score after which a trial is complete; null: it trains all its epochs."""
     trials: Annotated[int, Field(ge=1, le=1_000_000)] = 18
     """Configurations to try, per task and method."""
     seed: Seed = 0
     """Seeds the sampler and every trial's training."""
+
+
+class ConfirmPart(Part):
+    """Re-running the best configurations with further seeds, after the search."""
+
+    top: Count = 1
+    """How many of the best configurations."""
+    seeds: Count = 5
+    """Runs of each, with as many seeds; the search's own run is one of them."""
+
+
+class BudgetPart(Part):
+    """What ends a search before its trials are used up: the first that is reached."""
+
+    minutes: Minutes | None = None
+    """Wall-clock minutes of the search, summed over its restarts."""
+    training_minutes: Minutes | None = None
+    """Training minutes, summed over all trials of the job."""
+    target: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """A validation score that is good enough; each task and method ends when it has one."""
 
 
 class ResourcesPart(Part):

@@ -7,28 +7,33 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from spaces import Space
+from search.study import TrialRecord
+from spaces import Choice, Space
 
 SAMPLERS = ("tpe", "random", "grid", "gp")
-STARTUP_TRIALS = 6  # random ones before a model is fitted; Optuna's 10 would be most of a small budget
+STARTUP_TRIALS = 6  # spread evenly, before a model is fitted; Optuna's 10 would be most of a small budget
+_BLOCK = 3  # spread trials that share one schedule, so that the first rung has peers soon
 _ENUMERABLE = 100_000  # points: a finite space up to this size is searched to its end
 _RETRIES = 1_000  # random draws to find a new configuration in a larger one
 
 Params = dict[str, Any]
 
 
-def propose(trials: Sequence[FrozenTrial], space: Space, *, sampler: str, seed: int) -> Params | None:
+def propose(trials: Sequence[TrialRecord], space: Space, *, sampler: str, seed: int) -> Params | None:
     """The next configuration of a study, or None when the space is exhausted.
 
     It is proposed on an in-memory copy of the study by a sampler seeded from (seed, trial number), so a
     restarted search goes on as it would have. A configuration that the study knows is never proposed again.
+    In the copy, a trial that waits or was stopped stands as PRUNED with its score: RUNNING ones count as bad
+    for TPE, whatever they reported. Confirmations are left out.
 
     Args:
         trials: all of the study's trials, the running ones too.
         sampler: one of `SAMPLERS`.
     """
+    trials = [trial for trial in trials if trial.confirms is None]
     number = len(trials)
     rng = np.random.default_rng((seed, number))
     known = {_key(trial.params) for trial in trials}
@@ -36,7 +41,10 @@ def propose(trials: Sequence[FrozenTrial], space: Space, *, sampler: str, seed: 
         return None
     if sampler == "grid":
         return _first_new(space, known, np.random.default_rng(seed))
-    proposal = _ask(trials, space, _sampler(sampler, seed=int(rng.integers(2**32))))
+    if sampler != "random" and number < STARTUP_TRIALS:
+        proposal = _spread(space, number, seed)
+    else:
+        proposal = _ask(_shown(trials, space, sampler), space, _sampler(sampler, int(rng.integers(2**32))))
     if _key(proposal) not in known:
         return proposal
     if space.size is not None and space.size <= _ENUMERABLE:
@@ -48,13 +56,66 @@ def propose(trials: Sequence[FrozenTrial], space: Space, *, sampler: str, seed: 
     return None
 
 
+def _spread(space: Space, number: int, seed: int) -> Params:
+    """The first trials, spread evenly: of any few in a row, each third of each parameter has its share.
+
+    Schedules come in blocks, so that the first trials can be compared at their first rung; the longest first,
+    as it mostly wins.
+    """
+    params: Params = {}
+    for position, (name, parameter) in enumerate(space.parameters):
+        if name == "epochs" and isinstance(parameter, Choice):
+            values = sorted(parameter.values, reverse=True)
+            params[name] = values[number // _BLOCK % len(values)]
+            continue
+        parts = len(parameter.values) if isinstance(parameter, Choice) else _BLOCK
+        rng = np.random.default_rng((seed, position, number // parts))
+        part = int(rng.permutation(parts)[number % parts])
+        params[name] = parameter_at(space, name, (part + rng.random(parts)[number % parts]) / parts)
+    return params
+
+
+def parameter_at(space: Space, name: str, fraction: float) -> Any:
+    """A parameter's value at a fraction of its values or its range, 0 to below 1."""
+    parameter = dict(space.parameters)[name]
+    if isinstance(parameter, Choice):
+        return parameter.values[int(fraction * len(parameter.values))]
+    low, high = parameter.low, parameter.high
+    whole = isinstance(low, int) and isinstance(high, int)
+    if whole:
+        high = high + 1
+    value = low * (high / low) ** fraction if parameter.log else low + (high - low) * fraction
+    return int(value) if whole else float(value)
+
+
+def _shown(trials: Sequence[TrialRecord], space: Space, sampler: str) -> list[FrozenTrial]:
+    return [_frozen(trial, space, models_pruned=sampler == "tpe") for trial in trials]
+
+
+def _frozen(trial: TrialRecord, space: Space, *, models_pruned: bool) -> FrozenTrial:
+    """A trial as the samplers are to see it; to those that know no pruned trials, its score is its value."""
+    score, state = trial.score, TrialState.FAIL
+    if trial.state == "running":
+        state = TrialState.RUNNING
+    elif score is not None:
+        state = TrialState.PRUNED if trial.state != "complete" and models_pruned else TrialState.COMPLETE
+    reached = max((rung for rung in trial.rungs if rung <= len(trial.epochs)), default=len(trial.epochs))
+    return create_trial(
+        state=state,
+        params=dict(trial.params),
+        distributions={name: one for name, one in space.distributions().items() if name in trial.params},
+        value=score if state == TrialState.COMPLETE else None,
+        intermediate_values={} if score is None else {reached: score},
+    )
+
+
 def _ask(trials: Sequence[FrozenTrial], space: Space, sampler: BaseSampler) -> Params:
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.add_trials(trials)
     return study.ask(space.distributions()).params
 
 
-def _sampler(name: str, *, seed: int) -> BaseSampler:
+def _sampler(name: str, seed: int) -> BaseSampler:
     if name == "random":
         return RandomSampler(seed=seed)
     with warnings.catch_warnings():

@@ -6,13 +6,14 @@ from search.study import TrialRecord
 
 
 def rank(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials that ended well, best first.
+    """The trials that ended with a score, best first: complete ones, and those that were stopped early.
 
-    Highest validation score; then fewer trained parameters; then the lower number. The order in which the
-    trials are given does not matter.
+    A trial's score is its best epoch's, wherever it was stopped, and its checkpoint has that epoch. Highest
+    validation score; then fewer trained parameters; then the lower number. The order in which the trials are
+    given does not matter.
     """
-    complete = [trial for trial in trials if trial.state == "complete" and trial.score is not None]
-    return sorted(complete, key=_place)
+    ended = [t for t in trials if t.state in ("complete", "pruned") and t.score is not None]
+    return sorted(ended, key=_place)
 
 
 def pick_best(trials: Sequence[TrialRecord]) -> TrialRecord | None:

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from search.confirmation import Spread
 from search.selection import rank
 from search.study import Study
 
@@ -50,6 +51,13 @@ def results_table(results: Mapping[str, Any]) -> Group:
                 f"{best['trained_parameters']:,} ({best['trained_fraction']:.1%})",
             ]
             about = f"trial {best['trial']}: {format_params(best['params'])}"
+            if best["seeds"]:
+                spreads = ", ".join(
+                    f"{name} {Spread(**best['seeds'][name])}" for name in ("validation", "test")
+                )
+                about += f"; over {len(best['seeds']['runs'])} seeds: {spreads}"
+            if entry["reason"]:
+                about += f"; {entry['reason']}"
         table.add_row(
             entry["task"],
             entry["method"],
@@ -103,7 +111,7 @@ def study_figure(study: Study) -> "Figure":
     other = [
         (trial.number, trial.score)
         for trial in trials
-        if trial.state in ("pruned", "running") and trial.epochs
+        if trial.state in ("pruned", "running", "paused") and trial.epochs
     ]
     failed = [trial.number for trial in trials if trial.state == "failed"]
     if complete:

@@ -13,7 +13,8 @@ from pipelines.bundle import BundleConfig, write_bundle
 from pipelines.checkpoint import load_state
 from pipelines.methods import build_model
 from pipelines.tokens import EncodedTask, Tokens
-from pipelines.training import predict, resolve_precision, score_outputs, target_scale
+from pipelines.training import TrainingState, predict, resolve_precision, score_outputs, target_scale
+from search.confirmation import Spread
 from search.storage import bundle_key, checkpoint_key
 from search.trial import WorkerContext, load_worker_backbone
 
@@ -23,6 +24,8 @@ class Winner:
     """A selected trial, and what its bundle is to say.
 
     Attributes:
+        number: the trial.
+        runs: it and the other complete runs of its configuration, by seed.
         card: the model card's text; `{test}` in it becomes the test scores.
         facts: goes into metrics.json beside the scores.
     """
@@ -30,6 +33,7 @@ class Winner:
     task: str
     method: str
     number: int
+    runs: tuple[int, ...]
     text_columns: tuple[str, ...]
     card: str
     facts: dict[str, Any]
@@ -42,30 +46,29 @@ def finish_winner(
     targets: NDArray[Any],
     *,
     backbone: Backbone | None = None,
-) -> dict[str, float]:
-    """Score the winner's best epoch on the test set and write its bundle; returns the test scores.
+) -> dict[int, dict[str, float]]:
+    """Score the best epoch of the winner's runs on the test set, once each, and write the winner's bundle.
 
-    Can be repeated: the bundle takes the place of one that an earlier, killed driver wrote.
+    Returns the test scores by trial, the winner's among them. Can be repeated: the bundle takes the place of
+    one that an earlier, killed driver wrote.
 
     Args:
         backbone: the job's, where it is loaded already; None: load it, as any worker does.
     """
-    data = context.storage.read(checkpoint_key(context.job, winner.task, winner.method, winner.number))
-    if data is None:
-        raise FileNotFoundError(
-            f"the checkpoint of trial {winner.number} is gone; run the job under a new name"
-        )
-    state = load_state(data)
     task: EncodedTask = ray.get(context.tasks[winner.task])
     backbone = backbone or load_worker_backbone(context)
-    model = build_model(backbone, state.config, outputs=task.outputs, pooling=context.pooling)
-    for name, parameter in model.trained.items():
-        parameter.data.copy_(state.best[name])
-    precision = resolve_precision(context.precision, model.head.weight.device)
     mean, std = target_scale(task)
-    outputs = predict(model, test, pad_id=int(backbone.tokenizer.pad_token_id), precision=precision)
-    scores = score_outputs(outputs, task, targets, mean, std)
+    scores: dict[int, dict[str, float]] = {}
+    for number in winner.runs:
+        state = _read_state(context, winner, number)
+        model = build_model(backbone, state.config, outputs=task.outputs, pooling=context.pooling)
+        for name, parameter in model.trained.items():
+            parameter.data.copy_(state.best[name])
+        precision = resolve_precision(context.precision, model.head.weight.device)
+        outputs = predict(model, test, pad_id=int(backbone.tokenizer.pad_token_id), precision=precision)
+        scores[number] = score_outputs(outputs, task, targets, mean, std)
 
+    state = _read_state(context, winner, winner.number)
     config = BundleConfig(
         backbone=backbone.name,
         backbone_fingerprint=backbone.fingerprint,
@@ -79,14 +82,25 @@ def finish_winner(
         target_mean=mean,
         target_std=std,
     )
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    own = scores[winner.number]
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in own.items())
+    if len(scores) > 1:
+        spreads = {name: Spread.of([one[name] for one in scores.values()]) for name in own}
+        shown += f"; over {len(scores)} seeds: " + ", ".join(f"{name} {s}" for name, s in spreads.items())
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(
             Path(folder),
             config,
             state.best,
-            metrics={**winner.facts, "test": scores},
+            metrics={**winner.facts, "test": own},
             card=winner.card.replace("{test}", shown),
         )
         context.storage.upload(Path(folder), bundle_key(context.job, winner.task, winner.method))
     return scores
+
+
+def _read_state(context: WorkerContext, winner: Winner, number: int) -> TrainingState:
+    data = context.storage.read(checkpoint_key(context.job, winner.task, winner.method, number))
+    if data is None:
+        raise FileNotFoundError(f"the checkpoint of trial {number} is gone; run the job under a new name")
+    return load_state(data)

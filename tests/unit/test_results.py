@@ -98,6 +98,7 @@ def test_a_finished_job_has_the_documented_shape(record, storage):
                     "seed": 0,
                     "validation": 0.75,
                     "test": 0.5,
+                    "seeds": None,
                     "trained_parameters": 250,
                     "trained_fraction": 250 / BACKBONE_PARAMETERS,
                     "mlflow_run_id": "abc",
