@@ -24,6 +24,7 @@ class Search:
     Args:
         trials: configurations that the study is to try.
         rules: how long they train.
+        first: configurations to begin with; the very first trains without waiting at rungs.
         confirm: which of them are re-run with further seeds after the search.
         live: trials that Tune has now.
     """
@@ -35,6 +36,7 @@ class Search:
     trials: int
     rules: Rules = field(default_factory=Rules)
     confirm: Confirm | None = None
+    first: Sequence[Params] = ()
     live: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -159,10 +161,14 @@ class Search:
             self.study.note("exhausted", True)
 
     def _propose(self) -> Params | None:
+        if self.started < len(self.first):
+            return dict(self.first[self.started])
         return propose(self.study.trials(), self.space, sampler=self.sampler, seed=self.seed)
 
     def _rungs(self, params: Params) -> tuple[int, ...]:
-        return self.rules.rungs(schedule_of(params))
+        """Where a trial waits. What is expected to be the best is trained through: it sets the mark."""
+        leads = self.first and self.started == 1
+        return () if leads else self.rules.rungs(schedule_of(params))
 
     def _next_confirmation(self, tell: Tell) -> int | None:
         trials = self.study.trials()

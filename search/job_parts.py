@@ -117,6 +117,13 @@ def _check_concurrent(value: Any) -> Any:
     return value
 
 
+def _check_experience(value: Any) -> Any:
+    """A single text is auto or none; a list is of jobs."""
+    if value in ("auto", "none") or (isinstance(value, list | tuple) and value):
+        return tuple(value) if isinstance(value, list) else value
+    raise FieldError("", value, "needs auto, none or a list of jobs", "Write auto, or e.g. [my-first-job].")
+
+
 def _check_gpus(gpus: float) -> float:
     if gpus > 1 and gpus != int(gpus):
         raise FieldError("", gpus, "above 1 needs whole GPUs", f"Write {int(gpus)}.")
@@ -150,6 +157,10 @@ Count = Annotated[int, Field(ge=1)]
 Uri = Annotated[str, AfterValidator(_absolute_uri)]
 Minutes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy takes
+Experience = Annotated[
+    Literal["auto", "none"] | tuple[Name, ...],
+    BeforeValidator(_check_experience, json_schema_input_type=Literal["auto", "none"] | tuple[Name, ...]),
+]
 Concurrent = Annotated[
     Literal["auto"] | int, BeforeValidator(_check_concurrent, json_schema_input_type=Literal["auto"] | Count)
 ]
@@ -278,6 +289,8 @@ class SearchPart(Part):
     """What ends trials early: successive halving that pauses and promotes, the median rule, or nothing."""
     reduction: Annotated[int, Field(ge=2, le=100)] = 3
     """Of halving: one of so many goes on from a rung; rungs are at 1, reduction, reduction² … epochs."""
+    experience: Experience = "auto"
+    """First suggestions come from finished jobs with the same backbone, method and space: all, none or these."""
     patience: Count | None = None
     """Epochs without a better score after which a trial is complete; null: it trains all its epochs."""
     trials: Annotated[int, Field(ge=1, le=1_000_000)] = 18

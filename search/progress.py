@@ -44,7 +44,7 @@ class _StudyView:
 
     @property
     def ended(self) -> list[TrialRecord]:
-        return [trial for trial in self.trials.values() if trial.state not in ("running", "paused")]
+        return [trial for trial in self.trials.values() if trial.state in ENDED and trial.confirms is None]
 
     @property
     def running(self) -> list[TrialRecord]:
@@ -95,8 +95,9 @@ class ConsoleProgress(Progress):
             return
         end = f"{trial.score:.4f}" if trial.state == "complete" else f"{trial.state}: {trial.reason}"
         best = f"best {view.best.score:.4f}" if view.best else "no score yet"
+        repeats = "" if trial.confirms is None else f" (trial {trial.confirms} with seed {trial.seed})"
         self.message(
-            f"{study.name} trial {trial.number}: {format_params(trial.params)} -> {end} "
+            f"{study.name} trial {trial.number}{repeats}: {format_params(trial.params)} -> {end} "
             f"({best}; {len(view.ended)}/{view.wanted} done{self._time_left()})"
         )
 

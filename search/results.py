@@ -41,9 +41,14 @@ def read_results(name: str, storage: Storage) -> dict[str, Any]:
         return job_results(find_job(record, name, storage), storage)
 
 
+def has_record(storage: Storage) -> bool:
+    """Whether there are studies in a storage, as far as can be seen without opening it."""
+    return storage.database is not None or not storage.is_folder or storage.path("studies.db").is_file()
+
+
 def open_record(storage: Storage) -> Record:
     """The record of a storage that must exist already; raises UserError where there is none."""
-    if storage.is_folder and storage.database is None and not storage.path("studies.db").is_file():
+    if not has_record(storage):
         raise UserError(
             f"no jobs under {storage.root}: it has no studies.db. Name the right folder with --storage."
         )

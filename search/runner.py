@@ -21,6 +21,7 @@ from search.card import model_card
 from search.confirmation import Confirm, runs_of
 from search.driver import SearchClock, drive
 from search.errors import UserError
+from search.experience import Experience, gather
 from search.job import SearchJob, differences
 from search.plan import Plan, make_plan
 from search.progress import Progress
@@ -85,15 +86,21 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
         found = {study.name: study for study in record.studies(job.name) if "job" in study.attributes}
         for study in found.values():
             _refuse_other(study, plan, wanted.get(study.name), storage)
+        learned: dict[str, Experience] = {}
         studies = []
         for position, (name, data) in enumerate(wanted.items()):
-            attributes = _study_attributes(plan, data, position)
-            studies.append(found.get(name) or record.create_study(name, attributes))
+            if name not in found:
+                method = name.rpartition("/")[2]
+                if method not in learned:
+                    learned[method] = gather(record, job, method, fingerprint=plan.backbone.fingerprint)
+                attributes = _study_attributes(plan, data, position, learned[method])
+                found[name] = record.create_study(name, attributes)
+            studies.append(found[name])
     storage.write(f"{job.name}/job.json", _json(job.to_dict()))
     return tuple(studies)
 
 
-def _study_attributes(plan: Plan, data: TaskData, position: int) -> dict[str, Any]:
+def _study_attributes(plan: Plan, data: TaskData, position: int, experience: Experience) -> dict[str, Any]:
     return {
         "position": position,
         "metric": data.task.metric,
@@ -101,6 +108,7 @@ def _study_attributes(plan: Plan, data: TaskData, position: int) -> dict[str, An
         "backbone_fingerprint": plan.backbone.fingerprint,
         "backbone_parameters": plan.backbone.parameters,
         "sizes": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},
+        "experience": {"studies": experience.studies, "portfolio": experience.portfolio},
         "content": plan.job.content(),
         "job": plan.job.to_dict(),  # last: a study that has it was made completely
     }
@@ -142,6 +150,7 @@ def _search(
             seed=job.search.seed,
             trials=job.search.trials,
             rules=Rules(job.search.scheduler, job.search.reduction, job.search.patience),
+            first=study.attributes.get("experience", {}).get("portfolio", []),
             confirm=Confirm(**job.confirm.model_dump()) if job.confirm else None,
         )
         for study in studies

@@ -63,7 +63,7 @@ def results_table(results: Mapping[str, Any]) -> Group:
             entry["method"],
             entry["metric"],
             *cells,
-            f"{counts['complete']}/{sum(counts.values())}",
+            f"{counts['complete'] + counts['pruned']}/{sum(counts.values())}",
         )
         # As text: brackets in a reason are no markup.
         lines.append(Text(f"{entry['task']}/{entry['method']}: {about}"))

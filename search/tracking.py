@@ -6,6 +6,7 @@ While the server is away, records wait in the study; they are delivered when it 
 it has with the same step, value and time. A record that MLflow refuses does not hold up the others.
 """
 
+import json
 import logging
 import os
 import tempfile
@@ -182,6 +183,12 @@ class Tracker:
         """The parent run: while searching no more than its existence; at the end summary and bundle."""
         from search.tables import study_figure, study_table
 
+        experience = study.attributes.get("experience", {})
+        if experience.get("portfolio"):
+            client.set_tag(parent, "experience", ", ".join(experience["studies"])[:5000])
+            client.set_tag(parent, "experience_portfolio", json.dumps(experience["portfolio"]))
+        if study.attributes.get("stopped"):
+            client.set_tag(parent, "stopped", study.attributes["stopped"])
         winner, failure = study.attributes.get("winner"), study.attributes.get("failure")
         if not winner and not failure:
             return

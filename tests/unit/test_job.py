@@ -48,6 +48,7 @@ def test_the_least_job_has_the_documented_defaults():
         "sampler": "tpe",
         "scheduler": "halving",
         "reduction": 3,
+        "experience": "auto",
         "patience": None,
         "trials": 18,
         "seed": 0,
@@ -174,7 +175,7 @@ REFUSED = [
     ({"search": {"seed": -1}}, "search.seed = -1: needs 0 or more."),
     (
         {"search": 3},
-        "search = 3: needs keys and values. Known keys: patience, reduction, sampler, "
+        "search = 3: needs keys and values. Known keys: experience, patience, reduction, sampler, "
         "scheduler, seed, trials.",
     ),
     ({"search": {"sampler": "tep"}}, "search.sampler = 'tep': unknown value. Did you mean 'tpe'?"),
@@ -263,7 +264,6 @@ def test_a_job_refuses(changes, message):
     [
         ("cache", {"cache": {"gigabytes": 4}}),
         ("search.objectives", {"search": {"objectives": ["score"]}}),
-        ("search.experience", {"search": {"experience": "auto"}}),
         ("resources.pack", {"resources": {"pack": "auto"}}),
         ("method", {"method": "fine_tune"}),
         ("method[1]", {"method": ["adapter", "top_layers"]}),
