@@ -26,6 +26,7 @@ class Search:
         rules: how long they train.
         first: configurations to begin with; the very first trains without waiting at rungs.
         confirm: which of them are re-run with further seeds after the search.
+        allows: whether a configuration may be run.
         live: trials that Tune has now.
     """
 
@@ -37,6 +38,7 @@ class Search:
     rules: Rules = field(default_factory=Rules)
     confirm: Confirm | None = None
     first: Sequence[Params] = ()
+    allows: Callable[[Params], bool] = lambda _: True
     live: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -139,7 +141,9 @@ class Search:
     def _next_promotion(self) -> int | None:
         if self.rules.scheduler != "halving":
             return None
-        trial = next_promotion(self.study.trials(), self.rules.reduction, growing=self.growing)
+        trial = next_promotion(
+            self.study.trials(), self.rules.reduction, growing=self.growing, pareto=self.rules.pareto
+        )
         if trial is None or trial.rung is None:
             return None
         self.study.promote_trial(trial.number, trial.rung)
@@ -163,7 +167,14 @@ class Search:
     def _propose(self) -> Params | None:
         if self.started < len(self.first):
             return dict(self.first[self.started])
-        return propose(self.study.trials(), self.space, sampler=self.sampler, seed=self.seed)
+        return propose(
+            self.study.trials(),
+            self.space,
+            sampler=self.sampler,
+            seed=self.seed,
+            pareto=self.rules.pareto,
+            allows=self.allows,
+        )
 
     def _rungs(self, params: Params) -> tuple[int, ...]:
         """Where a trial waits. What is expected to be the best is trained through: it sets the mark."""
@@ -192,7 +203,9 @@ class Search:
             self._note_exhausted()
         for trial in trials:
             if trial.state == "paused":
-                reason = self.stopped or describe_end(trials, trial, self.rules.reduction)
+                reason = self.stopped or describe_end(
+                    trials, trial, self.rules.reduction, pareto=self.rules.pareto
+                )
                 self.study.finish_trial(trial.number, "pruned", reason=reason)
                 tell(trial.number)
 

@@ -29,10 +29,15 @@ def score_at(trial: TrialRecord, rung: int) -> float:
     return float(max(epoch["score"] for epoch in trial.epochs[:rung]))
 
 
-def peers(trials: Sequence[TrialRecord], schedule: int, rung: int) -> list[TrialRecord]:
+def peers(
+    trials: Sequence[TrialRecord], schedule: int, rung: int, *, pareto: bool = False
+) -> list[TrialRecord]:
     """The trials that are compared at a rung, best first: those of one schedule that have come so far.
 
     Failed trials have no score, and confirmations are no part of the search.
+
+    Args:
+        pareto: sort by fronts first: whoever no other beats in both score and size, then the next front.
     """
     there = [
         trial
@@ -42,10 +47,40 @@ def peers(trials: Sequence[TrialRecord], schedule: int, rung: int) -> list[Trial
         and trial.state != "failed"
         and trial.confirms is None
     ]
-    return sorted(there, key=lambda trial: (-score_at(trial, rung), trial.number))
+    there.sort(key=lambda trial: (-score_at(trial, rung), trial.number))
+    if not pareto:
+        return there
+    found = fronts([(score_at(trial, rung), _size(trial)) for trial in there])
+    return [trial for _, trial in sorted(zip(found, there, strict=True), key=lambda pair: pair[0])]
 
 
-def next_promotion(trials: Sequence[TrialRecord], factor: int, *, growing: bool) -> TrialRecord | None:
+def fronts(points: Sequence[tuple[float, int]]) -> list[int]:
+    """For each (score, size) the number of its front: 0 where no other has a better score and is no larger,
+    or is smaller and has no worse score; then the same among the rest.
+    """
+    found = [-1] * len(points)
+    left = set(range(len(points)))
+    front = 0
+    while left:
+        best = {at for at in left if not any(_beats(points[other], points[at]) for other in left)}
+        for at in best:
+            found[at] = front
+        left -= best
+        front += 1
+    return found
+
+
+def _beats(one: tuple[float, int], other: tuple[float, int]) -> bool:
+    return one != other and one[0] >= other[0] and one[1] <= other[1]
+
+
+def _size(trial: TrialRecord) -> int:
+    return int(trial.facts.get("trained_parameters", 0))
+
+
+def next_promotion(
+    trials: Sequence[TrialRecord], factor: int, *, growing: bool, pareto: bool = False
+) -> TrialRecord | None:
     """The paused trial that goes on next, or None.
 
     Of n peers at a rung the best n // factor go on, and at least one. At the first rung no one goes on before
@@ -55,30 +90,37 @@ def next_promotion(trials: Sequence[TrialRecord], factor: int, *, growing: bool)
     Args:
         trials: all of a study's trials, in any order.
         growing: whether new trials may still start.
+        pareto: see `peers`.
     """
     paused = [trial for trial in trials if trial.state == "paused"]
-    ready = [trial for trial in paused if _may_go_on(trial, trials, factor, growing)]
+    ready = [trial for trial in paused if _may_go_on(trial, trials, factor, growing, pareto)]
     return min(ready, key=lambda trial: (-(trial.rung or 0), trial.schedule, trial.number), default=None)
 
 
-def places(trials: Sequence[TrialRecord], trial: TrialRecord, factor: int) -> tuple[int, int, int]:
+def places(
+    trials: Sequence[TrialRecord], trial: TrialRecord, factor: int, *, pareto: bool = False
+) -> tuple[int, int, int]:
     """Of a waiting trial: its place among its peers (from 0), how many may go on, how many there are."""
-    there = peers(trials, trial.schedule, trial.rung or 0)
+    there = peers(trials, trial.schedule, trial.rung or 0, pareto=pareto)
     place = next(index for index, peer in enumerate(there) if peer.number == trial.number)
     return place, max(1, len(there) // factor), len(there)
 
 
-def describe_end(trials: Sequence[TrialRecord], trial: TrialRecord, factor: int) -> str:
+def describe_end(
+    trials: Sequence[TrialRecord], trial: TrialRecord, factor: int, *, pareto: bool = False
+) -> str:
     """Why a trial that still waits at the end was not promoted."""
-    place, quota, count = places(trials, trial, factor)
+    place, quota, count = places(trials, trial, factor, pareto=pareto)
     return (
         f"stopped at rung {trial.rung}: place {place + 1} of {count} trials of {trial.schedule} epochs, "
         f"of which {quota} went on"
     )
 
 
-def _may_go_on(trial: TrialRecord, trials: Sequence[TrialRecord], factor: int, growing: bool) -> bool:
-    place, quota, count = places(trials, trial, factor)
+def _may_go_on(
+    trial: TrialRecord, trials: Sequence[TrialRecord], factor: int, growing: bool, pareto: bool
+) -> bool:
+    place, quota, count = places(trials, trial, factor, pareto=pareto)
     if trial.rung == trial.rungs[0] and count < factor:
         coming = any(
             other.state == "running" and other.schedule == trial.schedule and not other.epochs

@@ -17,7 +17,6 @@ from spaces.errors import FieldError, SpaceError, suggest
 
 LATER_KEYS = {  # keys of the design that nothing reads yet
     "cache",
-    "search.objectives",
     "resources.pack",
 }
 LATER_VALUES = {  # values of the design, by the key they are for

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -283,20 +284,39 @@ class SplitPart(Part):
 class SearchPart(Part):
     """How configurations are chosen."""
 
-    sampler: Literal["tpe", "random", "grid", "gp"] = "tpe"
-    """What proposes configurations: Optuna's TPE, chance, each in turn, or a Gaussian process."""
+    sampler: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
+    """What proposes configurations: Optuna's TPE, Gaussian process or CMA-ES, chance, or each in turn."""
     scheduler: Literal["halving", "median", "none"] = "halving"
     """What ends trials early: successive halving that pauses and promotes, the median rule, or nothing."""
     reduction: Annotated[int, Field(ge=2, le=100)] = 3
     """Of halving: one of so many goes on from a rung; rungs are at 1, reduction, reduction² … epochs."""
+    objectives: Annotated[tuple[Literal["score", "trained_parameters"], ...], Several] = ("score",)
+    """What is looked for: the best score, or with trained_parameters the front of score against size."""
+    max_trained_parameters: Count | None = None
+    """The most parameters that a trial may train; larger configurations are not run. null: any number."""
     experience: Experience = "auto"
-    """First suggestions come from finished jobs with the same backbone, method and space: all, none or these."""
+    """First suggestions come from finished jobs with the same backbone, method, space: all, none or these."""
     patience: Count | None = None
     """Epochs without a better score after which a trial is complete; null: it trains all its epochs."""
     trials: Annotated[int, Field(ge=1, le=1_000_000)] = 18
     """Configurations to try, per task and method."""
     seed: Seed = 0
     """Seeds the sampler and every trial's training."""
+
+    @field_validator("objectives")
+    @classmethod
+    def _check_objectives(cls, objectives: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "score" not in objectives or len(set(objectives)) < len(objectives):
+            fix = "Write [score] or [score, trained_parameters]."
+            raise FieldError("", list(objectives), "needs score, and nothing twice", fix)
+        if len(objectives) > 1 and info.data.get("sampler") == "cmaes":
+            raise FieldError("", list(objectives), "CMA-ES has one objective", "Use the sampler tpe.")
+        return tuple(sorted(objectives))
+
+    @property
+    def pareto(self) -> bool:
+        """Whether size counts beside the score."""
+        return len(self.objectives) > 1
 
 
 class ConfirmPart(Part):

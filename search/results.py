@@ -8,7 +8,7 @@ from typing import Any
 
 from search.confirmation import Spread
 from search.errors import UserError
-from search.selection import pick_best
+from search.selection import pareto_front, pick_best
 from search.storage import Storage
 from search.study import Record, Study, TrialRecord, driver_of
 
@@ -131,6 +131,7 @@ def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str
         "reason": attributes.get("failure") or attributes.get("stopped") or _describe_exhausted(study),
         "trials": {one: counts[one] for one in ("complete", "pruned", "failed", "running", "paused")},
         "confirmations": [_confirmation(trial) for trial in trials if trial.confirms is not None],
+        "front": [_on_front(trial) for trial in pareto_front(trials)] if seeks_front(study) else None,
         "seconds": round(sum(trial.seconds for trial in trials), 3),
         "best": _best(study, storage),
     }
@@ -138,6 +139,20 @@ def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str
 
 def _describe_exhausted(study: Study) -> str | None:
     return "every configuration of the space has been tried" if study.attributes.get("exhausted") else None
+
+
+def seeks_front(study: Study) -> bool:
+    """Whether a study's job asks for the front of score against size."""
+    return len(study.attributes["job"].get("search", {}).get("objectives", ["score"])) > 1
+
+
+def _on_front(trial: TrialRecord) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "params": dict(trial.params),
+        "validation": trial.score,
+        "trained_parameters": int(trial.facts.get("trained_parameters", 0)),
+    }
 
 
 def _confirmation(trial: TrialRecord) -> dict[str, Any]:

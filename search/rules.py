@@ -20,12 +20,14 @@ class Rules:
 
     Attributes:
         reduction: of halving: one of so many goes on from a rung; the rungs' ratio too.
+        pareto: whether trials are compared by score and size.
         patience: epochs without a better score after which a trial is complete.
     """
 
     scheduler: Scheduler = "none"
     reduction: int = 3
     patience: int | None = None
+    pareto: bool = False
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
         """Where a trial with a schedule of so many epochs has to wait."""

@@ -1,6 +1,7 @@
 """One job from start to end on Ray: open the record, search, select, export. A resume is the same again."""
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -149,8 +150,9 @@ def _search(
             sampler=job.search.sampler,
             seed=job.search.seed,
             trials=job.search.trials,
-            rules=Rules(job.search.scheduler, job.search.reduction, job.search.patience),
-            first=study.attributes.get("experience", {}).get("portfolio", []),
+            rules=Rules(job.search.scheduler, job.search.reduction, job.search.patience, job.search.pareto),
+            first=[one for one in _suggestions(study) if plan.allows(study.task, study.method, one)],
+            allows=functools.partial(plan.allows, study.task, study.method),
             confirm=Confirm(**job.confirm.model_dump()) if job.confirm else None,
         )
         for study in studies
@@ -184,6 +186,11 @@ def _search(
                     f"MLflow is behind ({tracker.problem}). Nothing is lost: "
                     f"`adaptune resume {job.name}` brings it up to date."
                 )
+
+
+def _suggestions(study: Study) -> Sequence[dict[str, Any]]:
+    portfolio: Sequence[dict[str, Any]] = study.attributes.get("experience", {}).get("portfolio", [])
+    return portfolio
 
 
 def _check_budget(job: SearchJob, searches: Sequence[Search], clock: SearchClock, progress: Progress) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from search.confirmation import Spread
 from search.selection import rank
-from search.study import Study
+from search.study import Study, TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,9 +26,22 @@ def format_values(values: object) -> str:
     """What a space has for a parameter, as `Space.to_dict` writes it, in words."""
     if isinstance(values, list):
         return ", ".join(str(value) for value in values)
-    if isinstance(values, dict):
-        return f"{values['low']} to {values['high']}" + (", logarithmic" if values.get("log") else "")
-    return str(values)
+    if not isinstance(values, dict):
+        return str(values)
+    if "values" in values:
+        text = format_values(values["values"])
+    else:
+        text = f"{values['low']} to {values['high']}" + (", logarithmic" if values.get("log") else "")
+    when = values.get("when", {})
+    needs = [
+        f"{name} is above {wanted['above']}" if isinstance(wanted, dict) else f"{name} is {_either(wanted)}"
+        for name, wanted in when.items()
+    ]
+    return f"{text} (where {' and '.join(needs)})" if needs else text
+
+
+def _either(values: Sequence[object]) -> str:
+    return " or ".join(str(value) for value in values)
 
 
 def results_table(results: Mapping[str, Any]) -> Group:
@@ -56,6 +69,11 @@ def results_table(results: Mapping[str, Any]) -> Group:
                     f"{name} {Spread(**best['seeds'][name])}" for name in ("validation", "test")
                 )
                 about += f"; over {len(best['seeds']['runs'])} seeds: {spreads}"
+            for one in entry["front"] or []:
+                about += (
+                    f"\n  front: {one['validation']:.4f} with {one['trained_parameters']:,} trained: "
+                    f"trial {one['trial']}: {format_params(one['params'])}"
+                )
             if entry["reason"]:
                 about += f"; {entry['reason']}"
         table.add_row(
@@ -93,6 +111,16 @@ def study_table(study: Study) -> str:
                 ]
             )
         )
+    return "\n".join(lines) + "\n"
+
+
+def front_table(study: Study, front: Sequence[TrialRecord]) -> str:
+    """The front of score against size as a Markdown table, the smallest first."""
+    heads = ["trained parameters", f"validation {study.attributes['metric']}", "trial", "parameters"]
+    lines = [f"# {study.name}: score against size", "", _row(heads), _row(["---"] * len(heads))]
+    for trial in front:
+        size = f"{trial.facts.get('trained_parameters', 0):,}"
+        lines.append(_row([size, f"{trial.score:.4f}", str(trial.number), format_params(trial.params)]))
     return "\n".join(lines) + "\n"
 
 

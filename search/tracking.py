@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.confirmation import Spread
+from search.results import seeks_front
+from search.selection import pareto_front
 from search.storage import Storage
 from search.study import Study, TrialRecord
 
@@ -181,7 +183,7 @@ class Tracker:
 
     def _deliver_summary(self, client: "MlflowClient", study: Study, parent: str) -> None:
         """The parent run: while searching no more than its existence; at the end summary and bundle."""
-        from search.tables import study_figure, study_table
+        from search.tables import front_table, study_figure, study_table
 
         experience = study.attributes.get("experience", {})
         if experience.get("portfolio"):
@@ -194,6 +196,10 @@ class Tracker:
             return
         client.log_text(parent, study_table(study), "leaderboard.md")
         client.log_figure(parent, study_figure(study), "trials.png")
+        if seeks_front(study):
+            front = pareto_front(study.trials())
+            client.log_text(parent, front_table(study, front), "front.md")
+            client.set_tag(parent, "front", ", ".join(f"trial {trial.number}" for trial in front))
         if not winner:
             client.set_tag(parent, "reason", failure)
             client.set_terminated(parent, status="FAILED")

@@ -48,6 +48,8 @@ def test_the_least_job_has_the_documented_defaults():
         "sampler": "tpe",
         "scheduler": "halving",
         "reduction": 3,
+        "objectives": ["score"],
+        "max_trained_parameters": None,
         "experience": "auto",
         "patience": None,
         "trials": 18,
@@ -175,7 +177,8 @@ REFUSED = [
     ({"search": {"seed": -1}}, "search.seed = -1: needs 0 or more."),
     (
         {"search": 3},
-        "search = 3: needs keys and values. Known keys: experience, patience, reduction, sampler, "
+        "search = 3: needs keys and values. Known keys: experience, "
+        "max_trained_parameters, objectives, patience, reduction, sampler, "
         "scheduler, seed, trials.",
     ),
     ({"search": {"sampler": "tep"}}, "search.sampler = 'tep': unknown value. Did you mean 'tpe'?"),
@@ -263,7 +266,6 @@ def test_a_job_refuses(changes, message):
     ("key", "changes"),
     [
         ("cache", {"cache": {"gigabytes": 4}}),
-        ("search.objectives", {"search": {"objectives": ["score"]}}),
         ("resources.pack", {"resources": {"pack": "auto"}}),
         ("method", {"method": "fine_tune"}),
         ("method[1]", {"method": ["adapter", "top_layers"]}),

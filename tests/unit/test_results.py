@@ -91,6 +91,7 @@ def test_a_finished_job_has_the_documented_shape(record, storage):
                 "reason": None,
                 "trials": {"complete": 1, "pruned": 0, "failed": 0, "running": 0, "paused": 0},
                 "confirmations": [],
+                "front": None,
                 "seconds": 1.0,
                 "best": {
                     "trial": 0,
