@@ -58,17 +58,28 @@ def check(job: JobFile, storage: JobStorage = None) -> None:
     Reads the data and loads the encoder, starts nothing. Exit code 2 if the job cannot run.
     """
     from search.check import print_plan
+    from search.experience import Experience, gather
     from search.job import SearchJob
     from search.plan import make_plan, name_collisions
+    from search.results import has_record
     from search.storage import Storage
+    from search.study import Record
 
     collisions = name_collisions()
     if collisions:
         raise UserError("\n".join(collisions))
     loaded = SearchJob.load(job, storage=storage)
     plan = make_plan(loaded, source=str(job))
-    Storage(loaded.storage, loaded.database).prepare()
-    print_plan(plan, out)
+    place = Storage(loaded.storage, loaded.database)
+    place.prepare()
+    experience: dict[str, Experience] = {}
+    if has_record(place):
+        with Record(place) as record:
+            fingerprint = plan.backbone.fingerprint
+            experience = {
+                method: gather(record, loaded, method, fingerprint=fingerprint) for method in loaded.methods
+            }
+    print_plan(plan, out, experience=experience)
     out.print(f"\nStart it with: {command('run', str(job), *flags('--storage', storage))}")
 
 

@@ -21,8 +21,11 @@ from pipelines.tasks import SplitRule, Task
 from search.errors import JobError, Problem
 from search.job_file import dotted, problems_of, read_yaml
 from search.job_parts import (
+    BudgetPart,
+    ConfirmPart,
     DataPath,
     FolderOrHub,
+    Minutes,
     Name,
     Part,
     ResourcesPart,
@@ -71,6 +74,12 @@ class SearchJob(Part):
     """What is searched: a preset's name, parameters, or a mapping from method to one of these."""
     search: SearchPart = SearchPart()
     """Which sampler, how many trials, which seed."""
+    confirm: ConfirmPart | None = None
+    """Re-run the best configurations with further seeds; null: do not."""
+    budget: BudgetPart = BudgetPart()
+    """What ends the search before its trials are used up."""
+    trial_timeout: Minutes | None = None
+    """Minutes that a trial may take; one that takes longer has failed. null: as long as it needs."""
     resources: ResourcesPart = ResourcesPart()
     """CPU cores and GPUs of a trial, and trials at once."""
     storage: Text = Field("runs", validate_default=True)
@@ -167,7 +176,8 @@ class SearchJob(Part):
         Two jobs with the same content, backbone and rows are the same search. Where rows come from is left
         out: their own fingerprint stands for them.
         """
-        elsewhere = {"tasks", "data_dir", "resources", "storage", "database", "tracking"}
+        elsewhere = {"tasks", "data_dir", "budget", "trial_timeout", "resources", "storage", "database"}
+        elsewhere |= {"tracking"}
         content = {key: value for key, value in self.to_dict().items() if key not in elsewhere}
         tasks = [asdict(task) for task in self.resolved_tasks()]
         content["tasks"] = [{k: v for k, v in task.items() if k not in ("files", "hub")} for task in tasks]

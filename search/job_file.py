@@ -16,13 +16,7 @@ from search.errors import JobError, Problem
 from spaces.errors import FieldError, SpaceError, suggest
 
 LATER_KEYS = {  # keys of the design that nothing reads yet
-    "confirm",
-    "budget",
-    "trial_timeout",
     "cache",
-    "search.objectives",
-    "search.patience",
-    "search.experience",
     "resources.pack",
 }
 LATER_VALUES = {  # values of the design, by the key they are for
@@ -149,7 +143,7 @@ def _explain(key: str, details: ErrorDetails, model: type[BaseModel]) -> tuple[s
     if kind == "literal_error":
         known = QUOTED.findall(context["expected"])
         later = LATER_VALUES.get(re.sub(r"\[\d+\]$", "", key).rpartition(".")[2], ())
-        if value in later or (key == "search.scheduler" and isinstance(value, str)):
+        if value in later:
             return "not supported yet", f"Known: {', '.join(known)}."
         return "unknown value", suggest(value, known)
     if kind == "model_type":

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -117,6 +118,13 @@ def _check_concurrent(value: Any) -> Any:
     return value
 
 
+def _check_experience(value: Any) -> Any:
+    """A single text is auto or none; a list is of jobs."""
+    if value in ("auto", "none") or (isinstance(value, list | tuple) and value):
+        return tuple(value) if isinstance(value, list) else value
+    raise FieldError("", value, "needs auto, none or a list of jobs", "Write auto, or e.g. [my-first-job].")
+
+
 def _check_gpus(gpus: float) -> float:
     if gpus > 1 and gpus != int(gpus):
         raise FieldError("", gpus, "above 1 needs whole GPUs", f"Write {int(gpus)}.")
@@ -148,7 +156,12 @@ Columns = Annotated[
 ]
 Count = Annotated[int, Field(ge=1)]
 Uri = Annotated[str, AfterValidator(_absolute_uri)]
+Minutes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy takes
+Experience = Annotated[
+    Literal["auto", "none"] | tuple[Name, ...],
+    BeforeValidator(_check_experience, json_schema_input_type=Literal["auto", "none"] | tuple[Name, ...]),
+]
 Concurrent = Annotated[
     Literal["auto"] | int, BeforeValidator(_check_concurrent, json_schema_input_type=Literal["auto"] | Count)
 ]
@@ -271,14 +284,59 @@ class SplitPart(Part):
 class SearchPart(Part):
     """How configurations are chosen."""
 
-    sampler: Literal["tpe", "random", "grid", "gp"] = "tpe"
-    """What proposes configurations: Optuna's TPE, chance, each in turn, or a Gaussian process."""
-    scheduler: Literal["none"] = "none"
-    """What stops trials early; none: every trial trains all its epochs."""
+    sampler: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
+    """What proposes configurations: Optuna's TPE, Gaussian process or CMA-ES, chance, or each in turn."""
+    scheduler: Literal["halving", "median", "none"] = "halving"
+    """What ends trials early: successive halving that pauses and promotes, the median rule, or nothing."""
+    reduction: Annotated[int, Field(ge=2, le=100)] = 3
+    """Of halving: one of so many goes on from a rung; rungs are at 1, reduction, reduction² … epochs."""
+    objectives: Annotated[tuple[Literal["score", "trained_parameters"], ...], Several] = ("score",)
+    """What is looked for: the best score, or with trained_parameters the front of score against size."""
+    max_trained_parameters: Count | None = None
+    """The most parameters that a trial may train; larger configurations are not run. null: any number."""
+    experience: Experience = "auto"
+    """First suggestions come from finished jobs with the same backbone, method, space: all, none or these."""
+    patience: Count | None = None
+    """Epochs without a better score after which a trial is complete; null: it trains all its epochs."""
     trials: Annotated[int, Field(ge=1, le=1_000_000)] = 18
     """Configurations to try, per task and method."""
     seed: Seed = 0
     """Seeds the sampler and every trial's training."""
+
+    @field_validator("objectives")
+    @classmethod
+    def _check_objectives(cls, objectives: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "score" not in objectives or len(set(objectives)) < len(objectives):
+            fix = "Write [score] or [score, trained_parameters]."
+            raise FieldError("", list(objectives), "needs score, and nothing twice", fix)
+        if len(objectives) > 1 and info.data.get("sampler") == "cmaes":
+            raise FieldError("", list(objectives), "CMA-ES has one objective", "Use the sampler tpe.")
+        return tuple(sorted(objectives))
+
+    @property
+    def pareto(self) -> bool:
+        """Whether size counts beside the score."""
+        return len(self.objectives) > 1
+
+
+class ConfirmPart(Part):
+    """Re-running the best configurations with further seeds, after the search."""
+
+    top: Count = 1
+    """How many of the best configurations."""
+    seeds: Count = 5
+    """Runs of each, with as many seeds; the search's own run is one of them."""
+
+
+class BudgetPart(Part):
+    """What ends a search before its trials are used up: the first that is reached."""
+
+    minutes: Minutes | None = None
+    """Wall-clock minutes of the search, summed over its restarts."""
+    training_minutes: Minutes | None = None
+    """Training minutes, summed over all trials of the job."""
+    target: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """A validation score that is good enough; each task and method ends when it has one."""
 
 
 class ResourcesPart(Part):

@@ -15,6 +15,7 @@ from pydantic import (
 from search.job_file import LATER_VALUES, problems_in
 from search.job_parts import check_some, one_or_more
 from spaces import PARAMETERS, FieldError, Space, SpaceError, preset, presets
+from spaces.legal import Legal
 from spaces.space import LATER
 
 Method = Literal["adapter"]
@@ -31,7 +32,10 @@ def _read_spaces(written: object, info: ValidationInfo) -> dict[str, Space]:
     methods = info.data.get("methods", get_args(Method))
     names = {*get_args(Method), *LATER_VALUES["method"]} - {*LATER}  # top_layers is a parameter as well
     if not isinstance(written, Mapping) or not names & set(written):
-        return dict.fromkeys(methods, _read_space(written))
+        space = _read_space(written)
+        for method in methods:
+            _check_method(method, space)
+        return dict.fromkeys(methods, space)
     problems = [
         FieldError(str(name), value, "not a method of this job", f"Methods: {', '.join(methods)}.")
         for name, value in written.items()
@@ -44,6 +48,7 @@ def _read_spaces(written: object, info: ValidationInfo) -> dict[str, Space]:
             continue
         try:
             spaces[method] = _read_space(written[method])
+            _check_method(method, spaces[method])
         except (FieldError, SpaceError) as error:
             for one in problems_in(error):
                 key = method if one.key == "space" else f"{method}.{one.key}"
@@ -51,6 +56,19 @@ def _read_spaces(written: object, info: ValidationInfo) -> dict[str, Space]:
     if problems:
         raise SpaceError(tuple(problems))
     return spaces
+
+
+def _check_method(method: str, space: Space) -> None:
+    """Refuse parameters that a method does not have."""
+    problems = []
+    for name, _ in space.parameters:
+        owners = PARAMETERS[name].methods
+        if owners and method not in owners:
+            rule = f"the method {method} has no such parameter"
+            fix = f"It is for {', '.join(owners)}. Give each method its own space: space: {{{method}: …}}."
+            problems.append(FieldError(name, space.to_dict()[name], rule, fix))
+    if problems:
+        raise SpaceError(tuple(problems))
 
 
 def _read_space(written: object) -> Space:
@@ -63,19 +81,51 @@ def _write_spaces(spaces: dict[str, Space]) -> dict[str, Any]:
     return {method: space.to_dict() for method, space in spaces.items()}
 
 
+def _value_schema(legal: Legal) -> dict[str, Any]:
+    if legal.kind is bool:
+        return {"type": "boolean"}
+    if legal.kind is str:
+        return {"enum": list(legal.options)}
+    kind = "integer" if legal.kind is int else "number"
+    return {"type": kind, "minimum": legal.low, "maximum": legal.high}
+
+
 def _space_schema() -> dict[str, Any]:
     """JSON schema of ``space``."""
     ends = {"low": {"type": "number"}, "high": {"type": "number"}, "log": {"type": "boolean"}}
-    span = {"type": "object", "properties": ends, "required": ["low", "high"], "additionalProperties": False}
+    value = {"type": ["number", "string", "boolean"]}
+    above = {
+        "type": "object",
+        "properties": {"above": {"type": "number"}},
+        "required": ["above"],
+        "additionalProperties": False,
+    }
+    wanted = {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}, above]}
+    when = {
+        "description": "The parameter exists only where these others have these values.",
+        "type": "object",
+        "properties": dict.fromkeys(PARAMETERS, wanted),
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    span = {
+        "type": "object",
+        "properties": {**ends, "when": when},
+        "required": ["low", "high"],
+        "additionalProperties": False,
+    }
     parameters = {}
     for name, legal in PARAMETERS.items():
-        number = {
-            "type": "integer" if legal.kind is int else "number",
-            "minimum": legal.low,
-            "maximum": legal.high,
+        one = _value_schema(legal)
+        choice = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
+        conditional = {
+            "type": "object",
+            "properties": {"values": {"anyOf": [one, choice]}, "when": when},
+            "required": ["values"],
+            "additionalProperties": False,
         }
-        choice = {"type": "array", "items": number, "minItems": 1, "uniqueItems": True}
-        parameters[name] = {"description": f"Each value {legal.rule}.", "anyOf": [number, choice, span]}
+        shapes = [one, choice, conditional, *([span] if legal.is_number else [])]
+        parameters[name] = {"description": f"Each value {legal.rule}.", "anyOf": shapes}
     inline = {"type": "object", "properties": parameters, "additionalProperties": False, "minProperties": 1}
     named = {"enum": sorted(presets())}
     each = {method: {"anyOf": [named, inline]} for method in get_args(Method)}

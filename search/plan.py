@@ -1,7 +1,9 @@
 """What a job comes to: its data read, its backbone loaded, everything known to be usable before it starts."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import packages_distributions
+from typing import Any
 
 from pipelines.backbone import Backbone, load_backbone
 from pipelines.config import TrainConfig
@@ -13,6 +15,8 @@ from search.errors import JobError, Problem
 from search.job import SearchJob
 
 OURS = ("search", "spaces", "pipelines")  # common names: another package may bring them too
+# They decide how is trained, not how much.
+_SIZELESS = {"learning_rate", "epochs", "batch_size", "weight_decay", "dropout", "init_std"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Plan:
     tasks: tuple[TaskData, ...]
     backbone: Backbone
     pooling: str
+    _counts: dict[tuple[Any, ...], int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def trials(self) -> int:
@@ -38,6 +43,23 @@ class Plan:
         """How many trials one study of a method asks for."""
         size = self.job.space_for(method).size
         return self.job.search.trials if size is None else min(self.job.search.trials, size)
+
+    def count_trained(self, method: str, outputs: int, params: Mapping[str, Any]) -> int:
+        """How many parameters a configuration trains; counted once for each of those that decide it."""
+        deciding = {name: value for name, value in params.items() if name not in _SIZELESS}
+        key = (method, outputs, *sorted(deciding.items()))
+        if key not in self._counts:
+            config = TrainConfig.from_params(deciding, method=method, seed=0)
+            self._counts[key] = count_trained(self.backbone, config, outputs=outputs)
+        return self._counts[key]
+
+    def allows(self, task: str, method: str, params: Mapping[str, Any]) -> bool:
+        """Whether a configuration keeps the job's limit of trained parameters."""
+        limit = self.job.search.max_trained_parameters
+        if limit is None:
+            return True
+        data = next(one for one in self.tasks if one.task.name == task)
+        return self.count_trained(method, len(data.labels) or 1, params) <= limit
 
     def trained_parameters(self, method: str, outputs: int) -> tuple[int, int]:
         """The fewest and the most parameters that a trial of the method trains."""
@@ -71,7 +93,10 @@ def make_plan(job: SearchJob, *, source: str = "job") -> Plan:
         problems += _problems(error)
     if problems or backbone is None:
         raise JobError(source, problems)
-    return Plan(job, tuple(tasks), backbone, pooling)
+    plan = Plan(job, tuple(tasks), backbone, pooling)
+    if too_large := _limit_problems(plan):
+        raise JobError(source, too_large)
+    return plan
 
 
 def name_collisions() -> list[str]:
@@ -83,6 +108,20 @@ def name_collisions() -> list[str]:
         for package in OURS
         for other in sorted(set(owners.get(package, [])) - {"adaptune"})
     ]
+
+
+def _limit_problems(plan: Plan) -> list[Problem]:
+    """A limit of trained parameters that no configuration keeps."""
+    limit = plan.job.search.max_trained_parameters
+    problems = []
+    for data in plan.tasks if limit is not None else ():
+        for method in plan.job.methods:
+            fewest, _ = plan.trained_parameters(method, len(data.labels) or 1)
+            if limit is not None and fewest > limit:
+                rule = f"{data.task.name}/{method}: the smallest configuration trains {fewest:,} parameters"
+                fix = "Allow more, or search smaller sizes."
+                problems.append(Problem("search.max_trained_parameters", limit, rule, fix))
+    return problems
 
 
 def _problems(error: InputError | InputErrors) -> list[Problem]:

@@ -12,6 +12,8 @@ from rich.text import Text
 from search.study import Study, TrialRecord
 from search.tables import format_params
 
+ENDED = ("complete", "pruned", "failed")
+
 
 class Progress:
     """Says nothing: for searches that are started from Python."""
@@ -42,11 +44,15 @@ class _StudyView:
 
     @property
     def ended(self) -> list[TrialRecord]:
-        return [trial for trial in self.trials.values() if trial.state != "running"]
+        return [trial for trial in self.trials.values() if trial.state in ENDED and trial.confirms is None]
 
     @property
     def running(self) -> list[TrialRecord]:
         return [trial for trial in self.trials.values() if trial.state == "running"]
+
+    @property
+    def paused(self) -> int:
+        return sum(trial.state == "paused" for trial in self.trials.values())
 
     @property
     def best(self) -> TrialRecord | None:
@@ -83,13 +89,22 @@ class ConsoleProgress(Progress):
         view = self._views[study.name]
         before = view.trials.get(trial.number)
         view.trials[trial.number] = trial
-        if trial.state == "running" or (before is not None and before.state != "running"):
+        if trial.state == "paused" and (before is None or before.state != "paused"):
+            self._say_paused(view, trial)
+        if trial.state in ("running", "paused") or (before is not None and before.state in ENDED):
             return
         end = f"{trial.score:.4f}" if trial.state == "complete" else f"{trial.state}: {trial.reason}"
         best = f"best {view.best.score:.4f}" if view.best else "no score yet"
+        repeats = "" if trial.confirms is None else f" (trial {trial.confirms} with seed {trial.seed})"
         self.message(
-            f"{study.name} trial {trial.number}: {format_params(trial.params)} -> {end} "
+            f"{study.name} trial {trial.number}{repeats}: {format_params(trial.params)} -> {end} "
             f"({best}; {len(view.ended)}/{view.wanted} done{self._time_left()})"
+        )
+
+    def _say_paused(self, view: _StudyView, trial: TrialRecord) -> None:
+        self.message(
+            f"{view.study.name} trial {trial.number}: {format_params(trial.params)} -> {trial.score:.4f} "
+            f"after epoch {len(trial.epochs)} of {trial.schedule}, waits ({view.paused} waiting)"
         )
 
     def message(self, text: str) -> None:
@@ -105,7 +120,7 @@ class ConsoleProgress(Progress):
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for heading in ("study", "done", "running", "failed", "best so far", "with"):
+        for heading in ("study", "done", "running", "waiting", "failed", "best so far", "with"):
             table.add_column(heading)
         lines = []
         for view in self._views.values():
@@ -114,6 +129,7 @@ class ConsoleProgress(Progress):
                 view.study.name,
                 f"{len(view.ended)}/{view.wanted}",
                 str(len(view.running)),
+                str(view.paused),
                 str(sum(trial.state == "failed" for trial in view.ended)),
                 f"{best.score:.4f}" if best else "-",
                 format_params(best.params) if best else "",

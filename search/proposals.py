@@ -1,74 +1,185 @@
 """What to try next: a function of a study's trials, the space and a seed; nothing else."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from spaces import Space
+from search.study import TrialRecord
+from spaces import Choice, Space
 
-SAMPLERS = ("tpe", "random", "grid", "gp")
-STARTUP_TRIALS = 6  # random ones before a model is fitted; Optuna's 10 would be most of a small budget
+SAMPLERS = ("tpe", "gp", "cmaes", "random", "grid")
+STARTUP_TRIALS = 6  # spread evenly, before a model is fitted; Optuna's 10 would be most of a small budget
+_BLOCK = 3  # spread trials that share one schedule, so that the first rung has peers soon
 _ENUMERABLE = 100_000  # points: a finite space up to this size is searched to its end
 _RETRIES = 1_000  # random draws to find a new configuration in a larger one
 
 Params = dict[str, Any]
 
 
-def propose(trials: Sequence[FrozenTrial], space: Space, *, sampler: str, seed: int) -> Params | None:
+def propose(
+    trials: Sequence[TrialRecord],
+    space: Space,
+    *,
+    sampler: str,
+    seed: int,
+    pareto: bool = False,
+    allows: Callable[[Params], bool] = lambda _: True,
+) -> Params | None:
     """The next configuration of a study, or None when the space is exhausted.
 
     It is proposed on an in-memory copy of the study by a sampler seeded from (seed, trial number), so a
     restarted search goes on as it would have. A configuration that the study knows is never proposed again.
+    In the copy, a trial that waits or was stopped stands as PRUNED with its score: RUNNING ones count as bad
+    for TPE, whatever they reported. Confirmations are left out.
 
     Args:
         trials: all of the study's trials, the running ones too.
         sampler: one of `SAMPLERS`.
+        pareto: look for the front of score against trained parameters, not for the best score alone.
+        allows: whether a configuration may be run; others are never proposed.
     """
+    trials = [trial for trial in trials if trial.confirms is None]
     number = len(trials)
     rng = np.random.default_rng((seed, number))
     known = {_key(trial.params) for trial in trials}
     if space.size is not None and space.size <= len(known):
         return None
     if sampler == "grid":
-        return _first_new(space, known, np.random.default_rng(seed))
-    proposal = _ask(trials, space, _sampler(sampler, seed=int(rng.integers(2**32))))
-    if _key(proposal) not in known:
+        return _first_new(space, known, allows, np.random.default_rng(seed))
+    if sampler != "random" and number < STARTUP_TRIALS:
+        proposal = _spread(space, number, seed)
+    else:
+        model = _sampler(sampler, int(rng.integers(2**32)), conditional=space.is_conditional)
+        proposal = _ask(_shown(trials, space, sampler, pareto), space, model, pareto)
+    if _key(proposal) not in known and allows(proposal):
         return proposal
     if space.size is not None and space.size <= _ENUMERABLE:
-        return _first_new(space, known, rng)
+        return _first_new(space, known, allows, rng)
     for _ in range(_RETRIES):
         proposal = _ask((), space, RandomSampler(seed=int(rng.integers(2**32))))
-        if _key(proposal) not in known:
+        if _key(proposal) not in known and allows(proposal):
             return proposal
     return None
 
 
-def _ask(trials: Sequence[FrozenTrial], space: Space, sampler: BaseSampler) -> Params:
-    study = optuna.create_study(direction="maximize", sampler=sampler)
+def _spread(space: Space, number: int, seed: int) -> Params:
+    """The first trials, spread evenly: of any few in a row, each third of each parameter has its share.
+
+    Schedules come in blocks, so that the first trials can be compared at their first rung; the longest first,
+    as it mostly wins.
+    """
+    params: Params = {}
+    for position, (name, parameter) in enumerate(space.parameters):
+        if name == "epochs" and isinstance(parameter, Choice):
+            values = sorted(parameter.values, reverse=True)
+            params[name] = values[number // _BLOCK % len(values)]
+            continue
+        parts = len(parameter.values) if isinstance(parameter, Choice) else _BLOCK
+        rng = np.random.default_rng((seed, position, number // parts))
+        part = int(rng.permutation(parts)[number % parts])
+        params[name] = parameter_at(space, name, (part + rng.random(parts)[number % parts]) / parts)
+    return space.effective(params)
+
+
+def parameter_at(space: Space, name: str, fraction: float) -> Any:
+    """A parameter's value at a fraction of its values or its range, 0 to below 1."""
+    parameter = dict(space.parameters)[name]
+    if isinstance(parameter, Choice):
+        return parameter.values[int(fraction * len(parameter.values))]
+    low, high = parameter.low, parameter.high
+    whole = isinstance(low, int) and isinstance(high, int)
+    if whole:
+        high = high + 1
+    value = low * (high / low) ** fraction if parameter.log else low + (high - low) * fraction
+    return int(value) if whole else float(value)
+
+
+def _shown(trials: Sequence[TrialRecord], space: Space, sampler: str, pareto: bool) -> list[FrozenTrial]:
+    # With two objectives Optuna's TPE knows no pruned trials either.
+    models_pruned = sampler == "tpe" and not pareto
+    return [_frozen(trial, space, models_pruned=models_pruned, pareto=pareto) for trial in trials]
+
+
+def _frozen(trial: TrialRecord, space: Space, *, models_pruned: bool, pareto: bool) -> FrozenTrial:
+    """A trial as the samplers are to see it; to those that know no pruned trials, its score is its value."""
+    score, state = trial.score, TrialState.FAIL
+    if trial.state == "running":
+        state = TrialState.RUNNING
+    elif score is not None:
+        state = TrialState.PRUNED if trial.state != "complete" and models_pruned else TrialState.COMPLETE
+    reached = max((rung for rung in trial.rungs if rung <= len(trial.epochs)), default=len(trial.epochs))
+    values = None if score is None else [score]
+    if values and pareto:
+        values.append(float(trial.facts.get("trained_parameters", 0)))
+    return create_trial(
+        state=state,
+        params=dict(trial.params),
+        distributions={name: one for name, one in space.distributions().items() if name in trial.params},
+        values=values if state == TrialState.COMPLETE else None,
+        intermediate_values={} if score is None or pareto else {reached: score},
+    )
+
+
+def _ask(trials: Sequence[FrozenTrial], space: Space, sampler: BaseSampler, pareto: bool = False) -> Params:
+    directions: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"] if pareto else ["maximize"]
+    study = optuna.create_study(directions=directions, sampler=sampler)
     study.add_trials(trials)
-    return study.ask(space.distributions()).params
+    distributions = space.distributions()
+    if not space.is_conditional:
+        return study.ask(distributions).params
+    trial = study.ask()
+    params: Params = {}
+    for name in space.order:  # define-by-run: a parameter that does not exist is not asked for
+        if space.exists(name, params):
+            params[name] = _suggest(trial, name, distributions[name])
+    return space.effective(params)
 
 
-def _sampler(name: str, *, seed: int) -> BaseSampler:
+def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case CategoricalDistribution():
+            return trial.suggest_categorical(name, distribution.choices)
+        case IntDistribution():
+            return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+        case FloatDistribution():
+            return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+    raise TypeError(f"no way to sample {distribution}")
+
+
+def _sampler(name: str, seed: int, *, conditional: bool = False) -> BaseSampler:
     if name == "random":
         return RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name == "gp":
             return GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
-        return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+        if name == "cmaes":
+            return CmaEsSampler(seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False)
+        # In groups: one model for each set of parameters that exist together.
+        return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, group=conditional)
 
 
-def _first_new(space: Space, known: set[tuple[Any, ...]], rng: np.random.Generator) -> Params | None:
-    """The first unknown point of the space in the generator's order."""
+def _first_new(
+    space: Space,
+    known: set[tuple[Any, ...]],
+    allows: Callable[[Params], bool],
+    rng: np.random.Generator,
+) -> Params | None:
+    """The first unknown point of the space, of those that are allowed, in the generator's order."""
     points = list(space.points())
     shuffled = (points[index] for index in rng.permutation(len(points)))
-    return next((point for point in shuffled if _key(point) not in known), None)
+    return next((point for point in shuffled if _key(point) not in known and allows(point)), None)
 
 
 def _key(params: Mapping[str, Any]) -> tuple[Any, ...]:

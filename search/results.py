@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from search.confirmation import Spread
 from search.errors import UserError
-from search.selection import pick_best
+from search.selection import pareto_front, pick_best
 from search.storage import Storage
-from search.study import Record, Study, driver_of
+from search.study import Record, Study, TrialRecord, driver_of
 
 
 def is_finished(studies: Sequence[Study]) -> bool:
@@ -39,9 +41,14 @@ def read_results(name: str, storage: Storage) -> dict[str, Any]:
         return job_results(find_job(record, name, storage), storage)
 
 
+def has_record(storage: Storage) -> bool:
+    """Whether there are studies in a storage, as far as can be seen without opening it."""
+    return storage.database is not None or not storage.is_folder or storage.path("studies.db").is_file()
+
+
 def open_record(storage: Storage) -> Record:
     """The record of a storage that must exist already; raises UserError where there is none."""
-    if storage.is_folder and storage.database is None and not storage.path("studies.db").is_file():
+    if not has_record(storage):
         raise UserError(
             f"no jobs under {storage.root}: it has no studies.db. Name the right folder with --storage."
         )
@@ -109,7 +116,7 @@ def export_bundles(
 
 def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str, Any]:
     attributes, trials = study.attributes, study.trials()
-    counts = Counter(trial.state for trial in trials)
+    counts = Counter(trial.state for trial in trials if trial.confirms is None)
     if "winner" in attributes:
         state = "finished"
     elif "failure" in attributes:
@@ -121,15 +128,51 @@ def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str
         "method": study.method,
         "metric": attributes["metric"],
         "state": state,
-        "reason": attributes.get("failure"),
-        "trials": {
-            **{one: counts[one] for one in ("complete", "pruned", "failed", "running")},
-            "paused": 0,
-        },
-        "confirmations": [],
+        "reason": attributes.get("failure") or attributes.get("stopped") or _describe_exhausted(study),
+        "trials": {one: counts[one] for one in ("complete", "pruned", "failed", "running", "paused")},
+        "confirmations": [_confirmation(trial) for trial in trials if trial.confirms is not None],
+        "front": [_on_front(trial) for trial in pareto_front(trials)] if seeks_front(study) else None,
         "seconds": round(sum(trial.seconds for trial in trials), 3),
         "best": _best(study, storage),
     }
+
+
+def _describe_exhausted(study: Study) -> str | None:
+    return "every configuration of the space has been tried" if study.attributes.get("exhausted") else None
+
+
+def seeks_front(study: Study) -> bool:
+    """Whether a study's job asks for the front of score against size."""
+    return len(study.attributes["job"].get("search", {}).get("objectives", ["score"])) > 1
+
+
+def _on_front(trial: TrialRecord) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "params": dict(trial.params),
+        "validation": trial.score,
+        "trained_parameters": int(trial.facts.get("trained_parameters", 0)),
+    }
+
+
+def _confirmation(trial: TrialRecord) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "confirms": trial.confirms,
+        "seed": trial.seed,
+        "state": trial.state,
+        "reason": trial.reason,
+        "validation": trial.score,
+    }
+
+
+def _spreads(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any] | None:
+    """Mean and standard error over the winner's seeds, where it was confirmed."""
+    if len(runs) < 2:
+        return None
+    validation = Spread.of([run["validation"] for run in runs])
+    test = Spread.of([run["test"][metric] for run in runs])
+    return {"runs": list(runs), "validation": asdict(validation), "test": asdict(test)}
 
 
 def _best(study: Study, storage: Storage) -> dict[str, Any] | None:
@@ -139,12 +182,14 @@ def _best(study: Study, storage: Storage) -> dict[str, Any] | None:
     if best is None:
         return None
     trained = int(best.facts["trained_parameters"])
+    runs = winner.get("runs", []) if winner else []
     return {
         "trial": best.number,
         "params": dict(best.params),
         "seed": best.seed,
         "validation": best.score,
         "test": winner["test"][attributes["metric"]] if winner else None,
+        "seeds": _spreads(runs, attributes["metric"]),
         "trained_parameters": trained,
         "trained_fraction": trained / int(attributes["backbone_parameters"]),
         "mlflow_run_id": attributes.get("mlflow_run_id"),

@@ -1,6 +1,7 @@
 """One job from start to end on Ray: open the record, search, select, export. A resume is the same again."""
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -15,25 +16,22 @@ from ray import tune
 
 from pipelines.data import TaskData
 from pipelines.tokens import encode_examples, encode_task
+from search.agenda import Search
+from search.budget import Budget
 from search.card import model_card
+from search.confirmation import Confirm, runs_of
+from search.driver import SearchClock, drive
 from search.errors import UserError
+from search.experience import Experience, gather
 from search.job import SearchJob, differences
 from search.plan import Plan, make_plan
 from search.progress import Progress
 from search.results import is_finished, job_results
-from search.searcher import Search, StudyScheduler, StudySearcher
+from search.rules import Rules, common_failure
+from search.searcher import StudyScheduler, StudySearcher
 from search.selection import pick_best
 from search.storage import Storage, bundle_key
-from search.study import (
-    HEARTBEAT_SECONDS,
-    Record,
-    Study,
-    TrialRecord,
-    beat,
-    claim_lock,
-    driver_of,
-    rest,
-)
+from search.study import Record, Study, TrialRecord, claim_lock
 from search.tracking import Tracker
 from search.trial import AdapterTrial, WorkerContext
 from search.winner import Winner, finish_winner
@@ -72,8 +70,8 @@ def run(
     with Record(storage) as record:
         studies = open_studies(record, storage, plan)
         if not is_finished(studies):
-            with _drive(storage, studies):
-                _search(plan, storage, studies, cluster=cluster, progress=progress)
+            with drive(storage, studies) as clock:
+                _search(plan, storage, studies, clock=clock, cluster=cluster, progress=progress)
         return job_results(studies, storage)
 
 
@@ -89,15 +87,21 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
         found = {study.name: study for study in record.studies(job.name) if "job" in study.attributes}
         for study in found.values():
             _refuse_other(study, plan, wanted.get(study.name), storage)
+        learned: dict[str, Experience] = {}
         studies = []
         for position, (name, data) in enumerate(wanted.items()):
-            attributes = _study_attributes(plan, data, position)
-            studies.append(found.get(name) or record.create_study(name, attributes))
+            if name not in found:
+                method = name.rpartition("/")[2]
+                if method not in learned:
+                    learned[method] = gather(record, job, method, fingerprint=plan.backbone.fingerprint)
+                attributes = _study_attributes(plan, data, position, learned[method])
+                found[name] = record.create_study(name, attributes)
+            studies.append(found[name])
     storage.write(f"{job.name}/job.json", _json(job.to_dict()))
     return tuple(studies)
 
 
-def _study_attributes(plan: Plan, data: TaskData, position: int) -> dict[str, Any]:
+def _study_attributes(plan: Plan, data: TaskData, position: int, experience: Experience) -> dict[str, Any]:
     return {
         "position": position,
         "metric": data.task.metric,
@@ -105,6 +109,7 @@ def _study_attributes(plan: Plan, data: TaskData, position: int) -> dict[str, An
         "backbone_fingerprint": plan.backbone.fingerprint,
         "backbone_parameters": plan.backbone.parameters,
         "sizes": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},
+        "experience": {"studies": experience.studies, "portfolio": experience.portfolio},
         "content": plan.job.content(),
         "job": plan.job.to_dict(),  # last: a study that has it was made completely
     }
@@ -127,38 +132,14 @@ def _refuse_other(study: Study, plan: Plan, data: TaskData | None, storage: Stor
         )
 
 
-@contextlib.contextmanager
-def _drive(storage: Storage, studies: Sequence[Study]) -> Iterator[None]:
-    """Be the job's driver: refuse a second one, and show a sign of life until the end."""
-    with claim_lock(storage):
-        other = driver_of(studies)
-        if other is not None:
-            raise UserError(
-                f"job {studies[0].job!r} is being run already, by process {other['pid']} on {other['host']}. "
-                "Wait for it or stop it first."
-            )
-        beat(studies[0])
-    ended = threading.Event()
-
-    def show_life() -> None:
-        while not ended.wait(HEARTBEAT_SECONDS):
-            try:
-                beat(studies[0])
-            except Exception:  # a database that is away for a moment: the next sign may get there
-                log.warning("the driver's sign of life could not be written", exc_info=True)
-
-    thread = threading.Thread(target=show_life, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        rest(studies[0])
-
-
 def _search(
-    plan: Plan, storage: Storage, studies: Sequence[Study], *, cluster: bool, progress: Progress
+    plan: Plan,
+    storage: Storage,
+    studies: Sequence[Study],
+    *,
+    clock: SearchClock,
+    cluster: bool,
+    progress: Progress,
 ) -> None:
     job = plan.job
     tracker = Tracker(studies, storage, uri=job.tracking.uri, experiment=job.tracking.experiment or job.name)
@@ -169,6 +150,10 @@ def _search(
             sampler=job.search.sampler,
             seed=job.search.seed,
             trials=job.search.trials,
+            rules=Rules(job.search.scheduler, job.search.reduction, job.search.patience, job.search.pareto),
+            first=[one for one in _suggestions(study) if plan.allows(study.task, study.method, one)],
+            allows=functools.partial(plan.allows, study.task, study.method),
+            confirm=Confirm(**job.confirm.model_dump()) if job.confirm else None,
         )
         for study in studies
     ]
@@ -183,7 +168,14 @@ def _search(
         try:
             progress.start([(search.study, plan.trials_of(search.study.method)) for search in searches])
             context = _worker_context(plan, storage)
-            _run_trials(job, context, searches, slots=_slots(job, cluster=cluster), tell=tell)
+            _run_trials(
+                job,
+                context,
+                searches,
+                slots=_slots(job, cluster=cluster),
+                tell=tell,
+                check_budget=lambda: _check_budget(job, searches, clock, progress),
+            )
             _finish(plan, context, searches, cluster=cluster, progress=progress)
         finally:
             progress.stop()
@@ -194,6 +186,23 @@ def _search(
                     f"MLflow is behind ({tracker.problem}). Nothing is lost: "
                     f"`adaptune resume {job.name}` brings it up to date."
                 )
+
+
+def _suggestions(study: Study) -> Sequence[dict[str, Any]]:
+    portfolio: Sequence[dict[str, Any]] = study.attributes.get("experience", {}).get("portfolio", [])
+    return portfolio
+
+
+def _check_budget(job: SearchJob, searches: Sequence[Search], clock: SearchClock, progress: Progress) -> None:
+    """Stop the searches that have reached what they were given, or what is good enough."""
+    budget = Budget(**job.budget.model_dump())
+    spent = sum(search.seconds for search in searches)
+    used_up = budget.used_up(seconds=clock.seconds, training_seconds=spent)
+    for search in searches:
+        reason = used_up or budget.reached(search.best)
+        if reason is not None and search.stopped is None and search.is_searching:
+            search.stop(reason)
+            progress.message(f"{search.study.name}: {reason}; what runs ends at its next epoch")
 
 
 def _worker_context(plan: Plan, storage: Storage) -> WorkerContext:
@@ -219,9 +228,10 @@ def _run_trials(
     *,
     slots: Callable[[], int],
     tell: Callable[[Study, int], None],
+    check_budget: Callable[[], None],
 ) -> None:
     """One Tune run over all studies of the job. Its own folder is scratch."""
-    searcher = StudySearcher(searches, slots=slots, listener=tell)
+    searcher = StudySearcher(searches, slots=slots, listener=tell, check_budget=check_budget)
     scratch = context.storage.uri(f"{job.name}/tune")
     trainable = tune.with_resources(
         tune.with_parameters(AdapterTrial, context=context),
@@ -231,7 +241,7 @@ def _run_trials(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=StudyScheduler(searcher, tell),
+            scheduler=StudyScheduler(searcher, tell, timeout=job.trial_timeout),
             num_samples=-1,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
@@ -265,8 +275,7 @@ def _finish(
         trials = study.trials()
         best = pick_best(trials)
         if best is None:
-            reasons = sorted({trial.reason or "no reason known" for trial in trials})
-            study.note("failure", f"no trial of {len(trials)} ended well: {'; '.join(reasons[:3])}")
+            study.note("failure", _describe_failure(trials, study.attributes.get("stopped")))
             continue
         progress.message(f"{study.name}: trial {best.number} won; reading the test set, writing the bundle")
         task = data[study.task]
@@ -276,11 +285,12 @@ def _finish(
             encode_examples(task.test, plan.backbone, job.max_tokens),
             task.test.labels,
         )
+        test: dict[int, dict[str, float]]
         if cluster:  # the head may be small: a worker has what a trial needs
             on_worker = ray.remote(finish_winner).options(
                 num_cpus=job.resources.cpus, num_gpus=job.resources.gpus, max_retries=WORKER_RESTARTS
             )
-            test: dict[str, float] = ray.get(on_worker.remote(*arguments))
+            test = ray.get(on_worker.remote(*arguments))
         else:
             test = finish_winner(*arguments, backbone=plan.backbone)
         study.note(
@@ -289,10 +299,22 @@ def _finish(
                 "trial": best.number,
                 "metric": study.attributes["metric"],
                 "validation": best.score,
-                "test": test,
+                "test": test[best.number],
+                "runs": [
+                    {"trial": run.number, "seed": run.seed, "validation": run.score, "test": test[run.number]}
+                    for run in runs_of(trials, best)
+                ],
                 "bundle": bundle_key(job.name, study.task, study.method),
             },
         )
+
+
+def _describe_failure(trials: Sequence[TrialRecord], stopped: str | None) -> str:
+    if common_failure(trials) is not None and stopped is not None:
+        return stopped
+    reasons = sorted({trial.reason or "no reason known" for trial in trials if trial.reason != stopped})
+    none = f"no trial of {len(trials)} ended well" + (f": {'; '.join(reasons[:3])}" if reasons else "")
+    return none if stopped is None else f"{stopped}, and {none}"
 
 
 def _winner(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> Winner:
@@ -300,6 +322,7 @@ def _winner(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> 
         task=study.task,
         method=study.method,
         number=best.number,
+        runs=tuple(run.number for run in runs_of(study.trials(), best)),
         text_columns=data.task.text,
         card=model_card(study, best, job, data),
         facts={
@@ -321,6 +344,7 @@ def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
     hide our package: it is started in the job's own folder instead.
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the study and MLflow have it all
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
     neutral = storage.path(job) if storage.is_folder else Path(os.sep)
     with contextlib.chdir(neutral):
         ray.init(

@@ -1,87 +1,80 @@
-"""Ray Tune's two questions, answered from the study: what to run next, and what to do with a result."""
+"""Ray Tune's questions, answered from the study: what to run next, and what to do with a result.
 
+A Tune trial is one stretch of ours: from its start, or from a rung that it was promoted past, to the next
+rung or to its end. So a paused trial is no Tune trial at all, only a checkpoint and a record; promoting it
+and taking it up again after a driver's death are one and the same.
+"""
+
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from search.proposals import propose
+from search.agenda import Search
 from search.study import Study
 from search.trial import REPORT, TrialReport
-from spaces import Space
 
 Listener = Callable[[Study, int], None]  # called with a trial after every change of its record
 
 
 @dataclass
-class Search:
-    """One study being searched: how many trials it is to have, and which are to be taken up again."""
+class Stretch:
+    """A trial that Tune has.
 
-    study: Study
-    space: Space
-    sampler: str
-    seed: int
-    trials: int
+    Attributes:
+        seconds: what it had trained before.
+        running_since: when Tune was first seen to run it (monotonic seconds).
+    """
 
-    def __post_init__(self) -> None:
-        trials = self.study.trials()
-        self.unfinished = [trial.number for trial in trials if trial.state == "running"]
-        self.started = len(trials)  # ended or not; no one else starts any
-        self.exhausted = False  # whether the space has no configuration left
-
-    def next_trial(self) -> int | None:
-        """The number of the next trial to run, written to the study; None when none is left to start."""
-        if self.unfinished:
-            return self.unfinished.pop(0)
-        if self.exhausted or self.started >= self.trials:
-            return None
-        trials = self.study.frozen_trials()
-        params = propose(trials, self.space, sampler=self.sampler, seed=self.seed)
-        if params is None:
-            self.exhausted = True
-            self.study.note("exhausted", True)
-            return None
-        self.started += 1
-        return self.study.start_trial(params, self.space.distributions(), seed=self.seed)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a trial is still to be started or finished."""
-        exhausted = self.exhausted or bool(self.study.attributes.get("exhausted"))
-        to_start = not exhausted and self.started < self.trials
-        return to_start or any(trial.state == "running" for trial in self.study.trials())
+    search: Search
+    number: int
+    seconds: float
+    running_since: float | None = None
 
 
 class StudySearcher(Searcher):
-    """Serves all studies of a job in turn: unfinished trials first, then the study with the fewest trials.
+    """Serves all studies of a job: unfinished trials first, then the study that has had the least.
 
     Tune's own state is scratch: nothing is saved with it, and every start of a driver is a fresh Tune run.
 
     Args:
         searches: the job's studies, in the job's order.
         slots: how many trials may be live now; asked before each new one.
-        listener: told of every trial that starts or ends.
+        listener: told of every trial that starts, pauses or ends.
+        check_budget: called before each question; stops the searches whose budget is used up.
     """
 
-    def __init__(self, searches: Sequence[Search], *, slots: Callable[[], int], listener: Listener) -> None:
+    def __init__(
+        self,
+        searches: Sequence[Search],
+        *,
+        slots: Callable[[], int],
+        listener: Listener,
+        check_budget: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__()
         self._searches = searches
         self._slots = slots
         self._listener = listener
-        self.live: dict[str, tuple[Study, int]] = {}  # by Tune's trial id
+        self.check_budget = check_budget
+        self.live: dict[str, Stretch] = {}  # by Tune's trial id
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override] # FINISHED is a str
         """The next trial for Tune: its key, number and parameters; None while all slots are taken."""
         if len(self.live) >= self._slots():
             return None
-        for search in sorted(self._searches, key=lambda search: (not search.unfinished, search.started)):
-            number = search.next_trial()
+        self.check_budget()
+        for search in sorted(self._searches, key=_turn):
+            study = search.study
+            number = search.next_trial(lambda number, study=study: self._listener(study, number))  # type: ignore[misc] # a default binds the loop's variable
             if number is not None:
-                study = search.study
-                self.live[trial_id] = (study, number)
+                trial = study.trials()[number]
+                self.live[trial_id] = Stretch(search, number, trial.seconds)
                 self._listener(study, number)
                 return trial_config(study, number)
         return Searcher.FINISHED if not self.live else None
@@ -92,19 +85,16 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Record how a trial ended; one that Tune merely put down at the end of a run stays unfinished."""
-        if trial_id not in self.live:
+        """Tune has a trial no more. What it reported is recorded already; one that Tune merely put down at
+        the end of a run stays as it is.
+        """
+        stretch = self.live.pop(trial_id, None)
+        if stretch is None:
             return
-        study, number = self.live.pop(trial_id)
         if error:
-            study.finish_trial(number, "failed", reason="its worker died, and again after each restart")
-        elif result and REPORT in result:
-            report = TrialReport.loads(result[REPORT])
-            if report.failure:
-                study.finish_trial(number, "failed", reason=report.failure)
-            elif report.finished:
-                study.finish_trial(number, "complete")
-        self._listener(study, number)
+            stretch.search.fail(stretch.number, "its worker died, and again after each restart")
+        stretch.search.put_down(stretch.number)
+        self._listener(stretch.search.study, stretch.number)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study has it all."""
@@ -117,34 +107,79 @@ class StudySearcher(Searcher):
 
 
 class StudyScheduler(FIFOScheduler):
-    """Writes each result to the study before anything is decided, then decides: with `none`, go on.
+    """Writes each result to the study before anything is decided, then decides from the study.
 
     Tune calls the scheduler before its searcher and callbacks, and skips those when the answer is STOP:
     this hook is the one place that sees every result.
+
+    Args:
+        timeout: minutes that a trial may take; one that takes longer is failed, even if it hangs.
     """
 
-    def __init__(self, searcher: StudySearcher, listener: Listener) -> None:
+    def __init__(self, searcher: StudySearcher, listener: Listener, *, timeout: float | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # untyped in Ray
         self._searcher = searcher
         self._listener = listener
+        self._timeout = timeout
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
-        study, number = self._searcher.live[trial.trial_id]
-        record_result(study, number, result)
-        self._listener(study, number)
-        return str(FIFOScheduler.CONTINUE)
+        stretch = self._searcher.live[trial.trial_id]
+        self._searcher.check_budget()
+        goes_on = _take(stretch, result)
+        self._listener(stretch.search.study, stretch.number)
+        return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
 
     def on_trial_complete(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> None:
         # Tune skips on_trial_result for a result that says `done`.
-        if trial.trial_id in self._searcher.live:
-            record_result(*self._searcher.live[trial.trial_id], result)
+        stretch = self._searcher.live.get(trial.trial_id)
+        if stretch is not None:
+            _take(stretch, result)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Tune asks this every tenth of a second: the place to notice trials that take too long."""
+        if self._timeout is not None:
+            self._end_overdue(tune_controller.get_trials())
+        chosen: Trial | None = super().choose_trial_to_run(tune_controller)
+        return chosen
+
+    def _end_overdue(self, trials: Sequence[Trial]) -> None:
+        now = time.monotonic()
+        for trial in trials:
+            stretch = self._searcher.live.get(trial.trial_id)
+            worker = trial.temporary_state.ray_actor
+            if stretch is None or worker is None or trial.status != Trial.RUNNING or self._timeout is None:
+                continue
+            if stretch.running_since is None:
+                stretch.running_since = now
+            if stretch.seconds + now - stretch.running_since > 60 * self._timeout:
+                reason = f"TrialTimeout: it took more than trial_timeout: {self._timeout:g} minutes"
+                stretch.search.fail(stretch.number, reason)
+                # A worker that hangs answers nothing: only killing it gives its place back.
+                trial.max_failures = 0
+                ray.kill(worker)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
+def _turn(search: Search) -> tuple[bool, int, float, int]:
+    """Who is served first: what is unfinished; then the study with the least now, and the least so far."""
+    return (not search.unfinished, len(search.live), search.seconds, search.started)
+
+
+def _take(stretch: Stretch, result: Mapping[str, Any]) -> bool:
+    """Record a result; returns whether its trial goes on."""
+    if REPORT not in result:
+        return True
+    return stretch.search.take(stretch.number, TrialReport.loads(result[REPORT])).state == "running"
+
+
 def trial_config(study: Study, number: int) -> dict[str, Any]:
-    """What Tune hands to a worker: enough to find everything else by name."""
+    """What Tune hands to a worker: enough to find everything else by name.
+
+    `known` is how many epochs the study has: what a checkpoint has beyond them is reported before any other
+    is trained.
+    """
     trial = study.trials()[number]
     return {
         "task": study.task,
@@ -152,12 +187,5 @@ def trial_config(study: Study, number: int) -> dict[str, Any]:
         "number": number,
         "seed": trial.seed,
         "params": dict(trial.params),
+        "known": len(trial.epochs),
     }
-
-
-def record_result(study: Study, number: int, result: Mapping[str, Any]) -> None:
-    """Write what a worker reported: its facts, and those of its epochs that the study lacks."""
-    if REPORT in result:
-        report = TrialReport.loads(result[REPORT])
-        study.note_trial(number, report.facts)
-        study.record_epochs(number, report.epochs)

@@ -6,13 +6,14 @@ from search.study import TrialRecord
 
 
 def rank(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials that ended well, best first.
+    """The trials that ended with a score, best first: complete ones, and those that were stopped early.
 
-    Highest validation score; then fewer trained parameters; then the lower number. The order in which the
-    trials are given does not matter.
+    A trial's score is its best epoch's, wherever it was stopped, and its checkpoint has that epoch. Highest
+    validation score; then fewer trained parameters; then the lower number. The order in which the trials are
+    given does not matter.
     """
-    complete = [trial for trial in trials if trial.state == "complete" and trial.score is not None]
-    return sorted(complete, key=_place)
+    ended = [t for t in trials if t.state in ("complete", "pruned") and t.score is not None]
+    return sorted(ended, key=_place)
 
 
 def pick_best(trials: Sequence[TrialRecord]) -> TrialRecord | None:
@@ -20,8 +21,23 @@ def pick_best(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     return next(iter(rank(trials)), None)
 
 
+def pareto_front(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials of a search that ended with a score and that no other beats in both score and size, the
+    smallest first; of several alike the first.
+    """
+    front: list[TrialRecord] = []
+    for trial in rank([trial for trial in trials if trial.confirms is None]):  # best score first
+        if not front or _size(trial) < _size(front[-1]):
+            front.append(trial)
+    return front[::-1]
+
+
+def _size(trial: TrialRecord) -> int:
+    return int(trial.facts.get("trained_parameters", 0))
+
+
 def _place(trial: TrialRecord) -> tuple[float, int, int]:
     score = trial.score
     if score is None:
         raise ValueError(f"trial {trial.number} has no score")
-    return (-score, int(trial.facts.get("trained_parameters", 0)), trial.number)
+    return (-score, _size(trial), trial.number)

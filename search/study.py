@@ -20,6 +20,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from pipelines.config import TrainConfig
 from search.storage import Storage
 
 SQLITE_BUSY_SECONDS = 60
@@ -28,7 +29,8 @@ DEAD_AFTER_SECONDS = 60  # without a heartbeat
 _EPOCH = "epoch:"  # user attribute of a trial: epoch:N -> EpochResult as a dict
 _FACT = "fact:"
 
-Outcome = Literal["running", "complete", "pruned", "failed"]
+State = Literal["running", "paused", "complete", "pruned", "failed"]
+Outcome = Literal["running", "complete", "pruned", "failed"]  # as Optuna has it
 _STATES: dict[TrialState, Outcome] = {
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
@@ -42,13 +44,17 @@ class TrialRecord:
     """One trial as the study knows it.
 
     Attributes:
+        state: paused where it waits at a rung: it has come so far and was not let past it.
         epochs: EpochResult dicts (pipelines.training), first epoch first.
-        reason: why it ended, for pruned and failed ones.
+        reason: why it ended, where it did not simply train to its end.
         facts: what the worker told of it: trained_parameters, node.
+        rungs: the epochs after which it has to wait.
+        promoted: the last rung that it was let past; 0 for none.
+        confirms: the trial whose configuration it repeats with another seed, for a confirmation.
     """
 
     number: int
-    state: Outcome
+    state: State
     params: Mapping[str, Any]
     epochs: tuple[Mapping[str, Any], ...]
     reason: str | None
@@ -56,6 +62,19 @@ class TrialRecord:
     facts: Mapping[str, Any]
     started: datetime | None
     ended: datetime | None
+    rungs: tuple[int, ...] = ()
+    promoted: int = 0
+    confirms: int | None = None
+
+    @property
+    def schedule(self) -> int:
+        """The epochs that it is to train."""
+        return schedule_of(self.params)
+
+    @property
+    def rung(self) -> int | None:
+        """The rung that it waits at, or would wait at if it ran; None where it is free to go on."""
+        return waiting_rung(self.rungs, self.promoted, len(self.epochs))
 
     @property
     def score(self) -> float | None:
@@ -75,6 +94,21 @@ class TrialRecord:
     def seconds(self) -> float:
         """Training time of all its epochs."""
         return float(sum(epoch["seconds"] for epoch in self.epochs))
+
+
+def schedule_of(params: Mapping[str, Any]) -> int:
+    """The epochs that a trial with these parameters is to train."""
+    return int(params.get("epochs", TrainConfig.epochs))
+
+
+def waiting_rung(rungs: Sequence[int], promoted: int, epochs: int) -> int | None:
+    """The last rung that so many epochs have reached, where a trial was not let past it; else None.
+
+    A driver that is killed before it has read a rung's result may find one epoch more in the checkpoint: the
+    trial still waits at that rung.
+    """
+    reached = max((rung for rung in rungs if rung <= epochs), default=0)
+    return reached if reached > promoted else None
 
 
 class Study:
@@ -99,23 +133,42 @@ class Study:
         """All trials, in the order in which they were started."""
         return tuple(_record(trial) for trial in self._study.get_trials(deepcopy=False))
 
-    def frozen_trials(self) -> list[FrozenTrial]:
-        """The trials as Optuna has them: what a sampler needs."""
-        return self._study.get_trials(deepcopy=True)
-
     def start_trial(
-        self, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution], *, seed: int
+        self,
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        *,
+        seed: int,
+        rungs: Sequence[int] = (),
+        confirms: int | None = None,
     ) -> int:
-        """Write a new RUNNING trial; returns its number."""
+        """Write a new RUNNING trial; returns its number.
+
+        Args:
+            distributions: of the whole space; those of the parameters that the trial has are kept.
+            rungs: the epochs after which it waits for its promotion.
+            confirms: the trial that it repeats with another seed.
+        """
+        attributes: dict[str, Any] = {"seed": seed}
+        if rungs:
+            attributes["rungs"] = list(rungs)
+        if confirms is not None:
+            attributes["confirms"] = confirms
         self._study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
                 params=dict(params),
-                distributions=dict(distributions),
-                user_attrs={"seed": seed},
+                distributions={name: one for name, one in distributions.items() if name in params},
+                user_attrs=attributes,
             )
         )
         return self._study.get_trials(deepcopy=False)[-1].number
+
+    def promote_trial(self, number: int, rung: int) -> None:
+        """Let a waiting trial past its rung; written before it runs on."""
+        trial = self._trial(number)
+        if not trial.state.is_finished():
+            self._storage.set_trial_user_attr(trial._trial_id, "promoted", rung)
 
     def record_epochs(self, number: int, epochs: Sequence[Mapping[str, Any]]) -> bool:
         """Write those of a trial's epochs that the study does not have; returns whether there were any."""
@@ -144,7 +197,7 @@ class Study:
         trial = self._trial(number)
         if trial.state.is_finished():
             return
-        if reason is not None:
+        if trial.user_attrs.get("reason") != reason:  # a killed driver may have left another one
             self._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
         if state == "complete":
             self._storage.set_trial_state_values(
@@ -245,17 +298,24 @@ def _process_exists(pid: int) -> bool:
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
-    attributes, state = trial.user_attrs, _STATES[trial.state]
+    attributes = trial.user_attrs
+    state: State = _STATES[trial.state]
     epochs = [attributes[key] for key in attributes if key.startswith(_EPOCH)]
+    rungs, promoted = tuple(attributes.get("rungs", ())), int(attributes.get("promoted", 0))
+    if state == "running" and waiting_rung(rungs, promoted, len(epochs)) is not None:
+        state = "paused"
     return TrialRecord(
         number=trial.number,
         state=state,
         params=trial.params,
         epochs=tuple(sorted(epochs, key=lambda epoch: int(epoch["epoch"]))),
         # A driver killed between the reason and the end leaves a reason to a trial that then goes on.
-        reason=attributes.get("reason") if state in ("pruned", "failed") else None,
+        reason=attributes.get("reason") if state in ("complete", "pruned", "failed") else None,
         seed=int(attributes.get("seed", 0)),
         facts={key.removeprefix(_FACT): value for key, value in attributes.items() if key.startswith(_FACT)},
         started=trial.datetime_start,
         ended=trial.datetime_complete,
+        rungs=rungs,
+        promoted=promoted,
+        confirms=attributes.get("confirms"),
     )

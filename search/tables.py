@@ -9,8 +9,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from search.confirmation import Spread
 from search.selection import rank
-from search.study import Study
+from search.study import Study, TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,9 +26,22 @@ def format_values(values: object) -> str:
     """What a space has for a parameter, as `Space.to_dict` writes it, in words."""
     if isinstance(values, list):
         return ", ".join(str(value) for value in values)
-    if isinstance(values, dict):
-        return f"{values['low']} to {values['high']}" + (", logarithmic" if values.get("log") else "")
-    return str(values)
+    if not isinstance(values, dict):
+        return str(values)
+    if "values" in values:
+        text = format_values(values["values"])
+    else:
+        text = f"{values['low']} to {values['high']}" + (", logarithmic" if values.get("log") else "")
+    when = values.get("when", {})
+    needs = [
+        f"{name} is above {wanted['above']}" if isinstance(wanted, dict) else f"{name} is {_either(wanted)}"
+        for name, wanted in when.items()
+    ]
+    return f"{text} (where {' and '.join(needs)})" if needs else text
+
+
+def _either(values: Sequence[object]) -> str:
+    return " or ".join(str(value) for value in values)
 
 
 def results_table(results: Mapping[str, Any]) -> Group:
@@ -50,12 +64,24 @@ def results_table(results: Mapping[str, Any]) -> Group:
                 f"{best['trained_parameters']:,} ({best['trained_fraction']:.1%})",
             ]
             about = f"trial {best['trial']}: {format_params(best['params'])}"
+            if best["seeds"]:
+                spreads = ", ".join(
+                    f"{name} {Spread(**best['seeds'][name])}" for name in ("validation", "test")
+                )
+                about += f"; over {len(best['seeds']['runs'])} seeds: {spreads}"
+            for one in entry["front"] or []:
+                about += (
+                    f"\n  front: {one['validation']:.4f} with {one['trained_parameters']:,} trained: "
+                    f"trial {one['trial']}: {format_params(one['params'])}"
+                )
+            if entry["reason"]:
+                about += f"; {entry['reason']}"
         table.add_row(
             entry["task"],
             entry["method"],
             entry["metric"],
             *cells,
-            f"{counts['complete']}/{sum(counts.values())}",
+            f"{counts['complete'] + counts['pruned']}/{sum(counts.values())}",
         )
         # As text: brackets in a reason are no markup.
         lines.append(Text(f"{entry['task']}/{entry['method']}: {about}"))
@@ -88,6 +114,16 @@ def study_table(study: Study) -> str:
     return "\n".join(lines) + "\n"
 
 
+def front_table(study: Study, front: Sequence[TrialRecord]) -> str:
+    """The front of score against size as a Markdown table, the smallest first."""
+    heads = ["trained parameters", f"validation {study.attributes['metric']}", "trial", "parameters"]
+    lines = [f"# {study.name}: score against size", "", _row(heads), _row(["---"] * len(heads))]
+    for trial in front:
+        size = f"{trial.facts.get('trained_parameters', 0):,}"
+        lines.append(_row([size, f"{trial.score:.4f}", str(trial.number), format_params(trial.params)]))
+    return "\n".join(lines) + "\n"
+
+
 def study_figure(study: Study) -> "Figure":
     """Each trial's best validation score in the order of the trials, and the best of those that are done.
 
@@ -103,7 +139,7 @@ def study_figure(study: Study) -> "Figure":
     other = [
         (trial.number, trial.score)
         for trial in trials
-        if trial.state in ("pruned", "running") and trial.epochs
+        if trial.state in ("pruned", "running", "paused") and trial.epochs
     ]
     failed = [trial.number for trial in trials if trial.state == "failed"]
     if complete:

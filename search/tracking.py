@@ -6,6 +6,7 @@ While the server is away, records wait in the study; they are delivered when it 
 it has with the same step, value and time. A record that MLflow refuses does not hold up the others.
 """
 
+import json
 import logging
 import os
 import tempfile
@@ -16,6 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.confirmation import Spread
+from search.results import seeks_front
+from search.selection import pareto_front
 from search.storage import Storage
 from search.study import Study, TrialRecord
 
@@ -156,10 +160,12 @@ class Tracker:
         )
         new = trial.epochs[self._logged.get(run, 0) :]
         metrics = [metric for epoch in new for metric in _metrics(epoch)]
-        if trial.state == "complete":
+        if trial.state in ("complete", "pruned") and trial.epochs:
             # What the trial counts for; the UI sorts by a metric's last value, which may be worse.
             metrics.append(_best_metric(trial, study.attributes["metric"]))
         tags = {"state": trial.state, "reason": trial.reason, "seed": trial.seed, **trial.facts}
+        if trial.confirms is not None:
+            tags["confirms"] = f"trial {trial.confirms}"
         client.log_batch(
             run,
             metrics=metrics,
@@ -167,21 +173,33 @@ class Tracker:
             tags=[RunTag(key, str(value)) for key, value in tags.items() if value is not None],
         )
         self._logged[run] = len(trial.epochs)
-        if trial.state != "running":
+        if trial.state in ("running", "paused"):
+            status = "RUNNING" if trial.state == "running" else "SCHEDULED"
+            if client.get_run(run).info.status != status:
+                client.update_run(run, status=status)
+        else:
             status = "FAILED" if trial.state == "failed" else "FINISHED"
             client.set_terminated(run, status=status, end_time=_milliseconds(trial.ended))
-        elif client.get_run(run).info.status != "RUNNING":
-            client.update_run(run, status="RUNNING")
 
     def _deliver_summary(self, client: "MlflowClient", study: Study, parent: str) -> None:
         """The parent run: while searching no more than its existence; at the end summary and bundle."""
-        from search.tables import study_figure, study_table
+        from search.tables import front_table, study_figure, study_table
 
+        experience = study.attributes.get("experience", {})
+        if experience.get("portfolio"):
+            client.set_tag(parent, "experience", ", ".join(experience["studies"])[:5000])
+            client.set_tag(parent, "experience_portfolio", json.dumps(experience["portfolio"]))
+        if study.attributes.get("stopped"):
+            client.set_tag(parent, "stopped", study.attributes["stopped"])
         winner, failure = study.attributes.get("winner"), study.attributes.get("failure")
         if not winner and not failure:
             return
         client.log_text(parent, study_table(study), "leaderboard.md")
         client.log_figure(parent, study_figure(study), "trials.png")
+        if seeks_front(study):
+            front = pareto_front(study.trials())
+            client.log_text(parent, front_table(study, front), "front.md")
+            client.set_tag(parent, "front", ", ".join(f"trial {trial.number}" for trial in front))
         if not winner:
             client.set_tag(parent, "reason", failure)
             client.set_terminated(parent, status="FAILED")
@@ -194,6 +212,7 @@ class Tracker:
         for scored in (run, parent):
             for name, value in winner["test"].items():
                 client.log_metric(scored, f"test_{name}", value, timestamp=0, step=0)
+        self._deliver_runs(client, study, parent, winner.get("runs", []))
         client.log_metric(
             parent, f"best_validation_{winner['metric']}", winner["validation"], timestamp=0, step=0
         )
@@ -206,6 +225,26 @@ class Tracker:
         if study.attributes.get("mlflow_run_id") != run:
             study.note("mlflow_run_id", run)
         client.set_terminated(parent)
+
+    def _deliver_runs(
+        self, client: "MlflowClient", study: Study, parent: str, runs: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Of a confirmed winner: each seed's test scores, and mean and standard error over them."""
+        if len(runs) < 2:
+            return
+        spreads = {f"validation_{study.attributes['metric']}": Spread.of([run["validation"] for run in runs])}
+        for name in runs[0]["test"]:
+            spreads[f"test_{name}"] = Spread.of([run["test"][name] for run in runs])
+        for name, spread in spreads.items():
+            client.log_metric(parent, f"mean_{name}", spread.mean, timestamp=0, step=0)
+            client.log_metric(parent, f"sem_{name}", spread.sem or 0.0, timestamp=0, step=0)
+        for one in runs:
+            trial = study.trials()[one["trial"]]
+            if f"{self._keys[study.name]}/{trial.number}" not in self._runs:
+                self._deliver_trial(client, study, trial, parent)
+            for name, value in one["test"].items():
+                run = self._runs[f"{self._keys[study.name]}/{trial.number}"]
+                client.log_metric(run, f"test_{name}", value, timestamp=0, step=0)
 
     def _log_bundle(self, client: "MlflowClient", run: str, key: str) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -106,6 +106,8 @@ class AdapterTrial(Trainable):
         if self._training is None:
             self._training = self._start()
             self._epochs = self._training.run()
+            if len(self._training.epochs) > self._config.get("known", 0):
+                return  # an epoch whose report a killed driver did not get: it may have ended at a rung
         if next(self._epochs, None) is not None:
             data = dump_state(self._training.state())
             self._context.storage.write(self._checkpoint, data)

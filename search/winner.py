@@ -15,7 +15,8 @@ from pipelines.model import build_model
 from pipelines.pack import predict
 from pipelines.precision import resolve_precision
 from pipelines.tokens import EncodedTask, Tokens
-from pipelines.training import score_outputs, target_scale
+from pipelines.training import TrainingState, score_outputs, target_scale
+from search.confirmation import Spread
 from search.storage import bundle_key, checkpoint_key
 from search.trial import WorkerContext, load_worker_backbone
 
@@ -25,6 +26,8 @@ class Winner:
     """A selected trial, and what its bundle is to say.
 
     Attributes:
+        number: the trial.
+        runs: it and the other complete runs of its configuration, by seed.
         card: the model card's text; `{test}` in it becomes the test scores.
         facts: goes into metrics.json beside the scores.
     """
@@ -32,6 +35,7 @@ class Winner:
     task: str
     method: str
     number: int
+    runs: tuple[int, ...]
     text_columns: tuple[str, ...]
     card: str
     facts: dict[str, Any]
@@ -44,29 +48,28 @@ def finish_winner(
     targets: NDArray[Any],
     *,
     backbone: Backbone | None = None,
-) -> dict[str, float]:
-    """Score the winner's best epoch on the test set and write its bundle; returns the test scores.
+) -> dict[int, dict[str, float]]:
+    """Score the best epoch of the winner's runs on the test set, once each, and write the winner's bundle.
 
-    Can be repeated: the bundle takes the place of one that an earlier, killed driver wrote.
+    Returns the test scores by trial, the winner's among them. Can be repeated: the bundle takes the place of
+    one that an earlier, killed driver wrote.
 
     Args:
         backbone: the job's, where it is loaded already; None: load it, as any worker does.
     """
-    data = context.storage.read(checkpoint_key(context.job, winner.task, winner.method, winner.number))
-    if data is None:
-        raise FileNotFoundError(
-            f"the checkpoint of trial {winner.number} is gone; run the job under a new name"
-        )
-    state = load_state(data)
     task: EncodedTask = ray.get(context.tasks[winner.task])
     backbone = backbone or load_worker_backbone(context)
-    model = build_model(backbone, state.config, outputs=task.outputs, pooling=context.pooling)
-    model.load(state.best)
-    precision = resolve_precision(context.precision, model.bank.values.device)
     mean, std = target_scale(task)
-    outputs = predict(model, test, pad_id=backbone.pad_id, precision=precision)
-    scores = score_outputs(outputs, task, targets, mean, std)
+    scores: dict[int, dict[str, float]] = {}
+    for number in winner.runs:
+        state = _read_state(context, winner, number)
+        model = build_model(backbone, state.config, outputs=task.outputs, pooling=context.pooling)
+        model.load(state.best)
+        precision = resolve_precision(context.precision, model.bank.values.device)
+        outputs = predict(model, test, pad_id=backbone.pad_id, precision=precision)
+        scores[number] = score_outputs(outputs, task, targets, mean, std)
 
+    state = _read_state(context, winner, winner.number)
     config = BundleConfig(
         backbone=backbone.name,
         backbone_fingerprint=backbone.fingerprint,
@@ -80,14 +83,25 @@ def finish_winner(
         target_mean=mean,
         target_std=std,
     )
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    own = scores[winner.number]
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in own.items())
+    if len(scores) > 1:
+        spreads = {name: Spread.of([one[name] for one in scores.values()]) for name in own}
+        shown += f"; over {len(scores)} seeds: " + ", ".join(f"{name} {s}" for name, s in spreads.items())
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(
             Path(folder),
             config,
             state.best,
-            metrics={**winner.facts, "test": scores},
+            metrics={**winner.facts, "test": own},
             card=winner.card.replace("{test}", shown),
         )
         context.storage.upload(Path(folder), bundle_key(context.job, winner.task, winner.method))
     return scores
+
+
+def _read_state(context: WorkerContext, winner: Winner, number: int) -> TrainingState:
+    data = context.storage.read(checkpoint_key(context.job, winner.task, winner.method, number))
+    if data is None:
+        raise FileNotFoundError(f"the checkpoint of trial {number} is gone; run the job under a new name")
+    return load_state(data)

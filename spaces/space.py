@@ -4,8 +4,8 @@ import itertools
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, TypeGuard
+from dataclasses import dataclass, replace
+from typing import Any
 
 from optuna.distributions import (
     BaseDistribution,
@@ -14,25 +14,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from spaces.conditions import Condition, Value, check_conditions, read_when, sort_by_need
 from spaces.errors import FieldError, SpaceError, suggest
-
-Number = int | float
-
-
-class Legal(NamedTuple):
-    """What a parameter may be; both bounds are included."""
-
-    kind: type[int] | type[float]
-    low: Number
-    high: Number
-    rule: str
-
-    def allows(self, value: object) -> TypeGuard[Number]:
-        """Whether a value is legal. A float parameter takes whole numbers too; nothing takes a bool."""
-        if type(value) is int or (type(value) is float and self.kind is float):
-            return self.low <= value <= self.high
-        return False
-
+from spaces.legal import Legal, Number
 
 # Optuna keeps every parameter as a double, so whole numbers need an end; a million is far off.
 MILLION = 1_000_000
@@ -59,18 +43,20 @@ LATER = ("first_layer", "top_layers")  # parameters of the design that nothing t
 
 @dataclass(frozen=True)
 class Choice:
-    """One of the values, as they stand; a single one is fixed."""
+    """One of the values, as they stand; a single one is fixed. It exists where all of ``when`` hold."""
 
-    values: tuple[Number, ...]
+    values: tuple[Value, ...]
+    when: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True)
 class Range:
-    """From low to high, both included; uniform in the logarithm if ``log``."""
+    """From low to high, both included; uniform in the logarithm if ``log``. It exists where ``when`` hold."""
 
     low: Number
     high: Number
     log: bool = False
+    when: tuple[Condition, ...] = ()
 
 
 Parameter = Choice | Range
@@ -94,6 +80,9 @@ class Space:
             problems.append(_empty({}))
         if len(set(names)) < len(names):
             problems.append(FieldError("space", names, "has a parameter twice", "Keep one of each."))
+        if not problems:
+            values = {n: p.values if isinstance(p, Choice) else None for n, p in self.parameters}
+            problems += check_conditions(self._conditions, values)
         if problems:
             raise SpaceError(tuple(problems))
         ordered = sorted(self.parameters, key=lambda pair: list(PARAMETERS).index(pair[0]))
@@ -103,6 +92,9 @@ class Space:
     @classmethod
     def parse(cls, raw: object) -> "Space":
         """Read the written form: a list is a choice, ``{low, high, log}`` a range, a single value is fixed.
+
+        A parameter that exists only for some values of another is written ``{low, high, when}`` or ``{values,
+        when}``.
 
         Raises:
             SpaceError: with everything that is wrong, not only the first.
@@ -121,19 +113,17 @@ class Space:
             if isinstance(written, Mapping) and (shape := _shape_problems(name, written)):
                 problems.extend(shape)
                 continue
-            parameter = _read(written)
+            parameter, wrong = _read(name, written)
+            problems.extend(wrong)
             problems.extend(_problems(name, parameter))
             parameters.append((name, parameter))
         if problems:
             raise SpaceError(tuple(problems))
         return cls(tuple(parameters))
 
-    def to_dict(self) -> dict[str, list[Number] | dict[str, Number | bool]]:
+    def to_dict(self) -> dict[str, Any]:
         """The written form, made of JSON's types; ``parse`` gives the same space back."""
-        return {
-            name: list(p.values) if isinstance(p, Choice) else {"low": p.low, "high": p.high, "log": p.log}
-            for name, p in self.parameters
-        }
+        return {name: _write(parameter) for name, parameter in self.parameters}
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """What Optuna samples from, by parameter."""
@@ -142,6 +132,8 @@ class Space:
     @property
     def size(self) -> int | None:
         """How many configurations there are; None where a float range makes them countless."""
+        if self.is_conditional:
+            return self._conditional_size()
         sizes = [_values_count(PARAMETERS[name], p) for name, p in self.parameters]
         finite = [size for size in sizes if size is not None]
         return math.prod(finite) if len(finite) == len(sizes) else None
@@ -157,31 +149,91 @@ class Space:
         if parameter is None:
             return None
         values = parameter.values if isinstance(parameter, Choice) else (parameter.low, parameter.high)
-        return min(values), max(values)
+        numbers = [value for value in values if isinstance(value, int | float)]
+        return (min(numbers), max(numbers)) if numbers else None
 
-    def points(self) -> Iterator[dict[str, Number]]:
+    @property
+    def is_conditional(self) -> bool:
+        """Whether some parameter exists only for some values of others."""
+        return any(parameter.when for _, parameter in self.parameters)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The parameters' names, each after those that it depends on: the order in which to choose values."""
+        return tuple(sort_by_need(self._conditions)) if self.is_conditional else tuple(self._conditions)
+
+    def exists(self, name: str, params: Mapping[str, object]) -> bool:
+        """Whether a configuration has a parameter, given those that it depends on."""
+        return all(condition.holds(params) for condition in self._conditions[name])
+
+    def effective(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A configuration without the values of parameters that it does not have."""
+        found: dict[str, Any] = {}
+        for name in self.order:
+            if name in params and self.exists(name, found):
+                found[name] = params[name]
+        return {name: found[name] for name, _ in self.parameters if name in found}
+
+    @property
+    def _conditions(self) -> dict[str, tuple[Condition, ...]]:
+        return {name: parameter.when for name, parameter in self.parameters}
+
+    def _conditional_size(self) -> int | None:
+        """Counted over the values of those parameters that others depend on; the rest multiplies."""
+        if any(_values_count(PARAMETERS[name], p) is None for name, p in self.parameters):
+            return None
+        deciding = {condition.name for _, p in self.parameters for condition in p.when}
+        parts = tuple((name, p) for name, p in self.parameters if name in deciding)
+        total = 0
+        for params in Space(parts).points():
+            counts = [
+                _values_count(PARAMETERS[name], p) or 0
+                for name, p in self.parameters
+                if name not in deciding and self.exists(name, params)
+            ]
+            total += math.prod(counts)
+        return total
+
+    def points(self) -> Iterator[dict[str, Value]]:
         """Every configuration of a finite space, the last parameter changing fastest.
 
         Raises:
             FieldError: for a parameter with countless values; at the call, not at the first point.
         """
-        axes: list[tuple[Number, ...] | range] = []
+        axes: dict[str, tuple[Value, ...] | range] = {}
         for name, p in self.parameters:
             if isinstance(p, Choice):
-                axes.append(p.values)
+                axes[name] = p.values
             elif PARAMETERS[name].kind is int:
-                axes.append(range(int(p.low), int(p.high) + 1))
+                axes[name] = range(int(p.low), int(p.high) + 1)
             else:
                 raise FieldError(
                     name, self.to_dict()[name], "has countless values", "Write a list of values."
                 )
-        names = [name for name, _ in self.parameters]
-        return (dict(zip(names, point, strict=True)) for point in itertools.product(*axes))
+        if self.is_conditional:
+            return self._grow({}, self.order, axes)
+        return (dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values()))
+
+    def _grow(
+        self,
+        params: dict[str, Value],
+        names: tuple[str, ...],
+        axes: Mapping[str, tuple[Value, ...] | range],
+    ) -> Iterator[dict[str, Value]]:
+        """The configurations that begin with these parameters."""
+        if not names:
+            yield {name: params[name] for name, _ in self.parameters if name in params}
+        elif self.exists(names[0], params):
+            for value in axes[names[0]]:
+                yield from self._grow({**params, names[0]: value}, names[1:], axes)
+        else:
+            yield from self._grow(params, names[1:], axes)
 
     def contains(self, params: Mapping[str, object]) -> bool:
         """Whether this is a configuration of the space: its parameters and no others, each within it."""
-        return params.keys() == dict(self.parameters).keys() and all(
-            _has(PARAMETERS[name], p, params[name]) for name, p in self.parameters
+        wanted = {name: p for name, p in self.parameters if self.exists(name, params)}
+        return params.keys() == wanted.keys() and all(
+            _has(PARAMETERS[name], p, params[name]) for name, p in wanted.items()
         )
 
 
@@ -200,7 +252,13 @@ def _unknown(name: object, written: object) -> FieldError | None:
 
 
 def _shape_problems(name: str, written: Mapping[object, object]) -> list[FieldError]:
-    keys = ("low", "high", "log")
+    if "values" in written:
+        return [
+            FieldError(f"{name}.{key}", value, "unknown key beside values", suggest(key, ("values", "when")))
+            for key, value in written.items()
+            if key not in ("values", "when")
+        ]
+    keys = ("low", "high", "log", "when")
     problems = [
         FieldError(f"{name}.{key}", value, "unknown key of a range", suggest(key, keys))
         for key, value in written.items()
@@ -216,11 +274,26 @@ def _shape_problems(name: str, written: Mapping[object, object]) -> list[FieldEr
     return problems
 
 
-def _read(written: object) -> Parameter:
+def _read(name: str, written: object) -> tuple[Parameter, list[FieldError]]:
     """The parameter as written. Its values are whatever stood there, until ``_problems`` has found none."""
+    when: tuple[Condition, ...] = ()
+    problems: list[FieldError] = []
     if isinstance(written, Mapping):
-        return Range(written["low"], written["high"], written.get("log", False))
-    return Choice(tuple(written)) if isinstance(written, list | tuple) else Choice((written,))  # type: ignore[arg-type]
+        if "when" in written:
+            when, problems = read_when(name, written["when"])
+        if "values" not in written:
+            return Range(written["low"], written["high"], written.get("log", False), when), problems
+        written = written["values"]
+    values = tuple(written) if isinstance(written, list | tuple) else (written,)
+    return Choice(values, when), problems
+
+
+def _write(parameter: Parameter) -> object:
+    when = {condition.name: condition.written() for condition in parameter.when}
+    if isinstance(parameter, Choice):
+        return {"values": list(parameter.values), "when": when} if when else list(parameter.values)
+    ends = {"low": parameter.low, "high": parameter.high, "log": parameter.log}
+    return {**ends, "when": when} if when else ends
 
 
 def _problems(name: str, parameter: Parameter) -> list[FieldError]:
@@ -230,6 +303,8 @@ def _problems(name: str, parameter: Parameter) -> list[FieldError]:
     if isinstance(parameter, Choice):
         return _choice_problems(name, legal, parameter.values)
     ends = {"low": parameter.low, "high": parameter.high}
+    if not legal.is_number:
+        return [FieldError(name, ends, "has no numbers to range over", f"Write a list: {legal.rule}.")]
     problems = [_illegal(f"{name}.{end}", v, legal) for end, v in ends.items() if not legal.allows(v)]
     if problems:
         return problems
@@ -245,7 +320,7 @@ def _problems(name: str, parameter: Parameter) -> list[FieldError]:
     return []
 
 
-def _choice_problems(name: str, legal: Legal, values: tuple[Number, ...]) -> list[FieldError]:
+def _choice_problems(name: str, legal: Legal, values: tuple[Value, ...]) -> list[FieldError]:
     if not values:
         return [FieldError(name, [], "has no values", f"Write at least one, or leave {name} out.")]
     problems = [_illegal(name, value, legal) for value in values if not legal.allows(value)]
@@ -256,7 +331,9 @@ def _choice_problems(name: str, legal: Legal, values: tuple[Number, ...]) -> lis
 
 def _illegal(key: str, value: object, legal: Legal) -> FieldError:
     fix = f"Write one, at most {legal.high}." if legal.kind is int else "Write such a number."
-    if isinstance(value, str):
+    if not legal.is_number:
+        fix = "Write true or false." if legal.kind is bool else suggest(value, legal.options)
+    elif isinstance(value, str):
         fix = "Write a number, without quotes."
     elif isinstance(value, float) and legal.kind is int:
         fix = "Write it without a decimal point."
@@ -265,8 +342,8 @@ def _illegal(key: str, value: object, legal: Legal) -> FieldError:
 
 def _as_floats(parameter: Parameter) -> Parameter:
     if isinstance(parameter, Choice):
-        return Choice(tuple(float(value) for value in parameter.values))
-    return Range(float(parameter.low), float(parameter.high), parameter.log)
+        return replace(parameter, values=tuple(float(value) for value in parameter.values))
+    return replace(parameter, low=float(parameter.low), high=float(parameter.high))
 
 
 def _distribution(legal: Legal, parameter: Parameter) -> BaseDistribution:
@@ -288,4 +365,4 @@ def _has(legal: Legal, parameter: Parameter, value: object) -> bool:
         return False
     if isinstance(parameter, Choice):
         return value in parameter.values
-    return parameter.low <= value <= parameter.high
+    return isinstance(value, int | float) and parameter.low <= value <= parameter.high

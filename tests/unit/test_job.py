@@ -44,7 +44,17 @@ def test_the_least_job_has_the_documented_defaults():
     read = job().to_dict()
     assert read["split"] == {"validation": 0.1, "test": 0.1, "seed": 0}
     assert (read["max_tokens"], read["pooling"], read["precision"]) == (128, "auto", "auto")
-    assert read["search"] == {"sampler": "tpe", "scheduler": "none", "trials": 18, "seed": 0}
+    assert read["search"] == {
+        "sampler": "tpe",
+        "scheduler": "halving",
+        "reduction": 3,
+        "objectives": ["score"],
+        "max_trained_parameters": None,
+        "experience": "auto",
+        "patience": None,
+        "trials": 18,
+        "seed": 0,
+    }
     assert read["resources"] == {"cpus": 1, "gpus": 0.0, "concurrent": "auto"}
     assert read["tracking"] == {"uri": None, "experiment": None}
     assert read["storage"] == str(Path.cwd() / "runs")
@@ -165,7 +175,12 @@ REFUSED = [
     ({"search": {"trials": "18"}}, "search.trials = '18': needs a whole number. Write it without quotes"),
     ({"search": {"trials": True}}, "search.trials = True: needs a whole number."),
     ({"search": {"seed": -1}}, "search.seed = -1: needs 0 or more."),
-    ({"search": 3}, "search = 3: needs keys and values. Known keys: sampler, scheduler, seed, trials."),
+    (
+        {"search": 3},
+        "search = 3: needs keys and values. Known keys: experience, "
+        "max_trained_parameters, objectives, patience, reduction, sampler, "
+        "scheduler, seed, trials.",
+    ),
     ({"search": {"sampler": "tep"}}, "search.sampler = 'tep': unknown value. Did you mean 'tpe'?"),
     ({"search": {"sampler": ["tpe"]}}, "search.sampler = ['tpe']: unknown value."),
     ({"search": {"sampler": "grid"}}, "search.sampler = 'grid': a grid needs lists of values"),
@@ -250,14 +265,7 @@ def test_a_job_refuses(changes, message):
 @pytest.mark.parametrize(
     ("key", "changes"),
     [
-        ("confirm", {"confirm": {"top": 1}}),
-        ("budget", {"budget": {"minutes": 60}}),
-        ("trial_timeout", {"trial_timeout": None}),
         ("cache", {"cache": {"gigabytes": 4}}),
-        ("search.scheduler", {"search": {"scheduler": "halving"}}),
-        ("search.objectives", {"search": {"objectives": ["score"]}}),
-        ("search.patience", {"search": {"patience": 3}}),
-        ("search.experience", {"search": {"experience": "auto"}}),
         ("resources.pack", {"resources": {"pack": "auto"}}),
         ("method", {"method": "fine_tune"}),
         ("method[1]", {"method": ["adapter", "top_layers"]}),

@@ -155,7 +155,7 @@ def test_on_a_terminal_the_live_table_shows_what_is_done_running_and_best(record
         shown.stop()
     text = console.file.getvalue().splitlines()
     (line,) = {line.strip() for line in text if "job/task/adapter " in line and "0.6" in line}
-    assert line.split()[:5] == ["job/task/adapter", "2/5", "1", "1", "0.6000"]
+    assert line.split()[:6] == ["job/task/adapter", "2/5", "1", "0", "1", "0.6000"]
     assert any("trial 2:" in line and "epoch 1/2, 0.2500 so far" in line for line in text)
     shown.stop()  # twice is fine
 

@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import optuna
 import pytest
-from optuna.trial import TrialState, create_trial
+from studies import epochs
 
 from search.proposals import SAMPLERS, STARTUP_TRIALS, propose
+from search.study import TrialRecord
 from spaces import Space
 
 FINITE = Space.parse({"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3], "epochs": [2, 3]})
@@ -26,20 +28,23 @@ def _quiet():
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def trial(space, params, state=TrialState.COMPLETE):
+def trial(params, state="complete"):
     """A trial whose score falls with its distance from a learning rate of 1e-3."""
     score = 1 - abs(math.log10(params["learning_rate"]) + 3) / 3
-    return create_trial(
+    return TrialRecord(
+        number=0,
         state=state,
         params=params,
-        distributions=space.distributions(),
-        value=score if state is TrialState.COMPLETE else None,
-        intermediate_values={} if state is TrialState.FAIL else {1: score},
-        user_attrs={"seed": 0},
+        epochs=tuple(epochs([] if state == "failed" else [score])),
+        reason=None,
+        seed=0,
+        facts={},
+        started=None,
+        ended=None,
     )
 
 
-def search(space, sampler, count, *, seed=0, states=(TrialState.COMPLETE,)):
+def search(space, sampler, count, *, seed=0, states=("complete",)):
     """The configurations of a search of so many trials, that end in the given states by turns."""
     trials, proposals = [], []
     for _, state in zip(range(count), itertools.cycle(states), strict=False):
@@ -47,14 +52,12 @@ def search(space, sampler, count, *, seed=0, states=(TrialState.COMPLETE,)):
         if params is None:
             break
         proposals.append(params)
-        trials.append(trial(space, params, state))
+        trials.append(trial(params, state))
     return proposals
 
 
 def number_all(trials):
-    for number, one in enumerate(trials):
-        one.number = number
-    return trials
+    return [replace(one, number=number) for number, one in enumerate(trials)]
 
 
 def points(proposals):
@@ -75,7 +78,7 @@ def test_a_finite_space_is_searched_to_its_end_with_each_point_once(sampler):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_known_configuration_is_not_proposed_again_however_its_trial_ended(sampler):
-    states = (TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING, TrialState.PRUNED)
+    states = ("complete", "failed", "running", "pruned", "paused")
     found = points(search(FINITE, sampler, FINITE.size, states=states))
     assert len(set(found)) == FINITE.size
 
@@ -95,7 +98,7 @@ def test_a_small_range_of_whole_numbers_is_searched_to_its_end(sampler):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_proposal_is_a_function_of_trials_and_seed(sampler):
-    trials = number_all([trial(FINITE, params) for params in itertools.islice(FINITE.points(), 7)])
+    trials = number_all([trial(params) for params in itertools.islice(FINITE.points(), 7)])
     first = propose(trials, FINITE, sampler=sampler, seed=3)
     assert all(propose(trials, FINITE, sampler=sampler, seed=3) == first for _ in range(3))
 
@@ -114,12 +117,12 @@ def test_another_seed_gives_the_grid_in_another_order():
 def test_a_restarted_search_goes_on_and_does_not_repeat_its_first_proposals(sampler):
     # Optuna's issue 3255: a seeded sampler that is made anew begins its random numbers anew.
     before = search(ENDLESS, sampler, STARTUP_TRIALS)
-    trials = [trial(ENDLESS, params) for params in before]
+    trials = [trial(params) for params in before]
     after = []
     for _ in range(2):
         params = propose(number_all(trials), ENDLESS, sampler=sampler, seed=0)
         after.append(params)
-        trials.append(trial(ENDLESS, params))
+        trials.append(trial(params))
     rates = [params["learning_rate"] for params in before + after]
     assert len(set(rates)) == len(rates)
     assert before + after == search(ENDLESS, sampler, STARTUP_TRIALS + 2)  # as if never interrupted
@@ -129,7 +132,7 @@ def test_a_restarted_search_goes_on_and_does_not_repeat_its_first_proposals(samp
 def test_each_trial_number_has_a_random_draw_of_its_own(sampler):
     # Trials that are not ours, so that no proposal is avoided for being known.
     given = [{"adapter_size": 8, "learning_rate": 3e-5, "epochs": 3}] * (STARTUP_TRIALS - 1)
-    trials = number_all([trial(ENDLESS, params) for params in given])
+    trials = number_all([trial(params) for params in given])
     rates = [
         propose(trials[:count], ENDLESS, sampler=sampler, seed=0)["learning_rate"]
         for count in range(STARTUP_TRIALS)
@@ -140,12 +143,12 @@ def test_each_trial_number_has_a_random_draw_of_its_own(sampler):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("ended", [0, STARTUP_TRIALS])
 def test_trials_that_run_at_once_differ(sampler, ended):
-    trials = [trial(FINITE, params) for params in itertools.islice(FINITE.points(), ended)]
+    trials = [trial(params) for params in itertools.islice(FINITE.points(), ended)]
     found = []
     for _ in range(4):
         params = propose(number_all(trials), FINITE, sampler=sampler, seed=0)
         found.append(params)
-        trials.append(trial(FINITE, params, TrialState.RUNNING))
+        trials.append(trial(params, "running"))
     assert len(set(points(found))) == 4
 
 
@@ -162,11 +165,11 @@ def test_both_ends_of_a_range_of_whole_numbers_are_reached():
     # Tune's randint(8, 256) would never give 256.
     space = Space.parse({"adapter_size": {"low": 8, "high": 256}, "learning_rate": [1e-4, 1e-3]})
     every = [params for params in space.points() if 8 < params["adapter_size"] < 256]
-    trials = number_all([trial(space, params) for params in every])
+    trials = number_all([trial(params) for params in every])
     left = []
     while (params := propose(trials, space, sampler="random", seed=0)) is not None:
         left.append(params["adapter_size"])
-        trials = number_all([*trials, trial(space, params)])
+        trials = number_all([*trials, trial(params)])
     assert sorted(left) == [8, 8, 256, 256]
 
 
@@ -174,6 +177,6 @@ def test_a_logarithmic_range_is_searched_evenly_in_its_logarithm():
     trials = []
     for _ in range(60):
         params = propose(number_all(trials), ENDLESS, sampler="random", seed=0)
-        trials.append(trial(ENDLESS, params))
+        trials.append(trial(params))
     low = sum(one.params["learning_rate"] < 3e-4 for one in trials)  # the middle of 3e-5 to 3e-3
     assert 15 <= low <= 45  # by chance outside of it less than once in 10,000; an even range gives about 5

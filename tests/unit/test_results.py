@@ -91,6 +91,7 @@ def test_a_finished_job_has_the_documented_shape(record, storage):
                 "reason": None,
                 "trials": {"complete": 1, "pruned": 0, "failed": 0, "running": 0, "paused": 0},
                 "confirmations": [],
+                "front": None,
                 "seconds": 1.0,
                 "best": {
                     "trial": 0,
@@ -98,6 +99,7 @@ def test_a_finished_job_has_the_documented_shape(record, storage):
                     "seed": 0,
                     "validation": 0.75,
                     "test": 0.5,
+                    "seeds": None,
                     "trained_parameters": 250,
                     "trained_fraction": 250 / BACKBONE_PARAMETERS,
                     "mlflow_run_id": "abc",

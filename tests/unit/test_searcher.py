@@ -9,9 +9,12 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from studies import SPACE, add, create, epochs, opened, start
 
-from search.searcher import Search, StudyScheduler, StudySearcher
+from search.agenda import Search
+from search.searcher import StudyScheduler, StudySearcher
 from search.trial import REPORT, TrialReport
 from spaces import Space
+
+LONG = Space.parse({"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3], "epochs": 9})
 
 
 @pytest.fixture
@@ -85,7 +88,14 @@ def test_a_suggestion_is_what_a_worker_needs_and_is_in_the_study(record):
     study = create(record)
     _, config = Tune(search(study)).ask()
     (trial,) = study.trials()
-    assert config == {"task": "task", "method": "adapter", "number": 0, "seed": 0, "params": trial.params}
+    assert config == {
+        "task": "task",
+        "method": "adapter",
+        "number": 0,
+        "seed": 0,
+        "params": trial.params,
+        "known": 0,
+    }
     assert SPACE.contains(config["params"])
     assert trial.state == "running"
 
@@ -204,7 +214,7 @@ def test_a_search_is_open_until_its_last_trial_has_ended(record):
 
 def test_every_result_is_in_the_study_before_tune_goes_on(record):
     study = create(record)
-    tune = Tune(search(study))
+    tune = Tune(search(study, space=LONG))
     trial_id, _ = tune.ask()
     for scores in ([0.5], [0.5, 0.7]):
         assert tune.report(trial_id, scores) == TrialScheduler.CONTINUE
@@ -255,13 +265,13 @@ def test_a_trial_whose_worker_died_is_failed_and_says_so(record):
 @pytest.mark.parametrize("last", [None, {"training_iteration": 1}, result([0.5])])
 def test_a_trial_that_tune_puts_down_stays_unfinished(record, last):
     study = create(record)
-    tune = Tune(search(study))
+    tune = Tune(search(study, space=LONG))
     trial_id, config = tune.ask()
     tune.report(trial_id, [0.5])
     tune.put_down(trial_id, last)
     (trial,) = study.trials()
     assert (trial.state, trial.reason) == ("running", None)
-    assert Tune(search(study)).ask()[1] == config  # the next driver takes it up
+    assert Tune(search(study, space=LONG)).ask()[1] == {**config, "known": 1}  # the next driver takes it up
 
 
 def test_listeners_hear_of_every_change_after_it_is_recorded(record):

@@ -71,7 +71,7 @@ def test_a_failed_study_shows_its_reason_as_it_is(record, tmp_path):
 
 
 def test_a_study_table_has_every_trial_best_first(study):
-    assert [row[0] for row in rows(study_table(study))] == ["2", "0", "1", "3", "4"]
+    assert [row[0] for row in rows(study_table(study))] == ["2", "0", "3", "1", "4"]
 
 
 def test_a_study_table_tells_scores_and_why_a_trial_ended(study):

@@ -1,0 +1,214 @@
+"""What one study does next: unfinished trials, promotions, new configurations, then its end."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from search.confirmation import Confirm, missing_runs
+from search.halving import describe_end, next_promotion
+from search.proposals import Params, propose
+from search.rules import Rules, Verdict, common_failure, own_verdict, verdict
+from search.study import Study, TrialRecord, schedule_of
+from search.trial import TrialReport
+from spaces import Space
+
+Tell = Callable[[int], None]  # called with a trial's number after a change of its record
+
+
+@dataclass
+class Search:
+    """One study being searched.
+
+    All that counts is in the study; what is kept here can be made anew from it at any time, and is, after a
+    driver's death.
+
+    Args:
+        trials: configurations that the study is to try.
+        rules: how long they train.
+        first: configurations to begin with; the very first trains without waiting at rungs.
+        confirm: which of them are re-run with further seeds after the search.
+        allows: whether a configuration may be run.
+        live: trials that Tune has now.
+    """
+
+    study: Study
+    space: Space
+    sampler: str
+    seed: int
+    trials: int
+    rules: Rules = field(default_factory=Rules)
+    confirm: Confirm | None = None
+    first: Sequence[Params] = ()
+    allows: Callable[[Params], bool] = lambda _: True
+    live: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        attributes, trials = self.study.attributes, self.study.trials()
+        self.stopped: str | None = attributes.get("stopped")
+        self.exhausted = bool(attributes.get("exhausted"))
+        for trial in trials:  # what a driver had recorded, but not drawn the conclusion from
+            if trial.state == "running" and own_verdict(trial, self.rules).state == "complete":
+                self._apply(trial.number, own_verdict(trial, self.rules))
+        self.best = max((trial.score for trial in trials if trial.score is not None), default=None)
+        self.seconds = sum(trial.seconds for trial in trials)
+        self.started = sum(trial.confirms is None for trial in trials)
+        self.unfinished = [t.number for t in self.study.trials() if t.state == "running"]
+
+    @property
+    def growing(self) -> bool:
+        """Whether new configurations are still to be tried."""
+        wanted = self.trials if self.space.size is None else min(self.trials, self.space.size)
+        return self.stopped is None and not self.exhausted and self.started < wanted
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether trials of the search itself, not only confirmations, are still to be started or ended."""
+        return self.growing or any(
+            trial.state in ("running", "paused") and trial.confirms is None for trial in self.study.trials()
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a trial is still to be started or ended."""
+        trials = self.study.trials()
+        under_way = any(trial.state in ("running", "paused") for trial in trials)
+        return self.growing or under_way or bool(self._missing_runs(trials))
+
+    def next_trial(self, tell: Tell) -> int | None:
+        """The number of the trial to run next, written to the study; None when there is none now.
+
+        Where nothing is left to search, the study's paused trials end here and its confirmations start.
+        """
+        number = self._next_unfinished(tell)
+        if number is None and self.stopped is None:
+            number = self._next_promotion()
+        if number is None and self.growing:
+            number = self._next_new()
+        if number is None:
+            number = self._next_confirmation(tell)
+        if number is not None:
+            self.live.add(number)
+        return number
+
+    def stop(self, reason: str) -> None:
+        """End the search in order: no new trials; those that run are put down at their next epoch."""
+        if self.stopped is None:
+            self.stopped = reason
+            self.study.note("stopped", reason)
+
+    def take(self, number: int, report: TrialReport) -> Verdict:
+        """Record what a worker reported, and what follows for the trial. Repeating it changes nothing."""
+        self.study.note_trial(number, report.facts)
+        before = self.study.trials()[number]
+        self.study.record_epochs(number, report.epochs)
+        trials = self.study.trials()
+        trial = trials[number]
+        self.seconds += trial.seconds - before.seconds
+        if trial.score is not None and (self.best is None or trial.score > self.best):
+            self.best = trial.score
+        if trial.state not in ("running", "paused"):
+            return Verdict(trial.state, trial.reason)
+        if report.failure is not None:
+            self.fail(number, report.failure)
+            return Verdict("failed", report.failure)
+        found = verdict(trial, trials, self.rules)
+        if report.finished and found.state == "running":
+            found = Verdict("complete")
+        if self.stopped is not None and found.state in ("running", "paused") and trial.confirms is None:
+            found = Verdict("pruned", self.stopped)
+        self._apply(number, found)
+        return found
+
+    def fail(self, number: int, reason: str) -> None:
+        """End a trial that failed; the whole search, where its first trials all fail alike."""
+        self.study.finish_trial(number, "failed", reason=reason)
+        common = common_failure(self.study.trials())
+        if common is not None:
+            self.stop(common)
+
+    def put_down(self, number: int) -> None:
+        """Tune has a trial no more: it ended, waits at a rung, or is left for the next driver."""
+        self.live.discard(number)
+
+    def _next_unfinished(self, tell: Tell) -> int | None:
+        while self.unfinished:
+            number = self.unfinished.pop(0)
+            if self.stopped is None or self.study.trials()[number].confirms is not None:
+                return number
+            self.study.finish_trial(number, "pruned", reason=self.stopped)
+            tell(number)
+        return None
+
+    def _next_promotion(self) -> int | None:
+        if self.rules.scheduler != "halving":
+            return None
+        trial = next_promotion(
+            self.study.trials(), self.rules.reduction, growing=self.growing, pareto=self.rules.pareto
+        )
+        if trial is None or trial.rung is None:
+            return None
+        self.study.promote_trial(trial.number, trial.rung)
+        return trial.number
+
+    def _next_new(self) -> int | None:
+        params = self._propose()
+        if params is None:
+            self._note_exhausted()
+            return None
+        self.started += 1
+        return self.study.start_trial(
+            params, self.space.distributions(), seed=self.seed, rungs=self._rungs(params)
+        )
+
+    def _note_exhausted(self) -> None:
+        if not self.exhausted:
+            self.exhausted = True
+            self.study.note("exhausted", True)
+
+    def _propose(self) -> Params | None:
+        if self.started < len(self.first):
+            return dict(self.first[self.started])
+        return propose(
+            self.study.trials(),
+            self.space,
+            sampler=self.sampler,
+            seed=self.seed,
+            pareto=self.rules.pareto,
+            allows=self.allows,
+        )
+
+    def _rungs(self, params: Params) -> tuple[int, ...]:
+        """Where a trial waits. What is expected to be the best is trained through: it sets the mark."""
+        leads = self.first and self.started == 1
+        return () if leads else self.rules.rungs(schedule_of(params))
+
+    def _next_confirmation(self, tell: Tell) -> int | None:
+        trials = self.study.trials()
+        if any(trials[number].confirms is None for number in self.live):
+            return None
+        self._end(trials, tell)
+        missing = self._missing_runs(self.study.trials())
+        if not missing:
+            return None
+        trial, seed = missing[0]
+        return self.study.start_trial(
+            trial.params, self.space.distributions(), seed=seed, confirms=trial.number
+        )
+
+    def _missing_runs(self, trials: Sequence[TrialRecord]) -> list[tuple[TrialRecord, int]]:
+        return missing_runs(trials, self.confirm) if self.confirm else []
+
+    def _end(self, trials: Sequence[TrialRecord], tell: Tell) -> None:
+        """Nothing is left to search: whoever still waits was not good enough."""
+        if self.space.size is not None and self.space.size <= self.started < self.trials:
+            self._note_exhausted()
+        for trial in trials:
+            if trial.state == "paused":
+                reason = self.stopped or describe_end(
+                    trials, trial, self.rules.reduction, pareto=self.rules.pareto
+                )
+                self.study.finish_trial(trial.number, "pruned", reason=reason)
+                tell(trial.number)
+
+    def _apply(self, number: int, found: Verdict) -> None:
+        if found.state in ("complete", "pruned"):
+            self.study.finish_trial(number, found.state, reason=found.reason)

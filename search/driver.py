@@ -1,0 +1,63 @@
+"""Being a job's one driver: a sign of life in the record, and the time that has been searched."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from search.errors import UserError
+from search.storage import Storage
+from search.study import HEARTBEAT_SECONDS, Study, beat, claim_lock, driver_of, rest
+
+log = logging.getLogger(__name__)
+
+
+class SearchClock:
+    """The time that a job has been searched for, over all its drivers; kept in the record."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._before = float(study.attributes.get("searched_seconds", 0.0))
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+    def note(self) -> None:
+        """Write it to the record."""
+        self._study.note("searched_seconds", round(self.seconds, 1))
+
+
+@contextlib.contextmanager
+def drive(storage: Storage, studies: Sequence[Study]) -> Iterator[SearchClock]:
+    """Be the job's driver: refuse a second one, and show a sign of life until the end."""
+    with claim_lock(storage):
+        other = driver_of(studies)
+        if other is not None:
+            raise UserError(
+                f"job {studies[0].job!r} is being run already, by process {other['pid']} on {other['host']}. "
+                "Wait for it or stop it first."
+            )
+        beat(studies[0])
+    clock = SearchClock(studies[0])
+    ended = threading.Event()
+
+    def show_life() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            try:
+                beat(studies[0])
+                clock.note()
+            except Exception:  # a database that is away for a moment: the next sign may get there
+                log.warning("the driver's sign of life could not be written", exc_info=True)
+
+    thread = threading.Thread(target=show_life, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield clock
+    finally:
+        ended.set()
+        thread.join()
+        clock.note()
+        rest(studies[0])

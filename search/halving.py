@@ -1,0 +1,131 @@
+"""Successive halving that pauses and promotes: who goes on from a rung. Pure: functions of a study's trials.
+
+Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning" (ASHA), with two changes for the small
+budgets of adapter searches: trials are compared only with those of the same schedule, and above the first
+rung the best one goes on however few have come so far, so that a search has a fully trained trial early.
+"""
+
+from collections.abc import Sequence
+
+from search.study import TrialRecord
+
+
+def rungs(epochs: int, factor: int) -> tuple[int, ...]:
+    """The epochs after which a trial waits: 1, factor, factor² … while at least as much is left as is spent.
+
+    Args:
+        epochs: the length of the trial's schedule.
+        factor: one of so many goes on, 2 or more.
+    """
+    found, rung = [], 1
+    while 2 * rung <= epochs:
+        found.append(rung)
+        rung *= factor
+    return tuple(found)
+
+
+def score_at(trial: TrialRecord, rung: int) -> float:
+    """A trial's score at a rung: its best up to there."""
+    return float(max(epoch["score"] for epoch in trial.epochs[:rung]))
+
+
+def peers(
+    trials: Sequence[TrialRecord], schedule: int, rung: int, *, pareto: bool = False
+) -> list[TrialRecord]:
+    """The trials that are compared at a rung, best first: those of one schedule that have come so far.
+
+    Failed trials have no score, and confirmations are no part of the search.
+
+    Args:
+        pareto: sort by fronts first: whoever no other beats in both score and size, then the next front.
+    """
+    there = [
+        trial
+        for trial in trials
+        if trial.schedule == schedule
+        and len(trial.epochs) >= rung
+        and trial.state != "failed"
+        and trial.confirms is None
+    ]
+    there.sort(key=lambda trial: (-score_at(trial, rung), trial.number))
+    if not pareto:
+        return there
+    found = fronts([(score_at(trial, rung), _size(trial)) for trial in there])
+    return [trial for _, trial in sorted(zip(found, there, strict=True), key=lambda pair: pair[0])]
+
+
+def fronts(points: Sequence[tuple[float, int]]) -> list[int]:
+    """For each (score, size) the number of its front: 0 where no other has a better score and is no larger,
+    or is smaller and has no worse score; then the same among the rest.
+    """
+    found = [-1] * len(points)
+    left = set(range(len(points)))
+    front = 0
+    while left:
+        best = {at for at in left if not any(_beats(points[other], points[at]) for other in left)}
+        for at in best:
+            found[at] = front
+        left -= best
+        front += 1
+    return found
+
+
+def _beats(one: tuple[float, int], other: tuple[float, int]) -> bool:
+    return one != other and one[0] >= other[0] and one[1] <= other[1]
+
+
+def _size(trial: TrialRecord) -> int:
+    return int(trial.facts.get("trained_parameters", 0))
+
+
+def next_promotion(
+    trials: Sequence[TrialRecord], factor: int, *, growing: bool, pareto: bool = False
+) -> TrialRecord | None:
+    """The paused trial that goes on next, or None.
+
+    Of n peers at a rung the best n // factor go on, and at least one. At the first rung no one goes on before
+    there are `factor` peers, as long as there may be more. The furthest trial is taken first, then the one
+    whose rest is shortest.
+
+    Args:
+        trials: all of a study's trials, in any order.
+        growing: whether new trials may still start.
+        pareto: see `peers`.
+    """
+    paused = [trial for trial in trials if trial.state == "paused"]
+    ready = [trial for trial in paused if _may_go_on(trial, trials, factor, growing, pareto)]
+    return min(ready, key=lambda trial: (-(trial.rung or 0), trial.schedule, trial.number), default=None)
+
+
+def places(
+    trials: Sequence[TrialRecord], trial: TrialRecord, factor: int, *, pareto: bool = False
+) -> tuple[int, int, int]:
+    """Of a waiting trial: its place among its peers (from 0), how many may go on, how many there are."""
+    there = peers(trials, trial.schedule, trial.rung or 0, pareto=pareto)
+    place = next(index for index, peer in enumerate(there) if peer.number == trial.number)
+    return place, max(1, len(there) // factor), len(there)
+
+
+def describe_end(
+    trials: Sequence[TrialRecord], trial: TrialRecord, factor: int, *, pareto: bool = False
+) -> str:
+    """Why a trial that still waits at the end was not promoted."""
+    place, quota, count = places(trials, trial, factor, pareto=pareto)
+    return (
+        f"stopped at rung {trial.rung}: place {place + 1} of {count} trials of {trial.schedule} epochs, "
+        f"of which {quota} went on"
+    )
+
+
+def _may_go_on(
+    trial: TrialRecord, trials: Sequence[TrialRecord], factor: int, growing: bool, pareto: bool
+) -> bool:
+    place, quota, count = places(trials, trial, factor, pareto=pareto)
+    if trial.rung == trial.rungs[0] and count < factor:
+        coming = any(
+            other.state == "running" and other.schedule == trial.schedule and not other.epochs
+            for other in trials
+        )
+        if growing or coming:
+            return False
+    return place < quota
