@@ -15,7 +15,7 @@ from pipelines.backbone import Backbone
 from pipelines.bank import BankOptimizer
 from pipelines.batches import collate, evaluation_batches
 from pipelines.dropout import step_key
-from pipelines.model import PackModel, check_shareable
+from pipelines.model import Occupant, PackModel, check_shareable
 from pipelines.precision import autocast
 from pipelines.prefix import PrefixCache
 from pipelines.tokens import Tokens
@@ -67,10 +67,10 @@ class Pack:
     def optimizer(self) -> BankOptimizer:
         return self._built()[1]
 
-    def accepts(self, training: "Training") -> bool:
+    def accepts(self, occupant: Occupant) -> bool:
         """Whether a trial can share a pass with the members."""
         try:
-            check_shareable(self.backbone, [one.occupant for one in (*self.members, training)])
+            check_shareable(self.backbone, [*(one.occupant for one in self.members), occupant])
         except ValueError:
             return False
         return True

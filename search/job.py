@@ -22,6 +22,7 @@ from search.errors import JobError, Problem
 from search.job_file import dotted, problems_of, read_yaml
 from search.job_parts import (
     BudgetPart,
+    CachePart,
     ConfirmPart,
     DataPath,
     FolderOrHub,
@@ -82,6 +83,8 @@ class SearchJob(Part):
     """Minutes that a trial may take; one that takes longer has failed. null: as long as it needs."""
     resources: ResourcesPart = ResourcesPart()
     """CPU cores and GPUs of a trial, and trials at once."""
+    cache: CachePart = CachePart()
+    """What is kept of layers that no trial trains, for all jobs of a storage."""
     storage: Text = Field("runs", validate_default=True)
     """Where all state of all jobs lives: a folder (relative to the working directory), or a URI."""
     database: Uri | None = Field(None, validate_default=True)
@@ -177,7 +180,7 @@ class SearchJob(Part):
         out: their own fingerprint stands for them.
         """
         elsewhere = {"tasks", "data_dir", "budget", "trial_timeout", "resources", "storage", "database"}
-        elsewhere |= {"tracking"}
+        elsewhere |= {"tracking", "cache"}
         content = {key: value for key, value in self.to_dict().items() if key not in elsewhere}
         tasks = [asdict(task) for task in self.resolved_tasks()]
         content["tasks"] = [{k: v for k, v in task.items() if k not in ("files", "hub")} for task in tasks]

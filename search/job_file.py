@@ -15,10 +15,6 @@ from pipelines.errors import InputError, InputErrors
 from search.errors import JobError, Problem
 from spaces.errors import FieldError, SpaceError, suggest
 
-LATER_KEYS = {  # keys of the design that nothing reads yet
-    "cache",
-    "resources.pack",
-}
 LATER_VALUES = {  # values of the design, by the key they are for
     "method": ("fine_tune", "top_layers", "layer_norm", "embeddings"),
     "kind": ("span",),
@@ -134,8 +130,6 @@ def _explain(key: str, details: ErrorDetails, model: type[BaseModel]) -> tuple[s
     fields, field = _fields_at(model, details["loc"])
     name = str(details["loc"][-1]) if details["loc"] else ""
     if kind in ("extra_forbidden", "invalid_key"):
-        if key in LATER_KEYS:
-            return "not supported yet", "Leave it out."
         return "unknown key", suggest(name, fields)
     if kind == "missing":
         example = f", e.g. {name}: {field.examples[0]}" if field and field.examples else ""

@@ -348,6 +348,20 @@ class ResourcesPart(Part):
     """GPUs of a trial; a fraction shares one GPU between trials."""
     concurrent: Concurrent = "auto"
     """Trials at once; auto: as many as the machine or cluster has room for."""
+    pack: Concurrent = "auto"
+    """Trials in one pass of the encoder; auto: as many as pay on a whole GPU, else one."""
+
+    @property
+    def packed(self) -> bool:
+        """Whether trials train in packs, at a host of several, instead of in a worker each."""
+        return self.gpus >= 1 if self.pack == "auto" else self.pack > 1
+
+
+class CachePart(Part):
+    """What is kept of layers that no trial trains."""
+
+    gigabytes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
+    """The most to keep under storage (10^9 bytes); the oldest unused goes first. 0: nothing."""
 
 
 class TrackingPart(Part):

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray import tune
 
 from pipelines.data import TaskData
+from pipelines.precision import resolve_precision
+from pipelines.sharing import share
 from pipelines.tokens import encode_examples, encode_task
 from search.agenda import Search
 from search.budget import Budget
@@ -24,6 +27,8 @@ from search.driver import SearchClock, drive
 from search.errors import UserError
 from search.experience import Experience, gather
 from search.job import SearchJob, differences
+from search.job_parts import ResourcesPart
+from search.packing import HostPool, PackedTrial
 from search.plan import Plan, make_plan
 from search.progress import Progress
 from search.results import is_finished, job_results
@@ -172,7 +177,7 @@ def _search(
                 job,
                 context,
                 searches,
-                slots=_slots(job, cluster=cluster),
+                cluster=cluster,
                 tell=tell,
                 check_budget=lambda: _check_budget(job, searches, clock, progress),
             )
@@ -207,17 +212,22 @@ def _check_budget(job: SearchJob, searches: Sequence[Search], clock: SearchClock
 
 def _worker_context(plan: Plan, storage: Storage) -> WorkerContext:
     job = plan.job
+    gpu = job.resources.gpus > 0
+    # Whole encoder weights train from the full precision; all else computes with what is stored.
+    rounds = not gpu and not {"fine_tune", "top_layers"} & set(job.methods)
+    precision = resolve_precision(job.precision, torch.device("cpu")) if rounds else "fp32"
     return WorkerContext(
         job=job.name,
         storage=storage,
-        backbone=job.backbone,
+        backbone=ray.put(share(plan.backbone, precision)),
         tasks={
             data.task.name: ray.put(encode_task(data, plan.backbone, job.max_tokens)) for data in plan.tasks
         },
         pooling=plan.pooling,
         precision=job.precision,
-        threads=None if job.resources.gpus else job.resources.cpus,
-        gpu=job.resources.gpus > 0,
+        threads=None if gpu else job.resources.cpus,
+        gpu=gpu,
+        cache=job.cache.gigabytes,
     )
 
 
@@ -226,41 +236,67 @@ def _run_trials(
     context: WorkerContext,
     searches: Sequence[Search],
     *,
-    slots: Callable[[], int],
+    cluster: bool,
     tell: Callable[[Study, int], None],
     check_budget: Callable[[], None],
 ) -> None:
     """One Tune run over all studies of the job. Its own folder is scratch."""
-    searcher = StudySearcher(searches, slots=slots, listener=tell, check_budget=check_budget)
-    scratch = context.storage.uri(f"{job.name}/tune")
-    trainable = tune.with_resources(
-        tune.with_parameters(AdapterTrial, context=context),
-        {"cpu": job.resources.cpus, "gpu": job.resources.gpus},
-    )
-    tuner = tune.Tuner(
+    resources = job.resources
+    with contextlib.ExitStack() as stack:
+        pool: HostPool | None = None
+        room: Callable[[], int] = functools.partial(_room, resources, cluster=cluster)
+        trainable = tune.with_resources(
+            tune.with_parameters(AdapterTrial, context=context),
+            {"cpu": resources.cpus, "gpu": resources.gpus},
+        )
+        if resources.packed:
+            places = resources.pack if isinstance(resources.pack, int) else None
+            pool = HostPool(context, places, cpus=resources.cpus, gpus=resources.gpus, cluster=cluster)
+            stack.callback(pool.close)
+            room = pool.slots
+            trainable = tune.with_resources(PackedTrial, {"cpu": 0})
+        searcher = StudySearcher(
+            searches,
+            slots=lambda: min(room(), resources.concurrent) if resources.concurrent != "auto" else room(),
+            listener=tell,
+            check_budget=check_budget,
+            pick_host=pool.pick if pool else None,
+        )
+        stack.callback(_forget_scratch, context.storage, job.name)
+        if any(search.is_open for search in searches):
+            _fit(job, trainable, searcher, StudyScheduler(searcher, tell, timeout=job.trial_timeout), context)
+    if any(search.is_open for search in searches):
+        raise Interrupted(job.name)
+
+
+def _fit(
+    job: SearchJob,
+    trainable: Any,
+    searcher: StudySearcher,
+    scheduler: StudyScheduler,
+    context: WorkerContext,
+) -> None:
+    tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=StudyScheduler(searcher, tell, timeout=job.trial_timeout),
+            scheduler=scheduler,
             num_samples=-1,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
             name="run",
-            storage_path=scratch,
+            storage_path=context.storage.uri(f"{job.name}/tune"),
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
             verbose=0,
         ),
-    )
-    try:
-        if any(search.is_open for search in searches):
-            tuner.fit()
-    finally:
-        with contextlib.suppress(OSError):
-            context.storage.delete(f"{job.name}/tune")
-    if any(search.is_open for search in searches):
-        raise Interrupted(job.name)
+    ).fit()
+
+
+def _forget_scratch(storage: Storage, job: str) -> None:
+    with contextlib.suppress(OSError):
+        storage.delete(f"{job}/tune")
 
 
 def _finish(
@@ -373,21 +409,14 @@ def _terminate_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _slots(job: SearchJob, *, cluster: bool) -> Callable[[], int]:
-    """How many trials may be live now."""
-    fixed = job.resources.concurrent
-
-    def slots() -> int:
-        if isinstance(fixed, int):
-            return fixed
-        there: Mapping[str, float] = ray.cluster_resources()
-        room = there.get("CPU", 0) // job.resources.cpus
-        if job.resources.gpus:
-            room = min(room, there.get("GPU", 0) // job.resources.gpus)
-        # On a cluster one more waits, so that an autoscaler sees the demand.
-        return max(1, int(room) + (1 if cluster else 0))
-
-    return slots
+def _room(resources: ResourcesPart, *, cluster: bool) -> int:
+    """How many trials with a worker each may be live now."""
+    there: Mapping[str, float] = ray.cluster_resources()
+    room = there.get("CPU", 0) // resources.cpus
+    if resources.gpus:
+        room = min(room, there.get("GPU", 0) // resources.gpus)
+    # On a cluster one more waits, so that an autoscaler sees the demand.
+    return max(1, int(room) + (1 if cluster else 0))
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ and taking it up again after a driver's death are one and the same.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +29,14 @@ class Stretch:
 
     Attributes:
         seconds: what it had trained before.
+        host: the actor that trains it beside others, where there are such.
         running_since: when Tune was first seen to run it (monotonic seconds).
     """
 
     search: Search
     number: int
     seconds: float
+    host: str | None = None
     running_since: float | None = None
 
 
@@ -47,6 +50,7 @@ class StudySearcher(Searcher):
         slots: how many trials may be live now; asked before each new one.
         listener: told of every trial that starts, pauses or ends.
         check_budget: called before each question; stops the searches whose budget is used up.
+        pick_host: where trials are trained in packs, chooses a host, given the live trials of each.
     """
 
     def __init__(
@@ -56,8 +60,10 @@ class StudySearcher(Searcher):
         slots: Callable[[], int],
         listener: Listener,
         check_budget: Callable[[], None] = lambda: None,
+        pick_host: Callable[[Counter[str]], str] | None = None,
     ) -> None:
         super().__init__()
+        self._pick_host = pick_host
         self._searches = searches
         self._slots = slots
         self._listener = listener
@@ -74,9 +80,12 @@ class StudySearcher(Searcher):
             number = search.next_trial(lambda number, study=study: self._listener(study, number))  # type: ignore[misc] # a default binds the loop's variable
             if number is not None:
                 trial = study.trials()[number]
-                self.live[trial_id] = Stretch(search, number, trial.seconds)
+                host = None
+                if self._pick_host is not None:
+                    host = self._pick_host(Counter(one.host for one in self.live.values() if one.host))
+                self.live[trial_id] = Stretch(search, number, trial.seconds, host)
                 self._listener(study, number)
-                return trial_config(study, number)
+                return trial_config(study, number) | ({} if host is None else {"host": host})
         return Searcher.FINISHED if not self.live else None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

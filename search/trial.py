@@ -2,8 +2,10 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -13,8 +15,11 @@ from search.storage import Storage, checkpoint_key
 
 if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without
     from pipelines.backbone import Backbone
+    from pipelines.config import TrainConfig
+    from pipelines.prefix import PrefixCache
+    from pipelines.sharing import SharedBackbone
     from pipelines.tokens import EncodedTask
-    from pipelines.training import EpochResult, Training
+    from pipelines.training import EpochResult, Training, TrainingState
 
 REPORT = "report"  # the one key of a Tune result that is ours: a TrialReport as JSON
 
@@ -48,18 +53,21 @@ class WorkerContext:
     """What all of a job's workers share.
 
     Attributes:
+        backbone: in Ray's object store, whose memory all workers of a machine share.
         tasks: encoded tasks in Ray's object store, by name.
         threads: torch's, for one trial; None on a GPU.
+        cache: of outputs of layers that nothing trains, in 10^9 bytes.
     """
 
     job: str
     storage: Storage
-    backbone: str
+    backbone: "ray.ObjectRef[SharedBackbone]"
     tasks: Mapping[str, "ray.ObjectRef[EncodedTask]"]
     pooling: str
     precision: str
     threads: int | None
     gpu: bool
+    cache: float
 
 
 class AdapterTrial(Trainable):
@@ -70,7 +78,8 @@ class AdapterTrial(Trainable):
         if context is None:
             raise ValueError("AdapterTrial needs its context: tune.with_parameters(AdapterTrial, context=…)")
         self._context = context
-        self._backbone = load_worker_backbone(context)
+        self._backbone = open_backbone(context)
+        self._cache = open_cache(context)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -83,9 +92,9 @@ class AdapterTrial(Trainable):
         try:
             self._advance()
         except Exception as error:
-            report = self._report(failure=describe_failure(error))
+            report = make_report(self._training, failure=describe_failure(error))
             return {REPORT: report.dumps(), "done": True}
-        report = self._report(failure=None)
+        report = make_report(self._training)
         return {REPORT: report.dumps(), "done": report.finished}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
@@ -110,59 +119,89 @@ class AdapterTrial(Trainable):
                 return  # an epoch whose report a killed driver did not get: it may have ended at a rung
         if next(self._epochs, None) is not None:
             data = dump_state(self._training.state())
-            self._context.storage.write(self._checkpoint, data)
+            self._context.storage.write(checkpoint_of(self._context, self._config), data)
 
     def _start(self) -> "Training":
         """The trial's training, from its checkpoint if there is one."""
-        from pipelines.checkpoint import load_state
-        from pipelines.config import TrainConfig
         from pipelines.training import Training
 
-        train = TrainConfig.from_params(
-            self._config["params"], method=self._config["method"], seed=self._config["seed"]
-        )
         training = Training(
             self._backbone,
             ray.get(self._context.tasks[self._config["task"]]),
-            train,
+            train_config(self._config),
             pooling=self._context.pooling,
             precision=self._context.precision,
+            cache=self._cache,
         )
-        saved = self._context.storage.read(self._checkpoint)
+        saved = read_state(self._context, self._config)
         if saved is not None:
-            training.restore(load_state(saved))
+            training.restore(saved)
         return training
 
-    @property
-    def _checkpoint(self) -> str:
-        config = self._config
-        return checkpoint_key(self._context.job, config["task"], config["method"], config["number"])
 
-    def _report(self, *, failure: str | None) -> TrialReport:
-        facts: dict[str, Any] = {"node": os.uname().nodename}
-        if self._training is None:
-            return TrialReport(facts=facts, failure=failure)
-        facts["trained_parameters"] = sum(one.numel() for one in self._training.parameters.values())
-        return TrialReport(
-            epochs=[epoch.to_dict() for epoch in self._training.epochs],
-            facts=facts,
-            finished=self._training.finished,
-            failure=failure,
-        )
+def train_config(config: Mapping[str, Any]) -> "TrainConfig":
+    """The configuration that Tune's dict stands for: beyond here there are no dicts."""
+    from pipelines.config import TrainConfig
+
+    return TrainConfig.from_params(config["params"], method=config["method"], seed=config["seed"])
 
 
-def load_worker_backbone(context: WorkerContext) -> "Backbone":
+def checkpoint_of(context: WorkerContext, config: Mapping[str, Any]) -> str:
+    """The key of a trial's checkpoint."""
+    return checkpoint_key(context.job, config["task"], config["method"], config["number"])
+
+
+def read_state(context: WorkerContext, config: Mapping[str, Any]) -> "TrainingState | None":
+    """Where a trial's checkpoint left it; None where it has none."""
+    from pipelines.checkpoint import load_state
+
+    saved = context.storage.read(checkpoint_of(context, config))
+    return None if saved is None else load_state(saved)
+
+
+def make_report(
+    training: "Training | None", *, failure: str | None = None, epochs: int | None = None
+) -> TrialReport:
+    """What to tell the driver of a trial.
+
+    Args:
+        epochs: how many of its epochs; None: all.
+    """
+    facts: dict[str, Any] = {"node": os.uname().nodename}
+    if training is None:
+        return TrialReport(facts=facts, failure=failure)
+    facts["trained_parameters"] = sum(one.numel() for one in training.parameters.values())
+    told = training.epochs[:epochs]
+    return TrialReport(
+        epochs=[epoch.to_dict() for epoch in told],
+        facts=facts,
+        finished=len(told) == training.config.epochs,
+        failure=failure,
+    )
+
+
+def open_backbone(context: WorkerContext) -> "Backbone":
     """The job's backbone on this worker's device, torch set to the worker's share of the machine."""
     import torch
 
-    from pipelines.backbone import load_backbone
-
     if context.threads is not None:
         torch.set_num_threads(context.threads)
-    backbone = load_backbone(context.backbone)
+    shared: SharedBackbone = ray.get(context.backbone)
+    backbone = shared.open()
     if context.gpu:
         backbone.model.to("cuda")
     return backbone
+
+
+def open_cache(context: WorkerContext) -> "PrefixCache | None":
+    """Where outputs of layers that nothing trains are kept: in the storage, or on this machine beside it."""
+    from pipelines.prefix import PrefixCache
+
+    if not context.cache:
+        return None
+    local = Path(tempfile.gettempdir(), f"adaptune-cache-{os.getuid()}")
+    folder = context.storage.path("cache") if context.storage.is_folder else local
+    return PrefixCache(folder, context.cache)
 
 
 def describe_failure(error: Exception) -> str:

@@ -18,7 +18,7 @@ from pipelines.tokens import EncodedTask, Tokens
 from pipelines.training import TrainingState, score_outputs, target_scale
 from search.confirmation import Spread
 from search.storage import bundle_key, checkpoint_key
-from search.trial import WorkerContext, load_worker_backbone
+from search.trial import WorkerContext, open_backbone
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def finish_winner(
         backbone: the job's, where it is loaded already; None: load it, as any worker does.
     """
     task: EncodedTask = ray.get(context.tasks[winner.task])
-    backbone = backbone or load_worker_backbone(context)
+    backbone = backbone or open_backbone(context)
     mean, std = target_scale(task)
     scores: dict[int, dict[str, float]] = {}
     for number in winner.runs:

@@ -9,6 +9,7 @@ from tiny import tiny_backbone, toy_task
 
 from pipelines.architectures import ARCHITECTURES
 from pipelines.config import TrainConfig
+from pipelines.model import Occupant
 from pipelines.pack import Pack, TrialDiverged
 from pipelines.training import Training
 
@@ -162,15 +163,15 @@ def test_only_trials_of_one_kind_share_a_pack(backbone, task):
     pack = new_pack(backbone)
     Training(backbone, task, config(), pack=pack)
     for changes in ({"activation": "relu"}, {"method": "layer_norm"}, {"adapter_placement": "parallel"}):
-        assert not pack.accepts(Training(backbone, task, config(**changes)))
-    assert pack.accepts(Training(backbone, task, config(adapter_size=3, seed=4, dropout=0.5)))
+        assert not pack.accepts(Occupant(config(**changes), 2))
+    assert pack.accepts(Occupant(config(adapter_size=3, seed=4, dropout=0.5), 5))
 
 
 @pytest.mark.parametrize("method", ["fine_tune", "top_layers"])
 def test_whole_weights_train_alone(backbone, task, method):
     pack = new_pack(backbone)
     Training(backbone, task, config(method=method), pack=pack)
-    assert not pack.accepts(Training(backbone, task, config(method=method)))
+    assert not pack.accepts(Occupant(config(method=method), 2))
 
 
 def test_padding_stays_zero(backbone, task):
