@@ -1,0 +1,234 @@
+"""A report over jobs: the paper's tables and figures from what their studies hold."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.errors import UserError
+from search.report_curves import FigureData, Missing, figure_rows, make_figures
+from search.report_data import MethodRuns, Run, configurations_of
+from search.report_figures import figure_files
+from search.report_page import html_page, markdown_page
+from search.report_tables import NONE, Table, make_tables, score_rows
+from search.results import find_job, open_record
+from search.selection import rank
+from search.storage import Storage
+from search.study import Study
+
+PAGE = "report.html"
+OUR_FILES = ("report.*", "table_*.csv", "figure_*.*", "costs.csv", "spans.csv", "winners.csv", "scores.csv")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a report shows.
+
+    Attributes:
+        scores: rows of scores.csv, a head first.
+        missing: the paper's figures that could not be drawn, and why.
+    """
+
+    title: str
+    jobs: Table
+    tables: tuple[Table, ...]
+    figures: tuple[FigureData, ...]
+    missing: tuple[Missing, ...]
+    scores: list[list[Any]]
+
+
+def read_report(names: Sequence[str], storage: Storage) -> Report:
+    """The report over some jobs of a storage.
+
+    Raises:
+        UserError: no such job or storage; no study is finished; or the jobs do not compare.
+    """
+    with open_record(storage) as record:
+        wanted = list(dict.fromkeys(names))
+        return make_report([study for name in wanted for study in find_job(record, name, storage)])
+
+
+def make_report(studies: Sequence[Study]) -> Report:
+    """The report over some studies; raises UserError as `read_report` does."""
+    finished = [study for study in studies if "winner" in study.attributes]
+    names = list(dict.fromkeys(study.job for study in studies))
+    if not finished:
+        raise UserError(
+            f"nothing to report: no study of {', '.join(names)} has a winner yet. "
+            f"`adaptune results {names[0]}` shows how far it is, `adaptune resume {names[0]}` goes on."
+        )
+    _refuse_unlike(finished)
+    tasks: dict[str, dict[str, MethodRuns]] = {}
+    for study in finished:
+        methods = tasks.setdefault(study.task, {})
+        methods[study.method] = _merge(methods.get(study.method), _method_runs(study))
+    figures, missing = make_figures(tasks)
+    return Report(
+        title=f"Report: {', '.join(names)}",
+        jobs=_jobs_table(studies),
+        tables=tuple(make_tables(tasks)),
+        figures=tuple(figures),
+        missing=tuple(missing),
+        scores=score_rows(tasks),
+    )
+
+
+def report_files(report: Report) -> dict[str, bytes]:
+    """All files of a report by name; the same report gives the same bytes."""
+    files: dict[str, bytes] = {"scores.csv": _csv(report.scores)}
+    for table in report.tables:
+        files[f"{table.key}.csv"] = _csv([table.heads, *table.rows])
+    images = {}
+    for figure in report.figures:
+        files[f"{figure.key}.csv"] = _csv(figure_rows(figure))
+        drawn = figure_files(figure)
+        files |= drawn
+        images[figure.key] = drawn[f"{figure.key}.svg"]
+    tables = (report.jobs, *report.tables)
+    content = (report.title, tables, report.figures, report.missing)
+    files["report.md"] = markdown_page(*content).encode()
+    files[PAGE] = html_page(*content, images=images).encode()
+    return files
+
+
+def write_report(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write a report to a folder: a new or empty one, or that of an earlier report, whose place it takes.
+
+    Raises:
+        UserError: the folder holds something else, or cannot be written.
+    """
+    try:
+        if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).is_file():
+            raise UserError(f"{folder} is not empty, and no report is in it. Choose another --out.")
+        folder.mkdir(parents=True, exist_ok=True)
+        for pattern in OUR_FILES:  # a figure of the earlier report that this one does not have
+            for old in folder.glob(pattern):
+                old.unlink()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error}). Choose another --out.") from error
+
+
+def _refuse_unlike(studies: Sequence[Study]) -> None:
+    """Refuse studies whose scores cannot stand in one table, naming all that differs."""
+    problems = []
+    by_task: dict[str, list[Study]] = {}
+    for study in studies:
+        by_task.setdefault(study.task, []).append(study)
+    for task, found in by_task.items():
+        metrics = {study.attributes["metric"]: study.job for study in reversed(found)}
+        if len(metrics) > 1:
+            shown = ", ".join(f"{metric} in {job}" for metric, job in sorted(metrics.items()))
+            problems.append(f"task {task} is scored by different metrics: {shown}")
+        rows = {study.attributes.get("data_fingerprint"): study.job for study in reversed(found)}
+        if len(rows) > 1:
+            problems.append(f"task {task} has different rows in {', '.join(sorted(rows.values()))}")
+    encoders = {study.attributes.get("backbone_fingerprint"): study.job for study in reversed(studies)}
+    if len(encoders) > 1:
+        problems.append(f"the encoders of {', '.join(sorted(encoders.values()))} are different ones")
+    if problems:
+        lines = "".join(f"  {problem}\n" for problem in problems)
+        raise UserError(f"these jobs do not compare:\n{lines}Make a report of each on its own.")
+
+
+def _method_runs(study: Study) -> MethodRuns:
+    attributes = study.attributes
+    tests = _test_scores(study)
+    runs = {
+        trial.number: Run(
+            params=trial.params,
+            seed=trial.seed,
+            validation=float(trial.score or 0.0),  # of ranked trials, which have one
+            trained=int(trial.facts["trained_parameters"]),
+            test=tests.get(trial.number),
+            source=f"{study.name} trial {trial.number}",
+        )
+        for trial in rank(study.trials())
+    }
+    winning = runs[attributes["winner"]["trial"]]
+    configurations = configurations_of([winning, *runs.values()])
+    return MethodRuns(
+        task=study.task,
+        method=study.method,
+        metric=attributes["metric"],
+        kind=_kind(study),
+        backbone=int(attributes["backbone_parameters"]),
+        configurations=configurations,
+        winner=configurations[0],
+        winning_run=winning,
+        facts={"mlflow_run_id": attributes.get("mlflow_run_id")},
+    )
+
+
+def _test_scores(study: Study) -> dict[int, float]:
+    """The test scores that were read, by trial: the winner's."""
+    winner = study.attributes["winner"]
+    return {winner["trial"]: float(winner["test"][study.attributes["metric"]])}
+
+
+def _kind(study: Study) -> str:
+    """The kind of a study's task, as its job has it."""
+    for task in study.attributes.get("content", {}).get("tasks", ()):
+        if task["name"] == study.task:
+            return str(task["kind"])
+    return "classification"
+
+
+def _merge(first: MethodRuns | None, second: MethodRuns) -> MethodRuns:
+    """Two jobs' runs of one task and method: all of them, and the winner with the higher validation score."""
+    if first is None:
+        return second
+    better, other = (
+        (first, second) if first.winning_run.validation >= second.winning_run.validation else (second, first)
+    )
+    runs = [run for one in (better, other) for config in one.configurations for run in config.runs]
+    configurations = configurations_of([better.winning_run, *runs])
+    return MethodRuns(
+        task=better.task,
+        method=better.method,
+        metric=better.metric,
+        kind=better.kind,
+        backbone=better.backbone,
+        configurations=configurations,
+        winner=configurations[0],
+        winning_run=better.winning_run,
+        facts=better.facts,
+    )
+
+
+def _jobs_table(studies: Sequence[Study]) -> Table:
+    """What is in the report, and what of these jobs is not."""
+    rows = []
+    for study in studies:
+        trials, attributes = study.trials(), study.attributes
+        counts = Counter(trial.state for trial in trials)
+        state = "in the report" if "winner" in attributes else "left out: not finished"
+        if "failure" in attributes and "winner" not in attributes:
+            state = f"left out: {attributes['failure']}"
+        sizes = attributes.get("sizes", {})
+        rows.append(
+            (
+                study.name,
+                " / ".join(f"{sizes[one]:,}" for one in ("train", "validation", "test") if one in sizes)
+                or NONE,
+                *(str(counts[one]) for one in ("complete", "pruned", "failed")),
+                f"{sum(trial.seconds for trial in trials) / 60:.1f}",
+                state,
+            )
+        )
+    heads = ("study", "rows train / validation / test", "complete", "pruned", "failed", "minutes trained", "")
+    backbone = studies[0].attributes["job"].get("backbone", "")
+    encoder = f"{backbone}, " if backbone else ""
+    parameters = int(studies[0].attributes["backbone_parameters"])
+    notes = (f"Encoder: {encoder}{parameters:,} parameters. Complete, pruned and failed count trials.",)
+    return Table("jobs", "What this is from", heads, tuple(rows), notes)
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
