@@ -27,9 +27,9 @@ def report(
     made = read_report(names, place)
     files = report_files(made)
     write_report(files, to)
-    for figure in made.figures:
+    for figure in made.content.figures:
         out.print(f"drawn: {figure.title}", soft_wrap=True)
-    for missing in made.missing:
+    for missing in made.content.missing:
         out.print(f"left out: {missing.title}: {missing.reason}; needed: {missing.needed}", soft_wrap=True)
     out.print(f"\nreport: {to / PAGE}", soft_wrap=True)
     try:

@@ -9,34 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UserError
-from search.report_curves import FigureData, Missing, figure_rows, make_figures
+from search.report_curves import figure_rows, make_figures
 from search.report_data import MethodRuns, Run, configurations_of
 from search.report_figures import figure_files
-from search.report_page import html_page, markdown_page
-from search.report_tables import NONE, Table, make_tables, score_rows
+from search.report_page import Content, html_page, markdown_page
+from search.report_tables import NONE, Table, make_tables, score_rows, winners_table
 from search.results import find_job, open_record
 from search.selection import rank
 from search.storage import Storage
 from search.study import Study
 
 PAGE = "report.html"
-OUR_FILES = ("report.*", "table_*.csv", "figure_*.*", "costs.csv", "spans.csv", "winners.csv", "scores.csv")
+# What an earlier report may have left that the next one does not write.
+OUR_FILES = ("report.md", "table_?.csv", "spans.csv", "figure_?.csv", "figure_?.png", "figure_?.svg")
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report shows.
+    """A report: what its page shows, and the rows of scores.csv, a head first."""
 
-    Attributes:
-        scores: rows of scores.csv, a head first.
-        missing: the paper's figures that could not be drawn, and why.
-    """
-
-    title: str
-    jobs: Table
-    tables: tuple[Table, ...]
-    figures: tuple[FigureData, ...]
-    missing: tuple[Missing, ...]
+    content: Content
     scores: list[list[Any]]
 
 
@@ -66,31 +58,30 @@ def make_report(studies: Sequence[Study]) -> Report:
         methods = tasks.setdefault(study.task, {})
         methods[study.method] = _merge(methods.get(study.method), _method_runs(study))
     figures, missing = make_figures(tasks)
-    return Report(
+    content = Content(
         title=f"Report: {', '.join(names)}",
-        jobs=_jobs_table(studies),
+        summary=_summary(studies, finished),
         tables=tuple(make_tables(tasks)),
         figures=tuple(figures),
         missing=tuple(missing),
-        scores=score_rows(tasks),
+        details=(winners_table(tasks), _studies_table(studies)),
     )
+    return Report(content, score_rows(tasks))
 
 
 def report_files(report: Report) -> dict[str, bytes]:
     """All files of a report by name; the same report gives the same bytes."""
+    content = report.content
     files: dict[str, bytes] = {"scores.csv": _csv(report.scores)}
-    for table in report.tables:
+    for table in (*content.tables, *content.details):
         files[f"{table.key}.csv"] = _csv([table.heads, *table.rows])
     images = {}
-    for figure in report.figures:
-        files[f"{figure.key}.csv"] = _csv(figure_rows(figure))
+    for figure in content.figures:
         drawn = figure_files(figure)
-        files |= drawn
+        files |= {f"{figure.key}.csv": _csv(figure_rows(figure)), **drawn}
         images[figure.key] = drawn[f"{figure.key}.svg"]
-    tables = (report.jobs, *report.tables)
-    content = (report.title, tables, report.figures, report.missing)
-    files["report.md"] = markdown_page(*content).encode()
-    files[PAGE] = html_page(*content, images=images).encode()
+    files["report.md"] = markdown_page(content).encode()
+    files[PAGE] = html_page(content, images).encode()
     return files
 
 
@@ -200,7 +191,21 @@ def _merge(first: MethodRuns | None, second: MethodRuns) -> MethodRuns:
     )
 
 
-def _jobs_table(studies: Sequence[Study]) -> Table:
+def _summary(studies: Sequence[Study], finished: Sequence[Study]) -> str:
+    """What the report is about, in two lines."""
+    encoder = finished[0].attributes["job"].get("backbone", "")
+    parameters = int(finished[0].attributes["backbone_parameters"])
+    trials = sum(len(study.trials()) for study in finished)
+    left = len(studies) - len(finished)
+    return (
+        f"Encoder: {encoder}{', ' if encoder else ''}{parameters:,} parameters. "
+        f"{len(finished)} studies (a task with a method) with {trials:,} trials are in the report"
+        + (f"; {left} are left out, see the end." if left else ".")
+        + " Validation chose; test scores were read afterwards."
+    )
+
+
+def _studies_table(studies: Sequence[Study]) -> Table:
     """What is in the report, and what of these jobs is not."""
     rows = []
     for study in studies:
@@ -220,12 +225,9 @@ def _jobs_table(studies: Sequence[Study]) -> Table:
                 state,
             )
         )
-    heads = ("study", "rows train / validation / test", "complete", "pruned", "failed", "minutes trained", "")
-    backbone = studies[0].attributes["job"].get("backbone", "")
-    encoder = f"{backbone}, " if backbone else ""
-    parameters = int(studies[0].attributes["backbone_parameters"])
-    notes = (f"Encoder: {encoder}{parameters:,} parameters. Complete, pruned and failed count trials.",)
-    return Table("jobs", "What this is from", heads, tuple(rows), notes)
+    heads = ("study", "rows train / validation / test", "complete", "pruned", "failed", "minutes", "state")
+    notes = ("Complete, pruned and failed count trials; minutes are of training, over all trials.",)
+    return Table("studies", "What this is from", heads, tuple(rows), notes)
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> bytes:

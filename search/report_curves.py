@@ -172,7 +172,7 @@ def _band_panel(tasks: Tasks, title: str) -> tuple[Panel | None, str]:
         caption += f" The best is subtracted since there is no fine_tune study for {_some(unknown)}."
     if len(curves) == 1:
         caption += f" Only {curves[0].name} could be drawn: no other method has enough tasks."
-    return Panel(title, f"validation score minus\n{base} (points)", tuple(curves), 0.0, base), caption
+    return Panel(title, f"validation score minus\n{base} (points of 100)", tuple(curves), 0.0, base), caption
 
 
 def _single_tasks(tasks: Tasks) -> FigureData | Missing:
@@ -318,7 +318,7 @@ def _task_panel(
     task: str, methods: Mapping[str, MethodRuns], curves: Sequence[Curve], level: float | None
 ) -> Panel:
     metric = next(iter(methods.values())).metric
-    return Panel(task, f"validation {metric} (points)", tuple(curves), level, NAMES["fine_tune"])
+    return Panel(task, f"validation {metric} (of 100)", tuple(curves), level, NAMES["fine_tune"])
 
 
 def _seed_mark(x: float, point: Point, label: str) -> Mark:

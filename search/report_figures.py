@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.report_curves import Curve, FigureData, Panel
@@ -33,8 +33,9 @@ def draw_figure(data: FigureData) -> "Figure":
     width, height = (6.8, 4.6) if columns == 1 else (4.3 * columns, 3.7 * rows + 0.5)
     figure = Figure(figsize=(width, height), layout="constrained")
     all_axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    names = _names(data)
     for axes, panel in zip(all_axes, data.panels, strict=False):
-        _draw_panel(axes, panel, data)
+        _draw_panel(axes, panel, data, names)
     for axes in all_axes[len(data.panels) :]:
         axes.set_axis_off()
     _add_legend(figure, all_axes, len(data.panels))
@@ -55,11 +56,25 @@ def figure_files(data: FigureData) -> dict[str, bytes]:
     return files
 
 
-def _draw_panel(axes: "Axes", panel: Panel, data: FigureData) -> None:
+def _names(data: FigureData) -> dict[str, str]:
+    """What each method is called in the legend, with its n over all panels."""
+    counts: dict[str, list[int]] = {}
+    for curve in (curve for panel in data.panels for curve in panel.curves):
+        counts.setdefault(curve.name, []).extend(mark.n for mark in curve.marks)
+    unit = "task" if data.banded else "seed"
+    names = {}
+    for name, found in counts.items():
+        low, high = min(found), max(found)
+        shown = f"{low}" if low == high else f"{low} to {high}"
+        names[name] = f"{name} (n = {shown} {unit}{'' if high == 1 else 's'})"
+    return names
+
+
+def _draw_panel(axes: "Axes", panel: Panel, data: FigureData, names: Mapping[str, str]) -> None:
     if panel.level is not None:
         axes.axhline(panel.level, color=GREY, linewidth=1, linestyle="--", label=panel.level_name, zorder=1)
     for curve in panel.curves:
-        (_draw_band if data.banded else _draw_errors)(axes, curve)
+        (_draw_band if data.banded else _draw_errors)(axes, curve, names[curve.name])
     axes.set_xscale("log")
     axes.set_title(panel.title, fontsize=11)
     axes.set_xlabel(data.x_label)
@@ -69,10 +84,9 @@ def _draw_panel(axes: "Axes", panel: Panel, data: FigureData) -> None:
     _tick_decades(axes, panel)
 
 
-def _draw_band(axes: "Axes", curve: Curve) -> None:
+def _draw_band(axes: "Axes", curve: Curve, name: str) -> None:
     colour, marker = STYLES[curve.method]
-    x, y, low, high = (_column(curve, name) for name in ("x", "y", "low", "high"))
-    name = f"{curve.name} (n = {_between([mark.n for mark in curve.marks])} tasks)"
+    x, y, low, high = (_column(curve, column) for column in ("x", "y", "low", "high"))
     if len(x) == 1:  # no line to shade
         axes.errorbar(x, y, yerr=_errors(curve), fmt=marker, color=colour, capsize=4, label=name, zorder=3)
         return
@@ -82,7 +96,7 @@ def _draw_band(axes: "Axes", curve: Curve) -> None:
     axes.plot(x, y, color=colour, marker=marker, markersize=5, linewidth=2, label=name, zorder=3)
 
 
-def _draw_errors(axes: "Axes", curve: Curve) -> None:
+def _draw_errors(axes: "Axes", curve: Curve, name: str) -> None:
     colour, marker = STYLES[curve.method]
     axes.errorbar(
         _column(curve, "x"),
@@ -93,7 +107,7 @@ def _draw_errors(axes: "Axes", curve: Curve) -> None:
         markersize=5,
         capsize=3,
         linewidth=1.6,
-        label=curve.name,
+        label=name,
         zorder=3,
     )
 
@@ -127,11 +141,6 @@ def _short(value: float) -> str:
             return f"{value / size:g}{unit}"
     mantissa, _, exponent = f"{value:.0e}".partition("e")
     return f"{mantissa}e{int(exponent)}"
-
-
-def _between(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    return str(low) if low == high else f"{low} to {high}"
 
 
 def _add_legend(figure: "Figure", all_axes: Sequence["Axes"], panels: int) -> None:

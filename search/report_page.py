@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from search.report_curves import FigureData, Missing
@@ -16,7 +17,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd; }
-th { border-bottom: 2px solid #888; vertical-align: bottom; }
+th { border-bottom: 2px solid #888; vertical-align: bottom; white-space: normal; }
 td:first-child, th:first-child, td.text, th.text { text-align: left; }
 td.long { white-space: normal; min-width: 16rem; }
 tr.paper td { color: #555; background: #f6f6f6; }
@@ -26,54 +27,64 @@ figure { margin: 0; } img { max-width: 100%; height: auto; }
 LONG = 30  # characters, from which a cell may break
 
 
-def html_page(
-    title: str,
-    tables: Sequence[Table],
-    figures: Sequence[FigureData],
-    missing: Sequence[Missing],
-    *,
-    images: Mapping[str, bytes],
-) -> str:
+@dataclass(frozen=True)
+class Content:
+    """What a page shows, in this order.
+
+    Attributes:
+        missing: the paper's figures that could not be drawn, and why.
+        details: tables for whoever wants to know where the numbers come from.
+    """
+
+    title: str
+    summary: str
+    tables: tuple[Table, ...]
+    figures: tuple[FigureData, ...]
+    missing: tuple[Missing, ...]
+    details: tuple[Table, ...]
+
+
+def html_page(content: Content, images: Mapping[str, bytes]) -> str:
     """One self-contained page.
 
     Args:
         images: the SVG of each figure by its key.
     """
-    body = [f"<h1>{escape(title)}</h1>", *(_html_table(table) for table in tables)]
-    for figure in figures:
+    body = [f"<h1>{escape(content.title)}</h1>", f"<p>{escape(content.summary)}</p>"]
+    body += [_html_table(table) for table in content.tables]
+    for figure in content.figures:
         source = base64.b64encode(images[figure.key]).decode()
         body.append(
             f"<h2>{escape(figure.title)}</h2>\n<figure><img alt='{escape(figure.title)}' "
             f"src='data:image/svg+xml;base64,{source}'>\n"
             f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
         )
-    if missing:
+    if content.missing:
         body.append("<h2>Figures left out</h2>\n<ul>")
-        body += [f"<li>{escape(_left_out(one))}</li>" for one in missing]
+        body += [f"<li>{escape(_left_out(one))}</li>" for one in content.missing]
         body.append("</ul>")
+    body += [_html_table(table) for table in content.details]
     return (
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         "<meta name='viewport' content='width=device-width'>\n"
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(content.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
 
 
-def markdown_page(
-    title: str, tables: Sequence[Table], figures: Sequence[FigureData], missing: Sequence[Missing]
-) -> str:
+def markdown_page(content: Content) -> str:
     """The same in Markdown, with the images beside it."""
-    parts = [f"# {_plain(title)}"]
-    for table in tables:
-        parts.append(f"## {_plain(table.title)}\n\n{_markdown_table(table)}")
-        parts += [_plain(note) for note in table.notes]
-    for figure in figures:
+    parts = [f"# {_plain(content.title)}", _plain(content.summary)]
+    parts += [_markdown_section(table) for table in content.tables]
+    for figure in content.figures:
         name = _plain(figure.title)
         parts.append(f"## {name}\n\n![{name}]({figure.key}.png)\n\n{_plain(figure.caption)}")
-    if missing:
-        parts.append("## Figures left out\n\n" + "\n".join(f"- {_plain(_left_out(one))}" for one in missing))
+    if content.missing:
+        lines = [f"- {_plain(_left_out(one))}" for one in content.missing]
+        parts.append("## Figures left out\n\n" + "\n".join(lines))
+    parts += [_markdown_section(table) for table in content.details]
     return "\n\n".join(parts) + "\n"
 
 
@@ -101,10 +112,10 @@ def _html_table(table: Table) -> str:
     )
 
 
-def _markdown_table(table: Table) -> str:
-    texts = _text_columns(table)
-    rules = ["---" if text else "---:" for text in texts]
-    return "\n".join(_markdown_row(row) for row in (table.heads, rules, *table.rows))
+def _markdown_section(table: Table) -> str:
+    rules = ["---" if text else "---:" for text in _text_columns(table)]
+    rows = "\n".join(_markdown_row(row) for row in (table.heads, rules, *table.rows))
+    return "\n\n".join([f"## {_plain(table.title)}", rows, *(_plain(note) for note in table.notes)])
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

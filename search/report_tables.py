@@ -49,7 +49,7 @@ class Table:
 
 
 def make_tables(tasks: Tasks) -> list[Table]:
-    """The paper's tables for the tasks at hand, then one of everything."""
+    """The paper's tables for the tasks at hand."""
     spans = {t: m for t, m in tasks.items() if any(found.kind == "span" for found in m.values())}
     glue = {t: m for t, m in tasks.items() if t not in spans and suite_of(t) == "GLUE"}
     others = {t: m for t, m in tasks.items() if t not in spans and t not in glue}
@@ -58,7 +58,6 @@ def make_tables(tasks: Tasks) -> list[Table]:
         _suite_by_task("table_2", "Table 2: further tasks", others) if others else None,
         _spans(spans) if spans else None,
         _costs(tasks),
-        _everything(tasks),
     ]
     return [table for table in made if table is not None]
 
@@ -139,8 +138,8 @@ def _suite_by_method(key: str, title: str, tasks: Tasks) -> Table:
         )
         printed = ", ".join(f"{mean} ({method})" for method, mean in TABLE_1_MEANS.items())
         notes.append(
-            "Means are of the columns shown, the paper's too; the means that it prints for GLUE are not those "
-            f"of its columns: {printed}."
+            "Means are of the columns shown, the paper's too; those that it prints for GLUE are not the "
+            f"means of its columns: {printed}."
         )
     notes += _different(TABLE_1, tasks)
     return Table(
@@ -194,7 +193,7 @@ def _spans(tasks: Tasks) -> Table:
     for task, methods in tasks.items():
         for method in methods_of({task: methods}):
             one = methods[method]
-            cells = (_cell(one.winner.validation), _cell(one.winner.test), f"{one.trained_fraction:.2%}")
+            cells = (_cell(one.winner.validation), _cell(one.winner.test), _share(one.trained_fraction))
             rows.append((task, f"ours: {NAMES.get(method, method)}", *cells))
         paper = SQUAD.get(task)
         for name, score in paper.scores.items() if paper else ():
@@ -222,7 +221,8 @@ def _costs(tasks: Tasks) -> Table:
     return Table("costs", "Parameters for all tasks", heads, tuple(rows), tuple(notes))
 
 
-def _everything(tasks: Tasks) -> Table:
+def winners_table(tasks: Tasks) -> Table:
+    """Every task and method: the configuration that won, its scores, and where that is recorded."""
     rows = []
     for one in _each(tasks):
         rows.append(
@@ -235,7 +235,7 @@ def _everything(tasks: Tasks) -> Table:
                 _cell(one.winner.test),
                 str(one.winner.test.n if one.winner.test else 0),
                 f"{one.winner.trained:,}",
-                f"{one.trained_fraction:.2%}",
+                _share(one.trained_fraction),
                 format_params(one.winner.params),
                 one.winning_run.source,
             )
@@ -254,8 +254,9 @@ def _everything(tasks: Tasks) -> Table:
         "run",
     )
     notes = (
-        "The configuration that won on validation. Scores in points of 100: mean ± s.e.m. over seeds; "
-        "test scores are read for winners alone. scores.csv has the unrounded numbers.",
+        "The configuration that won on validation. Scores in points of 100: mean ± s.e.m. over its seeds, so "
+        "validation is below the best run's where there are several; test scores are read for winners alone. "
+        "scores.csv has the unrounded numbers.",
     )
     return Table("winners", "Every task and method", heads, tuple(rows), notes)
 
@@ -290,7 +291,7 @@ def _paper_task(
 
 def _different(table: Mapping[str, PaperTask], tasks: Tasks) -> list[str]:
     return [
-        f"{task}: the paper's metric is {table[task].metric}, ours {_metric(methods)}: its scores are left out."
+        f"{task}: the paper's metric is {table[task].metric}, ours {_metric(methods)}: not shown."
         for task, methods in tasks.items()
         if task in table and table[task].metric != _metric(methods)
     ]
@@ -303,7 +304,12 @@ def _metric(methods: Mapping[str, MethodRuns]) -> str:
 def _cost_cells(method: str, found: Mapping[str, MethodRuns]) -> tuple[str, str]:
     runs = list(found.values())
     total = NONE if method == "embeddings" else f"{total_encoders(method, runs):.2f}x"
-    return total, f"{trained_share(runs):.1%}"
+    return total, _share(trained_share(runs))
+
+
+def _share(share: float) -> str:
+    """1.14%, 39.1%: what is small differs in its hundredths."""
+    return f"{share:.2%}" if share < 0.1 else f"{share:.1%}"
 
 
 def _paper_costs(cost: Cost | None) -> tuple[str, str]:
