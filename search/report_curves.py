@@ -125,15 +125,21 @@ def _percentiles_by_suite(tasks: Tasks) -> FigureData | Missing:
     if len(suites) < 2:
         only = next(iter(suites), "none")
         return Missing(title, f"all tasks are of one suite ({only})", "tasks of another suite in the report")
-    panels, captions = [], []
+    panels, captions = [], {}
     for suite, found in suites.items():
-        panel, caption = _band_panel(found, f"{suite} (n = {len(found)})")
-        captions.append(f"{suite}: {caption}")
+        panel, captions[suite] = _band_panel(found, f"{suite} (n = {len(found)})")
         if panel is not None:
             panels.append(panel)
     if not panels:
-        return Missing(title, "; ".join(captions), f"{_needed_for_bands()}, in one suite")
-    return FigureData("figure_3", title, TRAINED, tuple(panels), banded=True, caption=" ".join(captions))
+        reasons = "; ".join(f"{suite}: {reason}" for suite, reason in captions.items())
+        return Missing(title, reasons, f"{_needed_for_bands()}, in one suite")
+    same = len(set(captions.values())) == 1
+    caption = next(iter(captions.values())) if same else _captions(captions)
+    return FigureData("figure_3", title, TRAINED, tuple(panels), banded=True, caption=caption)
+
+
+def _captions(captions: Mapping[str, str]) -> str:
+    return " ".join(f"{suite}: {caption.rstrip('.')}." for suite, caption in captions.items())
 
 
 def suite_of(task: str) -> str:

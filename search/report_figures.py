@@ -38,7 +38,7 @@ def draw_figure(data: FigureData) -> "Figure":
         _draw_panel(axes, panel, data, names)
     for axes in all_axes[len(data.panels) :]:
         axes.set_axis_off()
-    _add_legend(figure, all_axes, len(data.panels))
+    _add_legend(figure, all_axes[: len(data.panels)], columns={1: 1, 2: 2}.get(columns, 4))
     return figure
 
 
@@ -143,11 +143,16 @@ def _short(value: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def _add_legend(figure: "Figure", all_axes: Sequence["Axes"], panels: int) -> None:
+def _add_legend(figure: "Figure", all_axes: Sequence["Axes"], *, columns: int) -> None:
     """One entry for each name in any of the panels."""
     entries: dict[str, Any] = {}
-    for axes in all_axes[:panels]:
+    for axes in all_axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    columns = 1 if panels == 1 and len(entries) > 2 else min(len(entries), 4)
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=min(columns, len(entries)),
+        frameon=False,
+    )
