@@ -15,7 +15,6 @@ from search.report_figures import figure_files
 from search.report_page import Content, html_page, markdown_page
 from search.report_tables import NONE, Table, make_tables, score_rows, winners_table
 from search.results import find_job, open_record
-from search.selection import rank
 from search.storage import Storage
 from search.study import Study
 
@@ -129,17 +128,20 @@ def _refuse_unlike(studies: Sequence[Study]) -> None:
 def _method_runs(study: Study) -> MethodRuns:
     attributes = study.attributes
     tests = _test_scores(study)
-    runs = {
-        trial.number: Run(
+    runs = {}
+    # Of two runs of a configuration and seed the first counts: not the one that was stopped early.
+    for trial in sorted(study.trials(), key=lambda trial: trial.state != "complete"):
+        score = trial.score
+        if trial.state not in ("complete", "pruned") or score is None:
+            continue
+        runs[trial.number] = Run(
             params=trial.params,
             seed=trial.seed,
-            validation=float(trial.score or 0.0),  # of ranked trials, which have one
+            validation=score,
             trained=int(trial.facts["trained_parameters"]),
             test=tests.get(trial.number),
             source=f"{study.name} trial {trial.number}",
         )
-        for trial in rank(study.trials())
-    }
     winning = runs[attributes["winner"]["trial"]]
     configurations = configurations_of([winning, *runs.values()])
     return MethodRuns(
@@ -156,9 +158,9 @@ def _method_runs(study: Study) -> MethodRuns:
 
 
 def _test_scores(study: Study) -> dict[int, float]:
-    """The test scores that were read, by trial: the winner's."""
-    winner = study.attributes["winner"]
-    return {winner["trial"]: float(winner["test"][study.attributes["metric"]])}
+    """The test scores that were read, by trial: the winner's, and those of its runs with further seeds."""
+    winner, metric = study.attributes["winner"], study.attributes["metric"]
+    return {run["trial"]: float(run["test"][metric]) for run in [*winner.get("runs", ()), winner]}
 
 
 def _kind(study: Study) -> str:
@@ -226,7 +228,10 @@ def _studies_table(studies: Sequence[Study]) -> Table:
             )
         )
     heads = ("study", "rows train / validation / test", "complete", "pruned", "failed", "minutes", "state")
-    notes = ("Complete, pruned and failed count trials; minutes are of training, over all trials.",)
+    notes = (
+        "Complete, pruned and failed count trials; minutes are of training, over all trials. A pruned trial was "
+        "stopped early, and counts with its best epoch.",
+    )
     return Table("studies", "What this is from", heads, tuple(rows), notes)
 
 

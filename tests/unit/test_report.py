@@ -121,6 +121,38 @@ def test_the_winners_are_told_with_their_seeds_and_the_run_that_was_measured(rep
     assert row[-2:] == ("adapter_size=64 learning_rate=0.001", "job/sms_spam/adapter trial 5")
 
 
+def test_the_winners_runs_with_further_seeds_are_in_its_test_score(tmp_path):
+    seeds = configurations("adapter_size", (8,), 0.8, trained=(10,), seeds=3)
+    with opened(tmp_path) as record:
+        study = fill(record, "job", "a", "adapter", seeds, test=0.9)
+        runs = [{"trial": number, "test": {"accuracy": 0.5 + number / 10}} for number in range(3)]
+        study.note("winner", {**study.attributes["winner"], "test": {"accuracy": 0.7}, "runs": runs})
+        (row,) = table(make_report([study]), "winners").rows
+    # .5, .6 and .7: the deviation is 10 points, over the root of 3.
+    assert row[5:7] == ("60.0 ± 5.8", "3")
+
+
+def test_a_trial_that_was_stopped_early_counts_unless_its_seed_was_run_to_the_end(tmp_path):
+    params = {"adapter_size": 8, "learning_rate": 1e-3}
+    other = {"adapter_size": 64, "learning_rate": 1e-3}
+    with opened(tmp_path) as record:
+        study = create(record)
+        add(study, [0.9], "pruned", params=params, values=VALUES)
+        add(study, [0.6], params=params, values=VALUES)
+        add(study, [0.5], "pruned", params=other, values=VALUES)
+        add(study, [0.99], "failed", params=other, values=VALUES)
+        winner = {
+            "trial": 1,
+            "metric": "accuracy",
+            "validation": 0.6,
+            "test": {"accuracy": 0.6},
+            "bundle": "b",
+        }
+        study.note("winner", winner)
+        (figure,) = [f for f in make_report([study]).content.figures if f.key == "figure_4"]
+    assert [mark.y for mark in figure.panels[0].curves[0].marks] == pytest.approx([60, 50])
+
+
 def test_studies_that_are_left_out_are_named_with_the_reason(report):
     states = {row[0]: row[-1] for row in table(report, "studies").rows}
     assert states["job/broken/adapter"] == f"left out: no trial ended well: {HOSTILE}"
