@@ -229,8 +229,8 @@ def _studies_table(studies: Sequence[Study]) -> Table:
         )
     heads = ("study", "rows train / validation / test", "complete", "pruned", "failed", "minutes", "state")
     notes = (
-        "Complete, pruned and failed count trials; minutes are of training, over all trials. A pruned trial was "
-        "stopped early, and counts with its best epoch.",
+        "Complete, pruned and failed count trials; minutes are of training, over all trials. A pruned trial "
+        "was stopped early, and counts with its best epoch.",
     )
     return Table("studies", "What this is from", heads, tuple(rows), notes)
 

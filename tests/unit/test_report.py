@@ -139,16 +139,10 @@ def test_a_trial_that_was_stopped_early_counts_unless_its_seed_was_run_to_the_en
         study = create(record)
         add(study, [0.9], "pruned", params=params, values=VALUES)
         add(study, [0.6], params=params, values=VALUES)
-        add(study, [0.5], "pruned", params=other, values=VALUES)
+        add(study, [0.5], "pruned", params=other, values=VALUES, trained=200)
         add(study, [0.99], "failed", params=other, values=VALUES)
-        winner = {
-            "trial": 1,
-            "metric": "accuracy",
-            "validation": 0.6,
-            "test": {"accuracy": 0.6},
-            "bundle": "b",
-        }
-        study.note("winner", winner)
+        add(study, [0.4], params={**other, "learning_rate": 1e-4}, values=VALUES, trained=200)
+        study.note("winner", {"trial": 4, "test": {"accuracy": 0.4}})
         (figure,) = [f for f in make_report([study]).content.figures if f.key == "figure_4"]
     assert [mark.y for mark in figure.panels[0].curves[0].marks] == pytest.approx([60, 50])
 
