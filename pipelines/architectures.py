@@ -6,9 +6,12 @@ tests/unit/test_architectures.py then checks the entry against a tiny random mod
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import nn
+
+BELOW = -1  # the "layer" of what lies below the first one: the embeddings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +23,27 @@ class Architecture:
         attention: within a layer, the last module before the attention's residual is added.
         feed_forward: within a layer, the last module before the feed-forward's residual is added.
         layer_norms: within a layer, its norms.
-        other_norms: the embeddings' and final norms; those that a configuration lacks are passed over.
+        lower_norms: the embeddings' norms and others that the first layer needs; those that a configuration
+            lacks are passed over.
+        final_norms: the norms after the last layer.
+        branch_ends: within a layer, the two modules of (branch, residual) that add and norm, attention's
+            first; None where there are none. Parallel adapters need them, and a last layer that is to compute
+            the first token alone.
+        tuples: whether a layer returns its hidden states as the first of a tuple.
+        shared_layers: whether one layer module runs at several depths.
+        packs: whether all norms see the rows of a batch, so that several trials can share a pass.
     """
 
     layers: str
     attention: str
     feed_forward: str
     layer_norms: tuple[str, ...]
-    other_norms: tuple[str, ...] = ("embeddings.LayerNorm",)
+    lower_norms: tuple[str, ...] = ("embeddings.LayerNorm",)
+    final_norms: tuple[str, ...] = ()
+    branch_ends: tuple[str, str] | None = None
+    tuples: bool = False
+    shared_layers: bool = False
+    packs: bool = True
 
 
 _BERT = Architecture(
@@ -35,6 +51,7 @@ _BERT = Architecture(
     attention="attention.output.dropout",
     feed_forward="output.dropout",
     layer_norms=("attention.output.LayerNorm", "output.LayerNorm"),
+    branch_ends=("attention.output", "output"),
 )
 
 # By transformers' `model_type`.
@@ -44,14 +61,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         attention="attention.output_dropout",
         feed_forward="ffn_output",
         layer_norms=("attention.LayerNorm", "full_layer_layer_norm"),
+        shared_layers=True,
     ),
     "bert": _BERT,
-    "deberta-v2": Architecture(
-        layers=_BERT.layers,
-        attention=_BERT.attention,
-        feed_forward=_BERT.feed_forward,
-        layer_norms=_BERT.layer_norms,
-        other_norms=("embeddings.LayerNorm", "encoder.LayerNorm", "encoder.conv.LayerNorm"),
+    "deberta-v2": replace(
+        _BERT,
+        lower_norms=("embeddings.LayerNorm", "encoder.LayerNorm", "encoder.conv.LayerNorm"),
+        tuples=True,
+        packs=False,  # encoder.LayerNorm is of the relative positions, which all rows share
     ),
     "distilbert": Architecture(
         layers="transformer.layer.*",
@@ -65,13 +82,15 @@ ARCHITECTURES: dict[str, Architecture] = {
         attention="attn.out_drop",
         feed_forward="mlp.Wo",
         layer_norms=("attn_norm", "mlp_norm"),  # the first layer's attn_norm is an identity
-        other_norms=("embeddings.norm", "final_norm"),
+        lower_norms=("embeddings.norm",),
+        final_norms=("final_norm",),
     ),
     "mpnet": Architecture(
         layers="encoder.layer.*",
         attention="attention.dropout",
         feed_forward="output.dropout",
         layer_norms=("attention.LayerNorm", "output.LayerNorm"),
+        tuples=True,
     ),
     "roberta": _BERT,
     "xlm-roberta": _BERT,
@@ -101,13 +120,30 @@ def adapter_sites(architecture: Architecture, model: nn.Module) -> tuple[Site, .
     )
 
 
-def norm_paths(architecture: Architecture, model: nn.Module) -> tuple[str, ...]:
-    """The paths of all layer norms that have parameters, in the order of the table."""
+def norm_paths(architecture: Architecture, model: nn.Module) -> dict[str, int]:
+    """The layer of each layer norm that has parameters, by path, in the order of the table.
+
+    `BELOW` is the layer of what lies below the first one; that of the final norms is the count of layers.
+    """
     modules = dict(model.named_modules())
-    paths = [path for path in architecture.other_norms if path in modules]
-    for layer in layer_paths(architecture, model):
-        paths += [f"{layer}.{norm}" for norm in architecture.layer_norms]
-    return tuple(path for path in paths if any(True for _ in modules[path].parameters()))
+    layers = layer_paths(architecture, model)
+    paths = dict.fromkeys(architecture.lower_norms, BELOW)
+    for index, layer in enumerate(layers):
+        paths |= dict.fromkeys((f"{layer}.{norm}" for norm in architecture.layer_norms), index)
+    paths |= dict.fromkeys(architecture.final_norms, len(layers))
+    return {
+        path: index
+        for path, index in paths.items()
+        if path in modules and any(True for _ in modules[path].parameters())
+    }
+
+
+def layer_of(path: str, layers: Sequence[str]) -> int:
+    """The layer that a module lies in, as `norm_paths` counts; the pooler lies above all."""
+    for index, layer in enumerate(layers):
+        if path == layer or path.startswith(f"{layer}."):
+            return index
+    return len(layers) if path.split(".")[0] in ("pooler", "final_norm") else BELOW
 
 
 def layer_paths(architecture: Architecture, model: nn.Module) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
 """The backbone: a frozen pre-trained text encoder, its tokenizer and its fingerprint."""
 
+import copy
 import hashlib
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 
-from pipelines.architectures import ARCHITECTURES, Architecture
+from pipelines.architectures import ARCHITECTURES, Architecture, norm_paths
 from pipelines.errors import InputError
 from pipelines.locations import resolve_location
 
@@ -34,6 +36,8 @@ class Backbone:
         architecture: where its adapters and norms are.
         has_pooler: whether the checkpoint brought a pooler (a fresh random one is of no use).
         fingerprint: SHA-256 over names, shapes and bytes of the tensors, the config and the tokenizer.
+        pad_id: the tokenizer's padding token.
+        tokenizer: None in a process that only trains (pipelines.sharing).
     """
 
     name: str
@@ -42,6 +46,27 @@ class Backbone:
     architecture: Architecture
     has_pooler: bool
     fingerprint: str
+    pad_id: int = 0
+
+    def stored(self, precision: str) -> "Backbone":
+        """The backbone as it computes in a precision: for bf16 with its matrices in bf16, norms in fp32."""
+        if precision != "bf16" or next(self._matrices()).dtype == torch.bfloat16:
+            return self
+        if "bf16" not in self._stored:
+            rounded = {id(p): nn.Parameter(p.to(torch.bfloat16), False) for p in self._matrices()}
+            kept = {id(t): t for t in (*self.model.parameters(), *self.model.buffers())}
+            self._stored["bf16"] = replace(self, model=copy.deepcopy(self.model, kept | rounded))
+        return self._stored["bf16"]
+
+    def _matrices(self) -> Iterator[nn.Parameter]:
+        norms = norm_paths(self.architecture, self.model)
+        for name, parameter in self.model.named_parameters():
+            if name.rpartition(".")[0] not in norms:
+                yield parameter
+
+    @cached_property
+    def _stored(self) -> "dict[str, Backbone]":
+        return {}
 
     @property
     def width(self) -> int:
@@ -136,6 +161,7 @@ def load_backbone(name: str) -> Backbone:
         architecture=ARCHITECTURES[config.model_type],
         has_pooler=has_pooler,
         fingerprint=_fingerprint(model, raw_config, tokenizer),
+        pad_id=int(tokenizer.pad_token_id),
     )
 
 

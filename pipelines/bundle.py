@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.torch
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.backbone import Backbone, load_backbone
 from pipelines.config import TrainConfig
 from pipelines.errors import InputError
-from pipelines.methods import TrialModel, build_model
+from pipelines.model import PackModel, build_model
+from pipelines.pack import predict
+from pipelines.precision import resolve_precision
 from pipelines.tokens import encode
-from pipelines.training import predict, resolve_precision
 
 FORMAT = 1
 WEIGHTS, CONFIG, METRICS, CARD = "adapter.safetensors", "config.json", "metrics.json", "README.md"
@@ -112,7 +112,7 @@ def write_bundle(
 class AdapterBundle:
     """A loaded bundle: `AdapterBundle.load(folder).predict(texts)`."""
 
-    def __init__(self, config: BundleConfig, backbone: Backbone, model: TrialModel) -> None:
+    def __init__(self, config: BundleConfig, backbone: Backbone, model: PackModel) -> None:
         self.config = config
         self.backbone = backbone
         self.model = model
@@ -138,16 +138,14 @@ class AdapterBundle:
                 "its weights, config or tokenizer differ. Give the backbone it was trained on."
             )
         model = build_model(backbone, config.train, outputs=len(config.labels) or 1, pooling=config.pooling)
-        expected = {name: tuple(p.shape) for name, p in model.trained.items()}
+        expected = {name: tuple(p.shape) for name, p in model.trained().items()}
         found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
         if expected != found:
             different = sorted(dict(expected.items() ^ found.items()))
             raise BundleError(
                 f"{folder}/{WEIGHTS} does not fit its {CONFIG}: {', '.join(different[:3])} differ"
             )
-        with torch.no_grad():
-            for name, parameter in model.trained.items():
-                parameter.copy_(parameters[name])
+        model.load(parameters)
         return cls(config, backbone, model)
 
     def predict(self, texts: Sequence[str | tuple[str, ...]], *, precision: str = "auto") -> list[Prediction]:
@@ -176,9 +174,8 @@ class AdapterBundle:
     def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str = "auto") -> NDArray[np.float64]:
         """The head's raw outputs, shape (n, outputs)."""
         tokens = encode(rows, self.backbone.tokenizer, self.config.max_tokens)
-        pad_id = int(self.backbone.tokenizer.pad_token_id)
-        resolved = resolve_precision(precision, self.model.head.weight.device)
-        return predict(self.model, tokens, pad_id=pad_id, precision=resolved)
+        resolved = resolve_precision(precision, self.model.bank.values.device)
+        return predict(self.model, tokens, pad_id=self.backbone.pad_id, precision=resolved)
 
     def _prediction(self, text: str | tuple[str, ...], output: NDArray[np.float64]) -> Prediction:
         if self.config.kind == "regression":

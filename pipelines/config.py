@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
+
+METHODS = ("adapter", "fine_tune", "top_layers", "layer_norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +26,21 @@ class TrainConfig:
     weight_decay: float = 0.0  # decoupled; not on biases and layer norms
     dropout: float | None = None  # of the backbone, hidden and attention; None: the backbone's own
     init_std: float = 1e-2  # of the adapters' weights
+    first_layer: int = (
+        0  # adapters and layer norms train from this layer up; 0, the paper's: the embeddings' too
+    )
+    last_layer: int | None = None  # the highest layer with adapters; None: the top one
+    top_layers: int = 1  # for the method top_layers: how many train
+    activation: str = "gelu"  # of the adapters
+    adapter_layers: int = 1  # of a bottleneck
+    adapter_norm: bool = False  # a layer norm inside the adapters
+    adapter_places: Literal["both", "attention", "feed_forward"] = "both"
+    adapter_placement: Literal["serial", "parallel"] = "serial"
     seed: int = 0
 
     def __post_init__(self) -> None:
         rules = {
+            "method": self.method in METHODS,
             "adapter_size": self.adapter_size >= 1,
             "learning_rate": self.learning_rate > 0,
             "epochs": self.epochs >= 1,
@@ -35,6 +48,13 @@ class TrainConfig:
             "weight_decay": self.weight_decay >= 0,
             "dropout": self.dropout is None or 0 <= self.dropout < 1,
             "init_std": self.init_std > 0,
+            "first_layer": self.first_layer >= 0,
+            "last_layer": self.last_layer is None or self.last_layer >= self.first_layer,
+            "top_layers": self.top_layers >= 1,
+            "activation": self.activation in ("gelu", "relu", "swish", "tanh"),
+            "adapter_layers": self.adapter_layers >= 1,
+            "adapter_places": self.adapter_places in ("both", "attention", "feed_forward"),
+            "adapter_placement": self.adapter_placement in ("serial", "parallel"),
             "seed": self.seed >= 0,
         }
         bad = {key: getattr(self, key) for key, holds in rules.items() if not holds}

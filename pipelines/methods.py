@@ -1,123 +1,148 @@
-"""Which parameters train: a trial's model, made from the frozen backbone and a configuration."""
+"""Which parameters train, by method; and what they start from."""
 
-import copy
-from inspect import signature
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from pipelines.adapter import BottleneckAdapter
-from pipelines.architectures import adapter_sites, norm_paths
+from pipelines.architectures import BELOW, Site, adapter_sites, layer_of, layer_paths, norm_paths
 from pipelines.backbone import Backbone
-from pipelines.batches import Batch
+from pipelines.bank import SINGLE, Shape
 from pipelines.config import TrainConfig
+from pipelines.errors import InputError
 
 HEAD_STD = 0.02  # of the head's initial weights, as in BERT
-METHODS = ("adapter",)
+HEAD = "head"
 
 
-class TrialModel(nn.Module):
-    """Encoder, pooling and one linear head; only `trained` has gradients.
+@dataclass(frozen=True)
+class Trained:
+    """What of a backbone trains with a configuration, beside the head.
 
     Attributes:
-        trained: the trained parameters by name. Adapters are `adapter.LAYER.PLACE.…`, layer norms
-            `norm.PATH.…`, the head `head.…`; the names do not depend on how the encoder is wrapped.
+        first_layer: below it nothing trains, and the network is as in evaluation; 0: everything may train.
+        sites: where adapters are.
+        norms: the paths of trained layer norms.
+        weights: the paths of the other trained parameters of the encoder itself.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Linear, pooling: str) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-        self.pooling = pooling
-        self.trained: dict[str, nn.Parameter] = {}
-        # Tokenizers tell segments to encoders that know none, as BERT's does to DistilBERT.
-        self._has_segments = (
-            "token_type_ids" in signature(encoder.forward).parameters
-            and getattr(encoder.config, "type_vocab_size", 1) > 1
-        )
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Returns the head's outputs, (batch, outputs), in fp32."""
-        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if self._has_segments and batch.token_type_ids is not None:
-            inputs["token_type_ids"] = batch.token_type_ids
-        output = self.encoder(**inputs)
-        hidden: Tensor = output.last_hidden_state  # (batch, tokens, d)
-        if self.pooling == "pooler":
-            pooled = output.pooler_output
-        elif self.pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            mask = batch.attention_mask[..., None].to(hidden.dtype)
-            pooled = (hidden * mask).sum(1) / mask.sum(1)
-        return self.head(pooled).float()  # type: ignore[no-any-return]
-
-    def trained_parameters(self) -> int:
-        """How many parameters train."""
-        return sum(parameter.numel() for parameter in self.trained.values())
+    first_layer: int
+    sites: tuple[Site, ...]
+    norms: tuple[str, ...]
+    weights: tuple[str, ...]
 
 
-def build_model(backbone: Backbone, config: TrainConfig, *, outputs: int, pooling: str) -> TrialModel:
-    """A trial's model. Its frozen parameters *are* the backbone's; what trains is its own, seeded.
+def trained_parts(backbone: Backbone, config: TrainConfig) -> Trained:
+    """Which parts train.
 
     `adapter` (§2.1): a bottleneck after the attention's and after the feed-forward's projection of every
-    layer, before the residual is added; all layer norms, the embeddings' included; the head.
+    layer, before the residual is added; all layer norms, the embeddings' included; the head. With
+    `first_layer` above 0: only what lies from that layer up.
+    `layer_norm` (§3.4): layer norms and head alone.
+    `top_layers` (§3.3, "variable fine-tuning"): all of the top n layers, final norms and pooler; the
+    embeddings too where n is the full depth. `fine_tune`: everything.
+
+    Raises:
+        InputError: the backbone does not have the layers, or cannot take such adapters.
+    """
+    architecture, model = backbone.architecture, backbone.model
+    layers = layer_paths(architecture, model)
+    _check_depth(backbone, config, len(layers))
+    first = config.first_layer
+    if config.method in ("fine_tune", "top_layers"):
+        first = len(layers) - config.top_layers if config.method == "top_layers" else 0
+    norms = {path: at for path, at in norm_paths(architecture, model).items() if _trains(at, first)}
+    sites: tuple[Site, ...] = ()
+    weights: tuple[str, ...] = ()
+    if config.method == "adapter":
+        last = len(layers) - 1 if config.last_layer is None else config.last_layer
+        sites = tuple(
+            site
+            for site in adapter_sites(architecture, model)
+            if first <= site.layer <= last and config.adapter_places in ("both", site.place)
+        )
+    elif config.method != "layer_norm":
+        weights = tuple(
+            name
+            for name, _ in model.named_parameters()
+            if name.rpartition(".")[0] not in norms and _trains(layer_of(name, layers), first)
+        )
+    return Trained(first, sites, tuple(norms), weights)
+
+
+def _trains(layer: int, first: int) -> bool:
+    return layer >= first or (layer == BELOW and first == 0)
+
+
+def _check_depth(backbone: Backbone, config: TrainConfig, depth: int) -> None:
+    what = f"backbone {backbone.name!r} has {depth} distinct layers"
+    if config.first_layer >= depth:
+        raise InputError("first_layer", config.first_layer, what, f"Write 0 to {depth - 1}; 0 is the lowest.")
+    if config.last_layer is not None and config.last_layer >= depth:
+        raise InputError("last_layer", config.last_layer, what, f"Write 0 to {depth - 1}.")
+    if config.method == "top_layers" and config.top_layers > depth:
+        raise InputError("top_layers", config.top_layers, what, f"Write 1 to {depth}.")
+    architecture = backbone.architecture
+    if architecture.shared_layers and (config.first_layer or config.last_layer is not None):
+        raise InputError(
+            "first_layer", config.first_layer, "its layers share their weights", "Leave first_layer out."
+        )
+    if config.adapter_placement == "parallel" and architecture.branch_ends is None:
+        kind = getattr(backbone.model.config, "model_type", "?")
+        rule = f"parallel adapters cannot be placed in the architecture {kind!r}"
+        raise InputError("adapter_placement", "parallel", rule, "Write serial.")
+
+
+def trained_shapes(backbone: Backbone, config: TrainConfig, *, outputs: int) -> dict[str, Shape]:
+    """The trained parameters by name: `adapter.LAYER.PLACE.…`, layer norms `norm.PATH.…`, other weights of
+    the encoder `weight.PATH`, the head `head.…`. Names do not depend on how the encoder is wrapped.
 
     Args:
         outputs: the head's width.
-        pooling: "pooler", "cls" or "mean", as `Backbone.pooling` resolves it.
-
-    Raises:
-        ValueError: the method is not one of `METHODS`.
     """
-    if config.method not in METHODS:
-        raise ValueError(f"unknown method {config.method!r}; known: {', '.join(METHODS)}")
-    # Shared by identity: the copy gets modules of its own but the backbone's very tensors.
-    shared = (*backbone.model.parameters(), *backbone.model.buffers())
-    encoder = copy.deepcopy(backbone.model, {id(tensor): tensor for tensor in shared})
-    device = next(encoder.parameters()).device
-    generator = torch.Generator().manual_seed(config.seed)
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in _parameters(backbone, config, outputs)}
 
-    trained: dict[str, nn.Parameter] = {}
-    for path in norm_paths(backbone.architecture, encoder):
-        norm = encoder.get_submodule(path)
-        for name, frozen in list(norm.named_parameters()):
-            own = nn.Parameter(frozen.detach().clone())
-            norm.register_parameter(name, own)
-            trained[f"norm.{path}.{name}"] = own
 
-    if config.dropout is not None:
-        _set_dropout(encoder, config.dropout)
-    for site in adapter_sites(backbone.architecture, encoder):
+def count_trained(backbone: Backbone, config: TrainConfig, *, outputs: int) -> int:
+    """How many parameters train."""
+    return sum(
+        torch.Size(shape).numel() for shape in trained_shapes(backbone, config, outputs=outputs).values()
+    )
+
+
+def initial_parameters(backbone: Backbone, config: TrainConfig, *, outputs: int) -> dict[str, Tensor]:
+    """The trained parameters as they start, fp32 on the CPU: a function of backbone and configuration."""
+    return {
+        name: tensor.detach().float().cpu().clone() for name, tensor in _parameters(backbone, config, outputs)
+    }
+
+
+def _parameters(backbone: Backbone, config: TrainConfig, outputs: int) -> list[tuple[str, Tensor]]:
+    on_meta = torch.get_default_device().type == "meta"
+    generator = None if on_meta else torch.Generator().manual_seed(config.seed)
+    parts = trained_parts(backbone, config)
+    found: list[tuple[str, Tensor]] = []
+    for path in parts.norms:
+        norm = backbone.model.get_submodule(path)
+        found += [(f"norm.{path}.{name}", tensor) for name, tensor in norm.named_parameters()]
+    for site in parts.sites:
         adapter = BottleneckAdapter(
-            backbone.width, config.adapter_size, init_std=config.init_std, generator=generator
-        ).to(device)
-        host = encoder.get_submodule(site.path)
-        if config.dropout is not None and isinstance(host, nn.Identity):
-            host = nn.Dropout(config.dropout)  # ModernBERT leaves it out where its own rate is 0
-        encoder.set_submodule(site.path, nn.Sequential(host, adapter))
-        for name, parameter in adapter.named_parameters():
-            trained[f"adapter.{site.layer}.{site.place}.{name}"] = parameter
-
+            backbone.width,
+            config.adapter_size,
+            init_std=config.init_std,
+            activation=config.activation,
+            layers=config.adapter_layers,
+            norm=config.adapter_norm,
+            generator=generator,
+        )
+        found += [
+            (f"adapter.{site.layer}.{site.place}.{name}", tensor)
+            for name, tensor in adapter.named_parameters()
+        ]
+    found += [(f"{SINGLE}{path}", backbone.model.get_parameter(path)) for path in parts.weights]
     head = nn.Linear(backbone.width, outputs)
     nn.init.normal_(head.weight, std=HEAD_STD, generator=generator)
     nn.init.zeros_(head.bias)
-    model = TrialModel(encoder, head.to(device), pooling)
-    for name, parameter in model.head.named_parameters():
-        trained[f"head.{name}"] = parameter
-    model.trained = trained
-    return model
-
-
-def is_decayed(name: str) -> bool:
-    """Whether weight decay applies to a trained parameter: not to biases and layer norms."""
-    return not name.endswith("bias") and not name.startswith("norm.")
-
-
-def _set_dropout(encoder: nn.Module, rate: float) -> None:
-    for module in encoder.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = rate
-        # Some attention modules keep their rate as a number.
-        if isinstance(getattr(module, "attention_dropout", None), int | float):
-            module.attention_dropout = rate  # type: ignore[assignment]
+    return found + [(f"{HEAD}.{name}", tensor) for name, tensor in head.named_parameters()]

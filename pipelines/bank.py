@@ -1,0 +1,130 @@
+"""The trained parameters of a pack's trials: one matrix, a row for each, and the optimizer over its rows."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+MAX_GRADIENT_NORM = 1.0
+SINGLE = "weight."  # names of whole encoder weights: they have no room for a second place
+
+Shape = tuple[int, ...]
+
+
+class ParameterBank:
+    """K trials' trained parameters. Each name is one nn.Parameter of shape (K, *shape), a view of the matrix.
+
+    Where the trials' shapes differ (adapters of several sizes, heads of several widths) the parameter has the
+    largest, and the rest is zero. That is exact, in forward and in training: the padded columns of an adapter
+    see act(0) = 0 and get no gradient, and Adam leaves a parameter without gradient at 0.
+
+    Attributes:
+        values: (K, P) fp32, P the padded count of all parameters; decayed ones come first.
+        gradients: the same shape; autograd adds into it.
+        decayed: how many of the P weight decay applies to.
+        parameters: by name, as the modules use them; a name that starts with `SINGLE` has no K dimension.
+    """
+
+    def __init__(self, shapes: Sequence[Mapping[str, Shape]], *, device: torch.device) -> None:
+        self._shapes = shapes
+        names = dict.fromkeys(name for own in shapes for name in own)
+        ordered = sorted(names, key=lambda name: not is_decayed(name))
+        padded = {name: _largest([own[name] for own in shapes if name in own]) for name in ordered}
+        self._spans: dict[str, tuple[int, int, Shape]] = {}
+        end = self.decayed = 0
+        for name in ordered:
+            start, end = end, end + torch.Size(padded[name]).numel()
+            self._spans[name] = start, end, padded[name]
+            if is_decayed(name):
+                self.decayed = end
+        places = len(shapes)
+        self.values = torch.zeros(places, end, device=device)
+        self.gradients = torch.zeros_like(self.values)
+        # Where a trial does not have a parameter that its neighbours train, its row must not move.
+        self._absent = [
+            (place, self._spans[name])
+            for place, own in enumerate(shapes)
+            for name in names
+            if name not in own
+        ]
+        self.parameters: dict[str, nn.Parameter] = {}
+        for name in ordered:
+            parameter = nn.Parameter(self._stacked(self.values, name))
+            parameter.grad = self._stacked(self.gradients, name)
+            self.parameters[name] = parameter
+
+    def views(self, matrix: Tensor, place: int) -> dict[str, Tensor]:
+        """A place's part of a (K, P) matrix by name, in the trial's own shapes; no copies."""
+        found = {}
+        for name, shape in self._shapes[place].items():
+            start, end, padded = self._spans[name]
+            whole = matrix[place, start:end].view(padded)
+            found[name] = whole[tuple(slice(size) for size in shape)]
+        return found
+
+    def fill(self, place: int, name: str, tensor: Tensor) -> None:
+        """Give a parameter that the place does not train the value that it has there."""
+        start, end, padded = self._spans[name]
+        self.values[place, start:end].view(padded).copy_(tensor)
+
+    def drop_absent_gradients(self) -> None:
+        """Zero the gradients of what a place does not train."""
+        for place, (start, end, _) in self._absent:
+            self.gradients[place, start:end] = 0
+
+    def _stacked(self, matrix: Tensor, name: str) -> Tensor:
+        start, end, padded = self._spans[name]
+        if name.startswith(SINGLE):
+            if len(matrix) > 1:
+                raise ValueError(f"{name} cannot be trained by {len(matrix)} trials in one pass")
+            return matrix[0, start:end].view(padded)
+        return matrix[:, start:end].unflatten(1, padded)
+
+
+def _largest(shapes: Sequence[Shape]) -> Shape:
+    return tuple(max(sizes) for sizes in zip(*shapes, strict=True))  # type: ignore[no-any-return] # untyped in torch
+
+
+class BankOptimizer:
+    """Adam over a bank's rows, each with its own rate, decay, clipping and count of steps.
+
+    Decoupled weight decay (Loshchilov & Hutter 2019) on weight matrices alone; gradients of each row are
+    clipped to norm 1.
+    """
+
+    def __init__(self, bank: ParameterBank, weight_decays: Sequence[float], steps: Sequence[int]) -> None:
+        self._bank = bank
+        self.moments = {key: torch.zeros_like(bank.values) for key in ("exp_avg", "exp_avg_sq")}
+        cut = bank.decayed
+        groups = []
+        for place, decay in enumerate(weight_decays):
+            for part, rate in ((slice(cut), decay), (slice(cut, None), 0.0)):
+                row = nn.Parameter(bank.values[place, part])
+                row.grad = bank.gradients[place, part]
+                groups.append({"params": [row], "weight_decay": rate})
+        self.adam = torch.optim.AdamW(groups, lr=0.0, fused=True)
+        for index, group in enumerate(self.adam.param_groups):
+            place, part = index // 2, slice(cut) if index % 2 == 0 else slice(cut, None)
+            state: dict[str, Tensor] = {key: matrix[place, part] for key, matrix in self.moments.items()}
+            state["step"] = torch.tensor(float(steps[place]), device=bank.values.device)
+            self.adam.state[group["params"][0]] = state
+
+    def step(self, rates: Sequence[float]) -> None:
+        """One step from the gradients at hand, which are zero afterwards.
+
+        Args:
+            rates: the learning rate of each place.
+        """
+        gradients = self._bank.gradients
+        self._bank.drop_absent_gradients()
+        norms = gradients.norm(dim=1, keepdim=True)
+        gradients.mul_((MAX_GRADIENT_NORM / (norms + 1e-6)).clamp(max=1.0))  # as clip_grad_norm_
+        for index, group in enumerate(self.adam.param_groups):
+            group["lr"] = rates[index // 2]
+        self.adam.step()
+        gradients.zero_()
+
+
+def is_decayed(name: str) -> bool:
+    """Whether weight decay applies to a trained parameter: not to biases and layer norms."""
+    return not name.endswith("bias") and "norm" not in name.split(".")
