@@ -10,7 +10,7 @@ from typing import Any
 
 from search.errors import UserError
 from search.report_curves import figure_rows, make_figures
-from search.report_data import MethodRuns, Run, configurations_of
+from search.report_data import MethodRuns, Run, configurations_of, counted
 from search.report_figures import figure_files
 from search.report_page import Content, html_page, markdown_page
 from search.report_tables import NONE, Table, make_tables, score_rows, winners_table
@@ -201,8 +201,9 @@ def _summary(studies: Sequence[Study], finished: Sequence[Study]) -> str:
     left = len(studies) - len(finished)
     return (
         f"Encoder: {encoder}{', ' if encoder else ''}{parameters:,} parameters. "
-        f"{len(finished)} studies (a task with a method) with {trials:,} trials are in the report"
-        + (f"; {left} are left out, see the end." if left else ".")
+        f"In the report: {counted(len(finished), 'study')} (a task with a method) with "
+        f"{counted(trials, 'trial')}"
+        + (f"; left out: {left}, see the end." if left else ".")
         + " Validation chose; test scores were read afterwards."
     )
 

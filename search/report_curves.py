@@ -19,6 +19,7 @@ from search.report_data import (
     Point,
     bands,
     best_of,
+    counted,
     frontier,
     levels_of,
 )
@@ -168,7 +169,10 @@ def _band_panel(tasks: Tasks, title: str) -> tuple[Panel | None, str]:
         if marks:
             curves.append(_curve(method, marks))
     if not any(len(curve.marks) > 1 for curve in curves):
-        return None, f"no method has two sizes in {MIN_TASKS} or more tasks (there are {len(tasks)} tasks)"
+        return (
+            None,
+            f"no method has two sizes in {MIN_TASKS} or more tasks (of {counted(len(tasks), 'task')})",
+        )
     base = "its best score of all methods" if unknown else "full fine-tuning"
     caption = (
         f"Validation score minus {'' if unknown else 'that of '}{base}, task by task; line: median over "
@@ -341,7 +345,7 @@ def _level_name(method: str, level: float) -> str:
 
 def _seeds(panels: Sequence[Panel]) -> str:
     counts = Counter(mark.n for panel in panels for curve in panel.curves for mark in curve.marks)
-    shown = ", ".join(f"{n} for {count} points" for n, count in sorted(counts.items()))
+    shown = ", ".join(f"{n} for {counted(count, 'point')}" for n, count in sorted(counts.items()))
     return f"Seeds (n): {shown}."
 
 

@@ -106,6 +106,13 @@ class MethodRuns:
         return self.winner.trained / self.backbone
 
 
+def counted(n: int, noun: str) -> str:
+    """1 task, 2 tasks, 1,000 tasks; 1 study, 2 studies."""
+    if n == 1:
+        return f"1 {noun}"
+    return f"{n:,} {noun[:-1]}ies" if noun.endswith("y") else f"{n:,} {noun}s"
+
+
 def mean_of(values: Sequence[float]) -> Mean:
     """Mean, and its standard error with n - 1 degrees of freedom. Raises ValueError for no values."""
     if not values:

@@ -19,7 +19,7 @@ from search.paper import (
     Score,
 )
 from search.report_curves import Tasks, suite_of
-from search.report_data import Mean, MethodRuns, total_encoders, trained_share
+from search.report_data import Mean, MethodRuns, counted, total_encoders, trained_share
 from search.tables import format_params
 
 NONE = "-"  # for a cell without a number
@@ -55,7 +55,7 @@ def make_tables(tasks: Tasks) -> list[Table]:
     others = {t: m for t, m in tasks.items() if t not in spans and t not in glue}
     made = [
         _suite_by_method("table_1", "Table 1: GLUE", glue) if glue else None,
-        _suite_by_task("table_2", "Table 2: further tasks", others) if others else None,
+        _suite_by_task("table_2", "Table 2: tasks outside GLUE", others) if others else None,
         _spans(spans) if spans else None,
         _costs(tasks),
     ]
@@ -277,8 +277,8 @@ def _shared(tasks: Tasks) -> list[str]:
 
 def _mean_note(shared: Sequence[str], tasks: Tasks) -> str:
     if len(shared) == len(tasks):
-        return f"Mean: over all {len(tasks)} tasks."
-    return f"Mean: over the {len(shared)} of {len(tasks)} tasks that every method has."
+        return f"Mean: over {counted(len(tasks), 'task')}."
+    return f"Mean: over the {len(shared)} of {counted(len(tasks), 'task')} that every method has."
 
 
 def _paper_task(

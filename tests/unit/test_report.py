@@ -151,7 +151,7 @@ def test_studies_that_are_left_out_are_named_with_the_reason(report):
     states = {row[0]: row[-1] for row in table(report, "studies").rows}
     assert states["job/broken/adapter"] == f"left out: no trial ended well: {HOSTILE}"
     assert states["job/open/adapter"] == "left out: not finished"
-    assert "2 are left out" in report.content.summary
+    assert "left out: 2, see the end" in report.content.summary
 
 
 def test_another_metric_than_the_papers_leaves_its_numbers_out_and_says_so(tmp_path):
