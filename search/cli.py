@@ -11,6 +11,7 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 from search.cli_cluster import cluster_commands
+from search.cli_report import report_commands
 from search.errors import UserError
 from search.terminal import (
     AddressOption,
@@ -238,6 +239,7 @@ def ui(
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])  # noqa: S606 - our own arguments
 
 
+app.add_typer(report_commands)
 app.add_typer(cluster_commands)
 
 

@@ -255,31 +255,11 @@ class Tracker:
     def _connect(self) -> "MlflowClient":
         """The client, made on first use: importing MLflow and making its database takes seconds."""
         if self._client is None:
-            # An absent server is found out in seconds, not minutes: this thread has its own retries.
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-            os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a line for each trial
-            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-            import mlflow
-
-            for noisy in ("mlflow", "alembic"):
-                logging.getLogger(noisy).setLevel(logging.WARNING)
-            client = mlflow.MlflowClient(tracking_uri=self._uri)
-            self._experiment_id = self._make_experiment(client)
+            client = open_client(self._uri)
+            self._experiment_id = find_experiment(client, self._experiment, self._storage, uri=self._uri)
             self._runs = self._known_runs(client)
             self._client = client
         return self._client
-
-    def _make_experiment(self, client: "MlflowClient") -> str:
-        found = client.get_experiment_by_name(self._experiment)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":
-                client.restore_experiment(found.experiment_id)
-            return str(found.experiment_id)
-        # A server knows where its artifacts go; of a bare database MLflow would put them into ./mlruns.
-        has_server = self._uri.startswith(("http://", "https://", "databricks"))
-        location = None if has_server else f"{self._storage.artifacts}/{self._experiment}"
-        return str(client.create_experiment(self._experiment, artifact_location=location))
 
     def _known_runs(self, client: "MlflowClient") -> dict[str, str]:
         """The job's runs that MLflow has, by their keys."""
@@ -314,6 +294,33 @@ class Tracker:
             )
             self._runs[key] = run.info.run_id
         return self._runs[key]
+
+
+def open_client(uri: str) -> "MlflowClient":
+    """A quiet client that finds out in seconds that a server is away."""
+    # Not minutes: whoever asks has retries of its own.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a line for each trial
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return mlflow.MlflowClient(tracking_uri=uri)
+
+
+def find_experiment(client: "MlflowClient", name: str, storage: Storage, *, uri: str) -> str:
+    """The id of an experiment: found, brought back where it was deleted, or made."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+    # A server knows where its artifacts go; of a bare database MLflow would put them into ./mlruns.
+    has_server = uri.startswith(("http://", "https://", "databricks"))
+    location = None if has_server else f"{storage.artifacts}/{name}"
+    return str(client.create_experiment(name, artifact_location=location))
 
 
 def _describe(error: Exception) -> str:

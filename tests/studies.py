@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from optuna.distributions import CategoricalDistribution
 from sqlalchemy import Engine, event
 
 from search.storage import Storage
@@ -62,11 +63,24 @@ def create(record: Record, name: str = "job/task/adapter", **attributes: Any) ->
     return record.create_study(name, {**ATTRIBUTES, **attributes})
 
 
-def start(study: Study, params: Mapping[str, Any] | None = None, *, seed: int = 0) -> int:
-    """Start the next trial; without params, with a configuration of the space that is not known yet."""
+def start(
+    study: Study,
+    params: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
+    values: Mapping[str, Sequence[Any]] | None = None,
+) -> int:
+    """Start the next trial; without params, with a configuration of the space that is not known yet.
+
+    Args:
+        values: the space that params are of, where it is not SPACE.
+    """
     number = len(study.trials())
     given = params or list(SPACE.points())[number % len(list(SPACE.points()))]
-    return study.start_trial(given, SPACE.distributions(), seed=seed)
+    distributions = SPACE.distributions()
+    if values is not None:
+        distributions = {name: CategoricalDistribution(list(values[name])) for name in given}
+    return study.start_trial(given, distributions, seed=seed)
 
 
 def add(
@@ -77,9 +91,11 @@ def add(
     reason: str | None = None,
     trained: int = 100,
     params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    values: Mapping[str, Sequence[Any]] | None = None,
 ) -> int:
     """A whole trial: its epochs' scores, and how it ended."""
-    number = start(study, params)
+    number = start(study, params, seed=seed, values=values)
     study.note_trial(number, {"trained_parameters": trained, "node": "here"})
     study.record_epochs(number, epochs(scores))
     if state != "running":

@@ -15,7 +15,7 @@ from search.errors import JobError, Problem, UserError
 from search.remote import RemoteError
 from search.runner import Interrupted
 
-HERE = ["check", "run", "resume", "results", "export", "predict", "ui"]
+HERE = ["check", "run", "resume", "results", "export", "predict", "ui", "report"]
 CLUSTER = ["submit", "status", "logs", "stop", "list"]
 COMMANDS = [*HERE, *CLUSTER, "tasks", "spaces", "schema"]
 RESUMABLE = "nothing is lost. Go on with: adaptune resume tickets"

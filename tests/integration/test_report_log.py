@@ -1,0 +1,118 @@
+"""`adaptune report` as it is typed, and its run in MLflow beside the job's own."""
+
+import sys
+
+import mlflow
+import pytest
+from studies import add, create, opened
+
+from search import cli
+from search.report_log import REPORT_TAG, log_report
+from search.storage import Storage
+from search.tracking import JOB_TAG, Tracker
+
+pytestmark = pytest.mark.integration
+
+VALUES = {"adapter_size": [8, 64], "learning_rate": [1e-4, 1e-3]}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A storage with a finished job that MLflow has already."""
+    folder = tmp_path_factory.mktemp("runs")
+    with opened(folder) as record:
+        study = create(record, "tickets/queue/adapter")
+        for size, score in ((8, 0.6), (64, 0.7)):
+            add(study, [score], params={"adapter_size": size, "learning_rate": 1e-3}, values=VALUES)
+        winner = {"trial": 1, "metric": "accuracy", "validation": 0.7, "test": {"accuracy": 0.65}}
+        study.note("winner", {**winner, "bundle": "tickets/bundles/queue/adapter"})
+        (folder / "tickets/bundles/queue/adapter").mkdir(parents=True)
+        (folder / "tickets/bundles/queue/adapter/config.json").write_text("{}")
+    storage = Storage(str(folder))
+    deliver(storage)
+    return storage
+
+
+def deliver(storage):
+    with opened(storage.path("")) as record:
+        tracker = Tracker(record.studies("tickets"), storage, uri=None, experiment="tickets")
+        tracker.start()
+        assert tracker.close(120), tracker.problem
+
+
+def all_runs(storage):
+    client = mlflow.MlflowClient(storage.tracking_uri)
+    experiment = client.get_experiment_by_name("tickets")
+    return client.search_runs([experiment.experiment_id])
+
+
+def artifacts(storage, run):
+    client = mlflow.MlflowClient(storage.tracking_uri)
+    return {artifact.path for artifact in client.list_artifacts(run, "report")}
+
+
+def test_a_report_is_logged_once_and_the_jobs_runs_stay_what_they_were(place):
+    before = {run.info.run_id for run in all_runs(place)}
+    first = log_report(["tickets"], {"report.md": b"one"}, place)
+    assert log_report(["tickets"], {"report.md": b"one"}, place) == first
+    other = log_report(["tickets"], {"report.md": b"two"}, place)
+    deliver(place)
+    after = {run.info.run_id: run for run in all_runs(place)}
+    assert after.keys() == before | {first, other}
+    assert artifacts(place, first) == {"report/report.md"}
+    assert after[first].info.status == "FINISHED"
+    assert JOB_TAG not in after[first].data.tags
+
+
+def test_a_report_whose_logging_was_cut_short_is_completed(place, monkeypatch):
+    files = {"report.md": b"cut"}
+
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_artifacts", fail)
+    with pytest.raises(OSError, match="full"):
+        log_report(["tickets"], files, place)
+    monkeypatch.undo()
+    run = log_report(["tickets"], files, place)
+    assert artifacts(place, run) == {"report/report.md"}
+    tags = [one.data.tags.get(REPORT_TAG) for one in all_runs(place)]
+    assert len(tags) - tags.count(None) == len({*tags} - {None})
+
+
+def adaptune(monkeypatch, capsys, *arguments):
+    monkeypatch.setenv("ADAPTUNE_DEBUG", "")
+    monkeypatch.setattr(sys, "argv", ["adaptune", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code, *capsys.readouterr()
+
+
+def test_the_command_writes_the_report_and_says_what_it_left_out(place, tmp_path, monkeypatch, capsys):
+    arguments = ("report", "tickets", "--storage", place.root, "--out", tmp_path / "out")
+    code, out, err = adaptune(monkeypatch, capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert "drawn: Figure 4" in out
+    assert "left out: Figure 7" in out
+    assert "MLflow run: " in out
+
+
+def test_without_mlflow_the_report_is_written_and_that_is_said(place, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("search.report_log.open_client", fail)
+    arguments = ("report", "tickets", "--storage", place.root, "--out", tmp_path / "out")
+    code, _, err = adaptune(monkeypatch, capsys, *arguments)
+    assert code == 0
+    assert err == "MLflow does not have it: ConnectionError: no route to host\n"
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_job_that_is_not_there_is_named(place, tmp_path, monkeypatch, capsys):
+    arguments = ("report", "tickets", "nope", "--storage", place.root, "--out", tmp_path / "out")
+    code, _, err = adaptune(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert "no job 'nope'" in err
+    assert not (tmp_path / "out").exists()
