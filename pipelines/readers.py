@@ -198,9 +198,10 @@ def _read_folder(folder: Path, task: Task, place: str) -> Table:
 
 
 def read_hub(hub: Hub, task: Task, place: str) -> dict[str, Table]:
-    """The splits that ``hub`` names, by our names for them. The dataset's own label names are used.
+    """The splits that ``hub`` names, by our names for them, and the task's ``also`` that are there.
 
-    A label of -1 means "not labelled" where labels have names, and where a whole split has no other.
+    The dataset's own label names are used. A label of -1 means "not labelled" where labels have names, and
+    where a whole split has no other.
 
     Raises:
         InputError: the dataset, a split or a column does not exist or cannot be fetched.
@@ -215,7 +216,8 @@ def read_hub(hub: Hub, task: Task, place: str) -> dict[str, Table]:
         raise InputError(f"{place}.path", hub.path, rule, fix) from error
     task = replace(task, text=hub.text or task.text)
     tables = {}
-    for split, name in zip(SPLITS, (hub.train, hub.validation, hub.test), strict=True):
+    asked = [*zip(SPLITS, (hub.train, hub.validation, hub.test), strict=True)]
+    for split, name in (*asked, *((name, name) for name in task.also if name in loaded)):
         if name is None:
             continue
         if name not in loaded:

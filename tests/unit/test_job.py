@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.tasks import Files, Hub, SplitRule, Task, registered_task
+from pipelines.registry import registered_task
+from pipelines.tasks import Files, Hub, SplitRule, Task
 from search.errors import JobError, UserError
 from search.job import SearchJob, differences, job_schema
 from search.storage import Storage

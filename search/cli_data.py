@@ -1,0 +1,53 @@
+"""The commands about data: public files prepared, predictions for the GLUE server. Imports are inside."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.terminal import out
+
+DATA = "Data"
+data_commands = typer.Typer()
+data_app = typer.Typer(no_args_is_help=True, help="Get the data of registered tasks ready.")
+data_commands.add_typer(data_app, name="data", rich_help_panel=DATA)
+
+
+@data_app.callback()
+def _data() -> None:
+    """Typer runs an app of one command without its name, unless it has a callback."""
+
+
+@data_app.command()
+def prepare(
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="A registered task: adaptune tasks lists them.")
+    ],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Its public file or folder; docs/tasks.md says which.")
+    ],
+    to: Annotated[Path, typer.Option("--out", help="The data_dir: OUT/<task>/ is made.")] = Path("data"),
+) -> None:
+    """Turn a task's public file into train, validation and test with the paper's sizes.
+
+    Every row that is left out is reported, and listed in OUT/<task>/dropped.csv.
+    """
+    from pipelines.prepare import DROPPED
+    from pipelines.prepare import prepare as run
+
+    done = run(task, file, to)
+    sizes = ", ".join(f"{rows:,} {split}" for split, rows in done.sizes.items())
+    classes = f", {done.classes} classes" if done.classes else ""
+    out.print(f"{done.folder}: {sizes}{classes}", soft_wrap=True)
+    if done.is_the_papers:
+        out.print("These are the paper's sizes.")
+    else:
+        paper = ", ".join(f"{rows:,}" for rows in done.paper if rows)
+        counted = f" and {done.paper_classes} classes" if done.paper_classes else ""
+        out.print(f"The paper has {paper}{counted}: this file differs from the paper's.")
+    for reason, rows in done.dropped.items():
+        first = ", ".join(map(str, rows[:20])) + (", ..." if len(rows) > 20 else "")
+        out.print(f"dropped {len(rows):,}: {reason} (row {first})", soft_wrap=True)
+    if done.dropped:
+        out.print(f"All of them: {done.folder / DROPPED}", soft_wrap=True)
+    out.print(f"Use it with `data_dir: {to}` in the job file.", soft_wrap=True)
