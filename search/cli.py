@@ -255,7 +255,7 @@ def spaces() -> None:
     from spaces import presets
 
     for name, preset in presets().items():
-        out.print(f"{name}: {preset.description}")
+        out.print(f"{name} ({preset.method}): {preset.description}")
         for parameter, values in preset.space.to_dict().items():
             out.print(f"  {parameter}: {format_values(values)}")
 

@@ -239,7 +239,7 @@ def test_a_public_file_is_prepared_and_what_was_dropped_is_reported(adaptune, tm
 def test_the_presets_are_listed_with_their_values(adaptune):
     run = adaptune("spaces")
     assert (run.code, run.err) == (0, "")
-    assert "glue:" in run.out
+    assert "glue (adapter): GLUE (§3.2)" in run.out
     assert "adapter_size: 8, 64, 256" in run.out
 
 

@@ -215,7 +215,7 @@ REFUSED = [
         "split = (0.5, 0.5): validation and test together leave no row",
     ),
     ({"split": {"test": float("nan")}}, "split.test = nan: needs a fraction"),
-    ({"space": "gleu"}, "space = 'gleu': unknown preset. Did you mean 'glue'? Known: default, glue."),
+    ({"space": "gleu"}, "space = 'gleu': unknown preset. Did you mean 'glue'? Known: default, "),
     ({"space": {}}, "space = {}: is empty."),
     ({"space": None}, "space = None: needs a mapping."),
     ({"space": {"epochs": {"low": 9, "high": 3}}}, "space.epochs = {'low': 9, 'high': 3}: needs low < high."),
