@@ -1,11 +1,12 @@
 """The commands about data: public files prepared, predictions for the GLUE server. Imports are inside."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from search.terminal import out
+from search.terminal import DatabaseOption, StorageOption, open_storage, out
 
 DATA = "Data"
 data_commands = typer.Typer()
@@ -51,3 +52,37 @@ def prepare(
     if done.dropped:
         out.print(f"All of them: {done.folder / DROPPED}", soft_wrap=True)
     out.print(f"Use it with `data_dir: {to}` in the job file.", soft_wrap=True)
+
+
+@data_commands.command("glue-submission", rich_help_panel=DATA)
+def glue_submission(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Jobs that together have all nine GLUE tasks.")
+    ],
+    to: Annotated[Path, typer.Option("--out", help="The zip to write.")],
+    storage: StorageOption = None,
+    database: DatabaseOption = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="Has <task>/unlabelled.parquet, for test sets not from the Hub."),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="Where the encoder is now, if not where the bundles say.")
+    ] = None,
+) -> None:
+    """Predict GLUE's test sets with each task's best adapter, as files for the GLUE server."""
+    from search.glue_submission import select_entries, write_submission
+    from search.results import export_bundles, read_results
+
+    place = open_storage(storage, database)
+    entries = [entry for name in names for entry in read_results(name, place)["tasks"]]
+    jobs = ", ".join(names)
+    found = {"job": jobs, "state": "finished", "tasks": select_entries(entries, jobs)}
+    with tempfile.TemporaryDirectory() as folder:
+        bundles = export_bundles(found, Path(folder), fetch=place.fetch)
+        rows, left_out = write_submission(bundles, to, data_dir=data_dir, backbone=backbone)
+    for file, count in rows.items():
+        out.print(f"{file}: {count:,} predictions")
+    for reason in left_out:
+        out.print(f"left out {reason}", soft_wrap=True)
+    out.print(f"{to}: send it in at https://gluebenchmark.com", soft_wrap=True)

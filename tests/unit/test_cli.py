@@ -17,7 +17,7 @@ from search.runner import Interrupted
 
 HERE = ["check", "run", "resume", "results", "export", "predict", "ui"]
 CLUSTER = ["submit", "status", "logs", "stop", "list"]
-COMMANDS = [*HERE, *CLUSTER, "data", "tasks", "spaces", "schema"]
+COMMANDS = [*HERE, *CLUSTER, "data", "glue-submission", "tasks", "spaces", "schema"]
 RESUMABLE = "nothing is lost. Go on with: adaptune resume tickets"
 
 
