@@ -82,10 +82,10 @@ def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | Non
             hide another. Keys start with the task's name.
     """
     if task.kind == "span":
-        fix = "Use classification or regression."
+        fix = "Use classification or regression."  # read_span_task reads them
         raise InputError(f"{task.name}.kind", task.kind, "span tasks cannot be trained yet", fix)
     split = split or SplitRule()
-    sources = _find_sources(task, data_dir)
+    sources = find_sources(task, data_dir)
     tables, problems = _read_tables(task, sources)
     for name, table in tables.items():
         problems += _row_problems(table, task, sources[name])
@@ -116,8 +116,12 @@ def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | Non
     )
 
 
-def _find_sources(task: Task, data_dir: str | None) -> dict[str, Source]:
-    """Where each split that is not missing lies."""
+def find_sources(task: Task, data_dir: str | None) -> dict[str, Source]:
+    """Where each split that is not missing lies; `read_task` says in which order places are looked at.
+
+    Raises:
+        InputError: nowhere.
+    """
     if task.files:
         given = {name: getattr(task.files, name) for name in SPLITS}
         return {name: Source(f"{task.name}.files.{name}", path) for name, path in given.items() if path}

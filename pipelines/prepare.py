@@ -1,13 +1,11 @@
 """Turn a registered task's public file into our layout: `<out>/<task>/{train,validation,test}.parquet`."""
 
 import csv
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 from pipelines.errors import InputError, nearest
 from pipelines.raw import PLACE, READERS, RawRows
 from pipelines.registry import Sizes, registered_entry, registered_tasks
+from pipelines.span_data import SQUAD_SCHEMA, read_squad_json
 from pipelines.tasks import SPLITS
 
 DROPPED = "dropped.csv"
@@ -138,7 +137,7 @@ def _squad(source: Path) -> tuple[dict[str, pa.Table], list[tuple[int, str]]]:
             there = sorted(entry.name for entry in source.glob("*.json")) if source.is_dir() else []
             close = f" {nearest(name, there)}" if there else ""
             raise InputError(PLACE, str(source), f"holds no {name}.{close}".rstrip("."), fix)
-        rows = read_squad_json(path)
+        rows = read_squad_json(path, PLACE)
         kept = [row for row in rows if row["answers_text"]]
         dropped += [
             (number, f"{name}: no answer")
@@ -147,42 +146,6 @@ def _squad(source: Path) -> tuple[dict[str, pa.Table], list[tuple[int, str]]]:
         ]
         tables[split] = pa.Table.from_pylist(kept, schema=SQUAD_SCHEMA)
     return tables, dropped
-
-
-SQUAD_SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("id", "title", "context", "question")),
-        ("answers_text", pa.list_(pa.string())),
-        ("answer_starts", pa.list_(pa.int64())),
-    ]
-)
-
-
-def read_squad_json(path: Path) -> list[dict[str, Any]]:
-    """The questions of an official SQuAD file, in its order: rows of `SQUAD_SCHEMA`.
-
-    Raises:
-        InputError: it is no such file.
-    """
-    try:
-        articles = json.loads(path.read_text(encoding="utf-8"))["data"]
-        return [
-            {
-                "id": str(question["id"]),
-                "title": str(article["title"]),
-                "context": str(paragraph["context"]),
-                "question": str(question["question"]),
-                "answers_text": [str(answer["text"]) for answer in question["answers"]],
-                "answer_starts": [int(answer["answer_start"]) for answer in question["answers"]],
-            }
-            for article in articles
-            for paragraph in article["paragraphs"]
-            for question in paragraph["qas"]
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        what = f"no {error} in it" if isinstance(error, KeyError) else str(error)
-        fix = "Get the file again, as it was published."
-        raise InputError(PLACE, str(path), f"is not in SQuAD's format: {what}", fix) from error
 
 
 def _write(folder: Path, tables: Mapping[str, pa.Table], dropped: Sequence[tuple[int, str]]) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from pipelines.data import read_task
 from pipelines.errors import InputError
-from pipelines.prepare import SQUAD_SCHEMA, prepare
+from pipelines.prepare import prepare
 from pipelines.raw import READERS
 from pipelines.registry import registered_entry, registered_task
+from pipelines.span_data import SQUAD_SCHEMA
 
 MANIFEST_DATA = Path(__file__).parents[2] / "../shared/data"
 UNIT = "_unit_id,_golden,_unit_state,_trusted_judgments,_last_judgment_at"
