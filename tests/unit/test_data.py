@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipelines.data import read_task
 from pipelines.errors import InputError, InputErrors
-from pipelines.registry import registered_task
+from pipelines.registry import registered_hub, registered_task
 from pipelines.tasks import Files, Hub, SplitRule, Task
 
 MANIFEST_DATA = Path(__file__).parents[2] / "../shared/data"
@@ -117,6 +117,26 @@ def test_a_task_s_further_sets_are_read_beside_the_splits_and_change_none_of_the
     assert bare.notes == ("validation_mismatched: not there",)
     assert found.train.texts == bare.train.texts
     assert found.fingerprint != bare.fingerprint
+
+
+@pytest.mark.integration
+def test_a_task_s_further_sets_come_from_the_hub_where_it_has_them(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "hub").mkdir()
+    words = [f"sentence {number}" for number in range(30)]
+    paths = {}
+    for split in ("train", "validation_matched", "validation_mismatched"):
+        paths[split] = str(tmp_path / "hub" / f"{split}.parquet")
+        table = {"premise": words, "hypothesis": words, "label": [number % 3 for number in range(30)]}
+        pq.write_table(pa.table(table), paths[split])
+    load = datasets.load_dataset
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: load("parquet", data_files=paths))
+    task = registered_task("glue_mnli")
+    hub = dataclasses.replace(registered_hub("glue_mnli"), test=None)
+    data = read_task(dataclasses.replace(task, hub=hub))
+    assert data.labels == ("contradiction", "entailment", "neutral")
+    assert {name: len(examples) for name, examples in data.also.items()} == {"validation_mismatched": 30}
 
 
 def test_a_span_task_is_refused_where_texts_are_read(tmp_path):

@@ -164,6 +164,12 @@ def test_each_csv_file_gives_its_texts_and_our_labels(tmp_path, task, encoding, 
     assert read.texts == expected
 
 
+def test_both_ways_of_writing_yes_and_no_count(tmp_path):
+    rows = [[f"tweet {word}", word, 1] for word in ("Yes", "Y", "No", "N", "NA")]
+    read = READERS["cf_global_warming"].read(write_csv(tmp_path / "raw.csv", "tweet,existence,x", rows))
+    assert read.labels == ["yes", "yes", "no", "no"]
+
+
 def test_the_labels_we_give_are_the_registered_ones():
     for name, reader in READERS.items():
         labels = reader.labels

@@ -132,6 +132,18 @@ def test_the_best_span_is_the_best_of_all_that_are_short_enough(seed, most):
     assert found == [text for _, text in best]
 
 
+def test_no_span_runs_from_one_window_into_the_next(tokenizer):
+    windows = encode_spans(EXAMPLES[:1], tokenizer, 24, 8)
+    starts, ends = np.zeros((2, len(windows.tokens.ids)))
+    boundary = windows.tokens.offsets[1]
+    inside = np.flatnonzero(windows.characters[:, 0] >= 0)
+    starts[inside[inside < boundary].max()] = 5
+    ends[inside[inside > boundary].min()] = 5
+    first, last = windows.characters[[inside[inside < boundary].max(), inside[inside > boundary].min()]]
+    (found,) = decode_spans(windows, starts, ends, EXAMPLES[:1])
+    assert found in (CONTEXT[first[0] : first[1]], CONTEXT[last[0] : last[1]])
+
+
 @pytest.mark.parametrize(
     ("starts", "ends"), [(np.zeros(3), np.zeros(3)), (np.full(60, np.nan), np.zeros(60))]
 )
