@@ -48,7 +48,7 @@ def prepare(
         out.print(f"The paper has {paper}{counted}: this file differs from the paper's.")
     for reason, rows in done.dropped.items():
         first = ", ".join(map(str, rows[:20])) + (", ..." if len(rows) > 20 else "")
-        out.print(f"dropped {len(rows):,}: {reason} (row {first})", soft_wrap=True)
+        out.print(f"dropped {len(rows):,}: {reason} (row{'s'[: len(rows) - 1]} {first})", soft_wrap=True)
     if done.dropped:
         out.print(f"All of them: {done.folder / DROPPED}", soft_wrap=True)
     out.print(f"Use it with `data_dir: {to}` in the job file.", soft_wrap=True)

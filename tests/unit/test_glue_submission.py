@@ -1,11 +1,13 @@
 """What the GLUE server takes: https://gluebenchmark.com/faq, and the sample submission there."""
 
+import sys
 import zipfile
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from studies import add, create, opened
 from tiny import MAX_TOKENS, save_tiny_encoder
 
 from pipelines.backbone import load_backbone
@@ -14,9 +16,10 @@ from pipelines.config import TrainConfig
 from pipelines.errors import InputError
 from pipelines.methods import build_model
 from pipelines.registry import registered_entry, registered_tasks
-from search import glue_submission
+from search import cli, glue_submission
 from search.errors import UserError
 from search.glue_submission import FILES, TASKS, select_entries, tsv, write_submission
+from search.storage import Storage, bundle_key
 
 SAMPLE = {  # of the server: the file's name, rows, and the words in its predictions
     "CoLA.tsv": (1063, {"0", "1"}),
@@ -32,6 +35,7 @@ SAMPLE = {  # of the server: the file's name, rows, and the words in its predict
     "AX.tsv": (1104, {"entailment", "neutral", "contradiction"}),
 }
 ROWS = 3
+fetch = Storage.fetch
 
 
 def file_of(name):
@@ -121,6 +125,32 @@ def test_a_submission_is_a_zip_of_each_bundle_s_predictions(bundles, data_dir, t
         assert not words or {line.split("\t")[1] for line in lines[1:]} <= words
     expected = AdapterBundle.load(bundles["glue_qnli"]).predict([("bad", "bad")])[0].label
     assert found["QNLI.tsv"].splitlines()[2] == f"1\t{expected}"
+
+
+def test_the_command_takes_the_best_bundle_of_each_task_over_the_jobs(
+    bundles, data_dir, tmp_path, monkeypatch, capsys
+):
+    place = Storage(str(tmp_path / "runs"))
+    with opened(tmp_path / "runs") as record:
+        for job, score, tasks in (("first", 0.5, TASKS), ("second", 0.9, TASKS[:1])):
+            for task in tasks:
+                study = create(record, f"{job}/{task}/adapter")
+                trial = add(study, [score])
+                place.upload(bundles[task], bundle_key(job, task, "adapter"))
+                study.note("winner", {"trial": trial, "metric": "accuracy", "test": {"accuracy": score}})
+    fetched = []
+    monkeypatch.setattr(
+        Storage, "fetch", lambda self, uri, folder: (fetched.append(uri), fetch(self, uri, folder))
+    )
+    out = tmp_path / "glue.zip"
+    words = ["glue-submission", "first", "second", "--storage", place.root, "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["adaptune", *words, "--data-dir", str(data_dir)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert (end.value.code, capsys.readouterr().err) == (0, "")
+    assert [uri.split("/bundles/")[0].rsplit("/")[-1] for uri in fetched].count("second") == 1
+    with zipfile.ZipFile(out) as archive:
+        assert archive.namelist() == [*SAMPLE]
 
 
 def test_the_diagnostic_set_is_left_out_where_it_is_not_to_be_had(bundles, data_dir, tmp_path, monkeypatch):
