@@ -136,8 +136,10 @@ def test_the_command_takes_the_best_bundle_of_each_task_over_the_jobs(
             for task in tasks:
                 study = create(record, f"{job}/{task}/adapter")
                 trial = add(study, [score])
-                place.upload(bundles[task], bundle_key(job, task, "adapter"))
-                study.note("winner", {"trial": trial, "metric": "accuracy", "test": {"accuracy": score}})
+                key = bundle_key(job, task, "adapter")
+                place.upload(bundles[task], key)
+                winner = {"trial": trial, "metric": "accuracy", "test": {"accuracy": score}, "bundle": key}
+                study.note("winner", winner)
     fetched = []
     monkeypatch.setattr(
         Storage, "fetch", lambda self, uri, folder: (fetched.append(uri), fetch(self, uri, folder))
