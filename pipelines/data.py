@@ -4,8 +4,8 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pipelines.errors import InputError, nearest, raise_problems
 from pipelines.readers import READERS, Column, Table, read_hub, read_table
-from pipelines.tasks import SPLITS, Hub, SplitRule, Task, registered_hub
+from pipelines.registry import registered_hub, where_to_get
+from pipelines.tasks import SPLITS, Hub, SplitRule, Task
 
 Labels = NDArray[np.int64] | NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -53,6 +54,8 @@ class TaskData:
         labels: class names, sorted; a class index points into it. Empty for a regression.
         notes: what was done to the rows, for a human.
         fingerprint: SHA-256 of the rows and the class names; where they came from does not matter.
+        also: the task's further labelled sets by name, as far as they are there. Like the test set, they are
+            read by what was chosen, and choose nothing.
     """
 
     task: Task
@@ -62,6 +65,7 @@ class TaskData:
     test: Examples
     notes: tuple[str, ...]
     fingerprint: str
+    also: Mapping[str, Examples] = field(default_factory=dict)
 
 
 def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | None = None) -> TaskData:
@@ -70,14 +74,18 @@ def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | Non
     The rows are the task's own ``files``, else its ``hub``, else ``data_dir/<name>/<split>.parquet`` (or csv,
     tsv, jsonl), else those of the registered task on the Hub. Hub rows without a text or a label are left
     out, as nobody here can mend them; elsewhere they are refused. A missing validation or test split is cut
-    from train by ``split``; then ``task.limit`` is applied. Both keep the order of the rows.
+    from train by ``split``; then ``task.limit`` is applied. Both keep the order of the rows. Sets that the
+    task names under ``also`` are read beside the splits, from ``data_dir`` or the Hub.
 
     Raises:
         InputError, InputErrors: whatever is wrong with the rows, all of it together where one thing does not
             hide another. Keys start with the task's name.
     """
+    if task.kind == "span":
+        fix = "Use classification or regression."  # read_span_task reads them
+        raise InputError(f"{task.name}.kind", task.kind, "span tasks cannot be trained yet", fix)
     split = split or SplitRule()
-    sources = _find_sources(task, data_dir)
+    sources = find_sources(task, data_dir)
     tables, problems = _read_tables(task, sources)
     for name, table in tables.items():
         problems += _row_problems(table, task, sources[name])
@@ -95,6 +103,7 @@ def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | Non
     splits = {name: _examples(table, labels) for name, table in tables.items()}
     _cut_missing(splits, task, split, notes)
     _limit(splits, task, split.seed, notes)
+    notes += [f"{name}: not there" for name in task.also if name not in splits]
     return TaskData(
         task=task,
         labels=labels,
@@ -103,11 +112,16 @@ def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | Non
         test=splits["test"],
         notes=tuple(notes),
         fingerprint=_fingerprint(splits, labels),
+        also={name: splits[name] for name in task.also if name in splits},
     )
 
 
-def _find_sources(task: Task, data_dir: str | None) -> dict[str, Source]:
-    """Where each split that is not missing lies."""
+def find_sources(task: Task, data_dir: str | None) -> dict[str, Source]:
+    """Where each split that is not missing lies; `read_task` says in which order places are looked at.
+
+    Raises:
+        InputError: nowhere.
+    """
     if task.files:
         given = {name: getattr(task.files, name) for name in SPLITS}
         return {name: Source(f"{task.name}.files.{name}", path) for name, path in given.items() if path}
@@ -115,19 +129,17 @@ def _find_sources(task: Task, data_dir: str | None) -> dict[str, Source]:
         return sources
     hub = task.hub or registered_hub(task.name)
     if hub:
-        given = {name: getattr(hub, name) for name in SPLITS}
+        given = {name: getattr(hub, name) for name in SPLITS} | {name: name for name in task.also}
         return {name: Source(f"{task.name}.hub.{name}", hub) for name, rows in given.items() if rows}
     rule = f"{task.name} has no rows: it names no files and no hub, and data_dir has none for it"
-    columns = ", ".join(map(repr, (*task.text, task.label)))
-    fix = f"Put train.parquet (or csv, tsv, jsonl) with columns {columns} into <data_dir>/{task.name}/."
-    raise InputError("data_dir", data_dir, rule, fix)
+    raise InputError("data_dir", data_dir, rule, where_to_get(task))
 
 
 def _look_in(data_dir: Path, task: Task) -> dict[str, Source]:
     if not data_dir.is_dir():
         raise InputError("data_dir", str(data_dir), "no such folder", "Correct the path, or leave it out.")
     sources = {}
-    for name in SPLITS:
+    for name in (*SPLITS, *task.also):
         paths = [path for ending in READERS if (path := data_dir / task.name / f"{name}{ending}").exists()]
         if len(paths) > 1:
             rule = f"has both {paths[0].name} and {paths[1].name}"
@@ -198,7 +210,7 @@ def _class_problems(tables: dict[str, Table], task: Task, labels: tuple[str, ...
         problems.append(
             InputError(key, task.label, rule, "Add rows of another class, or name another column.")
         )
-    for name in ("validation", "test"):
+    for name in ("validation", "test", *task.also):
         unseen = (
             Counter(label for label in tables[name].labels if label not in trained) if name in tables else {}
         )
@@ -315,7 +327,7 @@ def _share(count: int, sizes: Indices, *, least: Indices, most: Indices) -> Indi
 
 def _fingerprint(splits: dict[str, Examples], labels: tuple[str, ...]) -> str:
     digest = hashlib.sha256(json.dumps(labels).encode())
-    for name in SPLITS:
+    for name in (*SPLITS, *(name for name in splits if name not in SPLITS)):
         rows = [name, splits[name].texts, splits[name].labels.tolist()]
         digest.update(json.dumps(rows).encode())
     return digest.hexdigest()

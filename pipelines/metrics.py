@@ -11,6 +11,8 @@ METRICS = {  # name -> the kind of task it scores; a kind's first one is its def
     "matthews": "classification",
     "spearman": "regression",
     "pearson": "regression",
+    "squad_f1": "span",
+    "squad_em": "span",
 }
 
 
@@ -28,7 +30,7 @@ def score(name: str, predictions: ArrayLike, labels: ArrayLike, *, positive: int
     are one class, a correlation with a constant or of a single row.
 
     Args:
-        name: one of `METRICS`.
+        name: one of `METRICS`, but not of a span's: `pipelines.spans.score_spans` has those.
         predictions: class indices, or real numbers for a regression. Shape (rows,).
         labels: the same, as they should be. Shape (rows,).
         positive: the class index that F1 is about; other metrics do not look at it.
@@ -38,6 +40,8 @@ def score(name: str, predictions: ArrayLike, labels: ArrayLike, *, positive: int
     """
     if name not in METRICS:
         raise ValueError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
+    if METRICS[name] == "span":
+        raise ValueError(f"{name} scores texts, not numbers: use pipelines.spans.score_spans")
     predicted, expected = np.asarray(predictions), np.asarray(labels)
     if predicted.ndim != 1 or predicted.shape != expected.shape or not predicted.size:
         raise ValueError(

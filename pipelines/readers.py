@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -197,25 +198,36 @@ def _read_folder(folder: Path, task: Task, place: str) -> Table:
     return Table(texts=(texts,), labels=[path.parent.name for path in paths], notes=notes)
 
 
-def read_hub(hub: Hub, task: Task, place: str) -> dict[str, Table]:
-    """The splits that ``hub`` names, by our names for them. The dataset's own label names are used.
-
-    A label of -1 means "not labelled" where labels have names, and where a whole split has no other.
+def load_hub(hub: Hub, place: str) -> Any:
+    """The dataset's splits by its names for them, as `datasets.load_dataset` gives them.
 
     Raises:
-        InputError: the dataset, a split or a column does not exist or cannot be fetched.
+        InputError: it does not exist or cannot be fetched.
     """
     import datasets  # here only: slow to import, and nothing else needs it
 
     try:
-        loaded = datasets.load_dataset(hub.path, hub.config, revision=hub.revision)
+        return datasets.load_dataset(hub.path, hub.config, revision=hub.revision)
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         rule = f"cannot be loaded: {str(error).splitlines()[0]}"
         fix = "Check path, config and network, or give the task files or a data_dir."
         raise InputError(f"{place}.path", hub.path, rule, fix) from error
+
+
+def read_hub(hub: Hub, task: Task, place: str) -> dict[str, Table]:
+    """The splits that ``hub`` names, by our names for them, and the task's ``also`` that are there.
+
+    The dataset's own label names are used. A label of -1 means "not labelled" where labels have names, and
+    where a whole split has no other.
+
+    Raises:
+        InputError: the dataset, a split or a column does not exist or cannot be fetched.
+    """
+    loaded = load_hub(hub, place)
     task = replace(task, text=hub.text or task.text)
     tables = {}
-    for split, name in zip(SPLITS, (hub.train, hub.validation, hub.test), strict=True):
+    asked = [*zip(SPLITS, (hub.train, hub.validation, hub.test), strict=True)]
+    for split, name in (*asked, *((name, name) for name in task.also if name in loaded)):
         if name is None:
             continue
         if name not in loaded:

@@ -1,4 +1,4 @@
-"""What a task is, and the tasks known by name."""
+"""What a task is."""
 
 import re
 from collections.abc import Mapping
@@ -93,12 +93,14 @@ class Task:
         name: also the name of its folders.
         text: the column of the text, or the two of a pair.
         label: the column of the labels.
-        kind: classification or regression.
-        metric: the one that chooses; "" is the kind's default (accuracy, spearman).
+        kind: classification, regression or span (an answer's place in a context).
+        metric: the one that chooses; "" is the kind's default (accuracy, spearman, squad_f1).
         metrics: more that are recorded.
         positive: the label that F1 is about; without it F1 is the macro average.
         files, hub: where the rows are, if the task itself says; else see `pipelines.data.read_task`.
         limit: the most rows of each split, by split name.
+        also: further labelled sets, by file name in ``data_dir`` and split name on the Hub: scored beside the
+            test set, never chosen by.
 
     Raises:
         InputError, InputErrors: a field that cannot be used.
@@ -114,15 +116,14 @@ class Task:
     files: Files | None = None
     hub: Hub | None = None
     limit: Mapping[str, int] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         raise_problems([*self._name_problems(), *self._column_problems(), *self._limit_problems()])
         fitting = metrics_for(self.kind)
         if not fitting:
-            rule, fix = "not a kind of task", nearest(self.kind, set(METRICS.values()))
-            if self.kind == "span":
-                rule, fix = "span tasks cannot be trained yet", "Use classification or regression."
-            raise InputError("kind", self.kind, rule, fix)
+            fix = nearest(self.kind, set(METRICS.values()))
+            raise InputError("kind", self.kind, "not a kind of task", fix)
         object.__setattr__(self, "metric", self.metric or fitting[0])
         raise_problems(self._metric_problems())
 
@@ -180,114 +181,3 @@ class Task:
             fix = "Leave it out, or add f1 to the metrics."
             problems.append(InputError("positive", self.positive, "is for f1, which is not recorded", fix))
         return problems
-
-
-_TASKS: dict[str, Task] = {}
-_HUBS: dict[str, Hub] = {}
-
-
-def register(task: Task, hub: Hub | None = None) -> Task:
-    """Make a task known by its name. ``hub`` is read where no ``data_dir`` has the task's files.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-    if task.name in _TASKS:
-        raise ValueError(f"task {task.name!r} is registered twice; rename one of them")
-    _TASKS[task.name] = task
-    if hub is not None:
-        _HUBS[task.name] = hub
-    return task
-
-
-def registered_task(name: str) -> Task:
-    """The task of this name.
-
-    Raises:
-        InputError: there is none; it names the nearest.
-    """
-    if name not in _TASKS:
-        raise InputError("name", name, "not a registered task", nearest(name, _TASKS))
-    return _TASKS[name]
-
-
-def registered_tasks() -> tuple[Task, ...]:
-    """All of them, by name."""
-    return tuple(_TASKS[name] for name in sorted(_TASKS))
-
-
-def registered_hub(name: str) -> Hub | None:
-    """Where a registered task lies on the Hub, if it does."""
-    return _HUBS.get(name)
-
-
-def _register_glue(
-    config: str,
-    columns: tuple[str, ...],
-    labels: tuple[str, ...] = (),
-    *,
-    metric: str = "",
-    metrics: tuple[str, ...] = (),
-    positive: str | None = None,
-    matched: str = "",
-) -> None:
-    """A GLUE task (Wang et al. 2019). ``labels`` are in the Hub's order; none: a regression."""
-    task = Task(
-        name=f"glue_{config}",
-        text=("text",) if len(columns) == 1 else ("text_a", "text_b"),
-        kind="classification" if labels else "regression",
-        metric=metric,
-        metrics=metrics,
-        positive=positive,
-    )
-    hub = Hub(
-        path="nyu-mll/glue",
-        config=config,
-        validation=f"validation{matched}",
-        test=f"test{matched}",
-        text=columns,
-        labels=labels,
-    )
-    register(task, hub)
-
-
-_ENTAILMENT = ("entailment", "not_entailment")
-_SENTENCES = ("sentence1", "sentence2")
-_register_glue("cola", ("sentence",), ("unacceptable", "acceptable"), metric="matthews")
-_register_glue("sst2", ("sentence",), ("negative", "positive"))
-_register_glue(
-    "mrpc",
-    _SENTENCES,
-    ("not_equivalent", "equivalent"),
-    metric="f1",
-    metrics=("accuracy",),
-    positive="equivalent",
-)
-_register_glue("stsb", _SENTENCES, metrics=("pearson",))
-_register_glue(
-    "qqp",
-    ("question1", "question2"),
-    ("not_duplicate", "duplicate"),
-    metric="f1",
-    metrics=("accuracy",),
-    positive="duplicate",
-)
-_register_glue(
-    "mnli", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), matched="_matched"
-)
-_register_glue("qnli", ("question", "sentence"), _ENTAILMENT)
-_register_glue("rte", _SENTENCES, _ENTAILMENT)
-_register_glue("wnli", _SENTENCES, ("not_entailment", "entailment"))
-
-for _name in (  # the further tasks of Houlsby et al. 2019, Table 2, as far as their rows are public
-    "sms_spam",
-    "cf_airline",
-    "cf_emotion",
-    "cf_political_bias",
-    "cf_global_warming",
-    "cf_us_economic_performance",
-    "cf_progressive_opinion",
-    "newsgroups20",
-    "news_aggregator",
-):
-    register(Task(name=_name, text=("text",)))

@@ -11,6 +11,7 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 from search.cli_cluster import cluster_commands
+from search.cli_data import data_commands
 from search.cli_report import report_commands
 from search.errors import UserError
 from search.terminal import (
@@ -241,19 +242,21 @@ def ui(
 
 app.add_typer(report_commands)
 app.add_typer(cluster_commands)
+app.add_typer(data_commands)
 
 
 @app.command(rich_help_panel=LOOK)
 def tasks() -> None:
     """List the registered tasks."""
-    from pipelines.tasks import registered_hub, registered_tasks
+    from pipelines.registry import registered_entry, registered_tasks
 
     table = Table(box=None)
     for heading in ("task", "kind", "metric", "rows from"):
         table.add_column(heading)
     for task in registered_tasks():
-        hub = registered_hub(task.name)
-        source = f"data_dir, else {hub.path} {hub.config or ''}" if hub else "data_dir"
+        hub, source = registered_entry(task.name).hub, "data_dir (adaptune data prepare)"
+        if hub:
+            source = f"data_dir, else {hub.path} {hub.config or ''}"
         table.add_row(task.name, task.kind, task.metric, source)
     out.print(table)
 
@@ -265,7 +268,7 @@ def spaces() -> None:
     from spaces import presets
 
     for name, preset in presets().items():
-        out.print(f"{name}: {preset.description}")
+        out.print(f"{name} ({preset.method}): {preset.description}")
         for parameter, values in preset.space.to_dict().items():
             out.print(f"  {parameter}: {format_values(values)}")
 

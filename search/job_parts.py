@@ -19,7 +19,8 @@ from pydantic import (
 
 from pipelines.errors import nearest
 from pipelines.metrics import METRICS
-from pipelines.tasks import Files, Hub, SplitRule, Task, registered_task, registered_tasks
+from pipelines.registry import registered_task, registered_tasks
+from pipelines.tasks import Files, Hub, SplitRule, Task
 from spaces.errors import FieldError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

@@ -101,11 +101,7 @@ class PackHost:
             guest = self._guests.setdefault(key, Guest(config, known))
             guest.asked = known
             self._changed.notify_all()
-            self._changed.wait_for(
-                lambda: (
-                    guest.failure is not None or guest.epochs > known or self._guests.get(key) is not guest
-                )
-            )
+            self._changed.wait_for(lambda: guest.failure is not None or guest.ready > known)
             state = guest.states.pop(known + 1, None)
         if state is not None:
             from pipelines.checkpoint import dump_state

@@ -1,26 +1,27 @@
-"""Spaces with a name. Each says where its values come from."""
+"""Spaces with a name: those of Houlsby et al. 2019, each citing its section, and our default."""
 
 from typing import NamedTuple
 
 from spaces.errors import FieldError, suggest
-from spaces.space import Choice, Range, Space
+from spaces.space import Choice, Parameter, Range, Space
 
 
 class Preset(NamedTuple):
-    """A named space, and where its values come from."""
+    """A named space, where its values come from, and the method whose parameters it has."""
 
     space: Space
     description: str
+    method: str = "adapter"
 
 
 _PRESETS: dict[str, Preset] = {}
 
 
-def register(name: str, description: str, space: Space) -> Space:
+def register(name: str, description: str, space: Space, *, method: str = "adapter") -> Space:
     """Give a space a name. Raises ValueError for a name that is taken."""
     if name in _PRESETS:
         raise ValueError(f"preset {name!r} is registered twice; rename one of them")
-    _PRESETS[name] = Preset(space, description)
+    _PRESETS[name] = Preset(space, description, method)
     return space
 
 
@@ -36,16 +37,74 @@ def presets() -> dict[str, Preset]:
     return dict(_PRESETS)
 
 
+def _space(**parameters: Parameter) -> Space:
+    return Space(tuple(parameters.items()))
+
+
+# What the paper sweeps together, suite by suite. What it leaves open, a space leaves out.
+_GLUE_RATES, _GLUE_EPOCHS = Choice((3e-5, 3e-4, 3e-3)), Choice((3, 20))  # §3.2
+_FURTHER_RATES, _FURTHER_EPOCHS = Choice((1e-5, 3e-5, 1e-4, 3e-3)), Choice((20, 50, 100))  # §3.3
+_POWERS = Choice(tuple(2**n for n in range(10)))  # §3.4: 1 to 512
+_RATES_AT_LARGE = Range(2e-5, 1e-3, log=True)  # appendix B
+
 GLUE = register(
     "glue",
-    "The paper's GLUE sweep (Houlsby et al. 2019, §3.2): 3 sizes x 3 learning rates x 2 lengths, 18 in all.",
-    Space(
-        (
-            ("adapter_size", Choice((8, 64, 256))),
-            ("learning_rate", Choice((3e-5, 3e-4, 3e-3))),
-            ("epochs", Choice((3, 20))),
-        )
-    ),
+    "GLUE (§3.2): 3 sizes x 3 learning rates x 2 lengths, 18 in all.",
+    _space(adapter_size=Choice((8, 64, 256)), learning_rate=_GLUE_RATES, epochs=_GLUE_EPOCHS),
+)
+register(
+    "glue_64",
+    "GLUE with every adapter of size 64 (§3.2): 3 learning rates x 2 lengths.",
+    _space(adapter_size=Choice((64,)), learning_rate=_GLUE_RATES, epochs=_GLUE_EPOCHS),
+)
+register(
+    "further",
+    "The 17 further tasks (§3.3): 6 sizes x 4 learning rates x 3 lengths, 72 in all.",
+    _space(adapter_size=Choice((2, 4, 8, 16, 32, 64)), learning_rate=_FURTHER_RATES, epochs=_FURTHER_EPOCHS),
+)
+register(
+    "further_fine_tune",
+    "The 17 further tasks, fine-tuned (§3.3): 4 learning rates x 3 lengths.",
+    _space(learning_rate=_FURTHER_RATES, epochs=_FURTHER_EPOCHS),
+    method="fine_tune",
+)
+register(
+    "tradeoff",
+    "Size against score (§3.4): sizes 1 to 512, each at the learning rates of GLUE.",
+    _space(adapter_size=_POWERS, learning_rate=_GLUE_RATES),
+)
+register(
+    "tradeoff_layer_norm",
+    "Layer norms alone (§3.4), at the learning rates of GLUE.",
+    _space(learning_rate=_GLUE_RATES),
+    method="layer_norm",
+)
+register(
+    "squad",
+    "SQuAD v1.1 (§3.5): 4 learning rates x 3 lengths for each size; the sizes are those of §3.4.",
+    _space(adapter_size=_POWERS, learning_rate=Choice((3e-5, 1e-4, 3e-4, 1e-3)), epochs=Choice((3, 10, 20))),
+)
+register(
+    "squad_fine_tune",
+    "SQuAD v1.1, all layers fine-tuned (§3.5): 3 learning rates x 3 lengths.",
+    _space(learning_rate=Choice((3e-5, 5e-5, 1e-4)), epochs=Choice((2, 3, 5))),
+    method="fine_tune",
+)
+register(
+    "init",
+    "How wide adapters start (§3.6): size 64, standard deviations from 1e-7 to 1.",
+    _space(adapter_size=Choice((64,)), init_std=Range(1e-7, 1.0, log=True)),
+)
+register(
+    "learning_rate",
+    "Score at each learning rate (appendix B): 2e-5 to 1e-3, with the sizes and lengths of GLUE (§3.2).",
+    _space(adapter_size=Choice((8, 64, 256)), learning_rate=_RATES_AT_LARGE, epochs=_GLUE_EPOCHS),
+)
+register(
+    "learning_rate_fine_tune",
+    "Score at each learning rate, fine-tuned (appendix B): 2e-5 to 1e-3, with the lengths of GLUE (§3.2).",
+    _space(learning_rate=_RATES_AT_LARGE, epochs=_GLUE_EPOCHS),
+    method="fine_tune",
 )
 
 # Size: the paper finds a flat optimum (§3.6: 86.2, 85.8, 85.7 on validation for 8, 64, 256), so sizes
@@ -56,11 +115,9 @@ DEFAULT = register(
     "default",
     "The paper's GLUE sweep (§3.2) with the gaps filled: sizes 8 to 256 and learning rates 3e-5 to 3e-3, "
     "both log-uniform; 3 and 20 epochs, and 10 as for SQuAD (§3.5).",
-    Space(
-        (
-            ("adapter_size", Range(8, 256, log=True)),
-            ("learning_rate", Range(3e-5, 3e-3, log=True)),
-            ("epochs", Choice((3, 10, 20))),
-        )
+    _space(
+        adapter_size=Range(8, 256, log=True),
+        learning_rate=Range(3e-5, 3e-3, log=True),
+        epochs=Choice((3, 10, 20)),
     ),
 )

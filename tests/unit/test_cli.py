@@ -17,7 +17,7 @@ from search.runner import Interrupted
 
 HERE = ["check", "run", "resume", "results", "export", "predict", "ui", "report"]
 CLUSTER = ["submit", "status", "logs", "stop", "list"]
-COMMANDS = [*HERE, *CLUSTER, "tasks", "spaces", "schema"]
+COMMANDS = [*HERE, *CLUSTER, "data", "glue-submission", "tasks", "spaces", "schema"]
 RESUMABLE = "nothing is lost. Go on with: adaptune resume tickets"
 
 
@@ -223,10 +223,23 @@ def test_the_registered_tasks_are_listed_with_kind_and_metric(adaptune):
     assert line[:3] == ["glue_cola", "classification", "matthews"]
 
 
+def test_a_public_file_is_prepared_and_what_was_dropped_is_reported(adaptune, tmp_path):
+    rows = "".join(f"{('ham', 'spam')[number % 2]}\tmessage {number}\n" for number in range(20))
+    (tmp_path / "SMSSpamCollection").write_text(rows + "eggs\tno\n")
+    run = adaptune("data", "prepare", "sms_spam", "SMSSpamCollection", "--out", "prepared")
+    assert (run.code, run.err) == (0, "")
+    assert "prepared/sms_spam: 16 train, 2 validation, 2 test, 2 classes" in run.out
+    assert "The paper has 4,459, 557, 558 and 2 classes: this file differs from the paper's." in run.out
+    assert "dropped 1: label 'eggs' is none of the task's classes (row 21)" in run.out
+    again = adaptune("data", "prepare", "sms_spam", "SMSSpamCollection", "--out", "prepared")
+    assert again.code == 2
+    assert "already. Give another folder, or remove it first." in again.err
+
+
 def test_the_presets_are_listed_with_their_values(adaptune):
     run = adaptune("spaces")
     assert (run.code, run.err) == (0, "")
-    assert "glue:" in run.out
+    assert "glue (adapter): GLUE (§3.2)" in run.out
     assert "adapter_size: 8, 64, 256" in run.out
 
 

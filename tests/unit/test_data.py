@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pipelines.data import read_task
 from pipelines.errors import InputError, InputErrors
-from pipelines.tasks import Files, Hub, SplitRule, Task, registered_task
+from pipelines.registry import registered_hub, registered_task
+from pipelines.tasks import Files, Hub, SplitRule, Task
 
 MANIFEST_DATA = Path(__file__).parents[2] / "../shared/data"
 SIZES = {  # MANIFEST.md: train, validation, test (None: there is none), classes
@@ -94,9 +95,53 @@ def test_a_task_that_is_nowhere_says_which_file_to_put_where(tmp_path):
         read_task(registered_task("cf_emotion"), data_dir=str(tmp_path))
     assert str(caught.value) == (
         f"data_dir = {str(tmp_path)!r}: cf_emotion has no rows: it names no files and no hub, and data_dir "
-        "has none for it. Put train.parquet (or csv, tsv, jsonl) with columns 'text', 'label' into "
-        "<data_dir>/cf_emotion/."
+        "has none for it. Get text_emotion.csv (docs/tasks.md says where), then: "
+        "adaptune data prepare cf_emotion FILE --out <data_dir>"
     )
+
+
+def test_a_task_s_further_sets_are_read_beside_the_splits_and_change_none_of_them(tmp_path):
+    rows = [("a", "entailment"), ("b", "neutral"), ("c", "contradiction")] * 10
+    for name in ("with", "without"):
+        for split in ("train", "validation", "test", "validation_mismatched"):
+            if (name, split) != ("without", "validation_mismatched"):
+                texts, labels = zip(*rows, strict=True)
+                table = pa.table({"text_a": texts, "text_b": texts, "label": labels})
+                path = tmp_path / name / "glue_mnli" / f"{split}.parquet"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pq.write_table(table, path)
+    task = registered_task("glue_mnli")
+    found, bare = (read_task(task, data_dir=str(tmp_path / name)) for name in ("with", "without"))
+    assert {name: len(examples) for name, examples in found.also.items()} == {"validation_mismatched": 30}
+    assert bare.also == {}
+    assert bare.notes == ("validation_mismatched: not there",)
+    assert found.train.texts == bare.train.texts
+    assert found.fingerprint != bare.fingerprint
+
+
+@pytest.mark.integration
+def test_a_task_s_further_sets_come_from_the_hub_where_it_has_them(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "hub").mkdir()
+    words = [f"sentence {number}" for number in range(30)]
+    paths = {}
+    for split in ("train", "validation_matched", "validation_mismatched"):
+        paths[split] = str(tmp_path / "hub" / f"{split}.parquet")
+        table = {"premise": words, "hypothesis": words, "label": [number % 3 for number in range(30)]}
+        pq.write_table(pa.table(table), paths[split])
+    load = datasets.load_dataset
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: load("parquet", data_files=paths))
+    task = registered_task("glue_mnli")
+    hub = dataclasses.replace(registered_hub("glue_mnli"), test=None)
+    data = read_task(dataclasses.replace(task, hub=hub))
+    assert data.labels == ("contradiction", "entailment", "neutral")
+    assert {name: len(examples) for name, examples in data.also.items()} == {"validation_mismatched": 30}
+
+
+def test_a_span_task_is_refused_where_texts_are_read(tmp_path):
+    with pytest.raises(InputError, match=r"squad_v1.kind = 'span': span tasks cannot be trained yet"):
+        read_task(registered_task("squad_v1"), data_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize(

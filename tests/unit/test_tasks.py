@@ -4,46 +4,16 @@ import pickle
 import pytest
 
 from pipelines.errors import InputError, InputErrors
-from pipelines.tasks import (
-    Files,
-    Hub,
-    SplitRule,
-    Task,
-    register,
-    registered_hub,
-    registered_task,
-    registered_tasks,
-)
-
-GLUE_METRICS = {  # Houlsby et al. 2019, Table 1
-    "glue_cola": "matthews",
-    "glue_sst2": "accuracy",
-    "glue_mrpc": "f1",
-    "glue_stsb": "spearman",
-    "glue_qqp": "f1",
-    "glue_mnli": "accuracy",
-    "glue_qnli": "accuracy",
-    "glue_rte": "accuracy",
-    "glue_wnli": "accuracy",
-}
-FURTHER = {
-    "sms_spam",
-    "cf_airline",
-    "cf_emotion",
-    "cf_political_bias",
-    "cf_global_warming",
-    "cf_us_economic_performance",
-    "cf_progressive_opinion",
-    "newsgroups20",
-    "news_aggregator",
-}
+from pipelines.tasks import Files, Hub, SplitRule, Task
 
 
 def make(**changes):
     return Task(**{"name": "tickets", "text": ("body",), **changes})
 
 
-@pytest.mark.parametrize(("kind", "metric"), [("classification", "accuracy"), ("regression", "spearman")])
+@pytest.mark.parametrize(
+    ("kind", "metric"), [("classification", "accuracy"), ("regression", "spearman"), ("span", "squad_f1")]
+)
 def test_a_task_without_a_metric_has_that_of_its_kind(kind, metric):
     assert make(kind=kind).metric == metric
 
@@ -70,10 +40,6 @@ def test_a_task_survives_replace_and_pickle():
         ({"text": ("a", "b", "c")}, "text = ('a', 'b', 'c'): needs one or two columns"),
         ({"text": ("a", "a")}, "text and label ('label') need different columns. Name each column once."),
         ({"text": ("label",)}, "text and label ('label') need different columns"),
-        (
-            {"kind": "span"},
-            "kind = 'span': span tasks cannot be trained yet. Use classification or regression.",
-        ),
         ({"kind": "regresion"}, "kind = 'regresion': not a kind of task. Did you mean 'regression'?"),
         ({"metric": "acuracy"}, "metric = 'acuracy': unknown metric. Did you mean 'accuracy'?"),
         (
@@ -130,40 +96,3 @@ def test_a_split_rule_that_cannot_be_is_refused_at_birth(changes, message):
     with pytest.raises(InputError) as caught:
         SplitRule(**changes)
     assert message in str(caught.value)
-
-
-def test_the_registered_tasks_are_glue_and_the_further_ones_of_the_paper():
-    names = [task.name for task in registered_tasks()]
-    assert names == sorted({*GLUE_METRICS, *FURTHER})
-
-
-@pytest.mark.parametrize(("name", "metric"), GLUE_METRICS.items())
-def test_glue_tasks_have_the_metric_of_the_paper_and_a_place_on_the_hub(name, metric):
-    task, hub = registered_task(name), registered_hub(name)
-    assert task.metric == metric
-    assert task.hub is None, "data_dir comes before the Hub"
-    assert (hub.path, hub.config) == ("nyu-mll/glue", name.removeprefix("glue_"))
-    assert len(hub.text) == len(task.text)
-    assert (hub.labels == ()) == (task.kind == "regression")
-    assert task.positive is None or task.positive in hub.labels
-
-
-def test_mnli_is_validated_on_the_matched_genres():
-    assert registered_hub("glue_mnli").validation == "validation_matched"
-
-
-@pytest.mark.parametrize("name", sorted(FURTHER))
-def test_the_further_tasks_are_in_data_dir_only(name):
-    assert registered_task(name).metric == "accuracy"
-    assert registered_hub(name) is None
-
-
-def test_an_unknown_name_gets_the_nearest_one():
-    with pytest.raises(InputError) as caught:
-        registered_task("glue_colla")
-    assert str(caught.value) == "name = 'glue_colla': not a registered task. Did you mean 'glue_cola'?"
-
-
-def test_a_name_is_registered_once():
-    with pytest.raises(ValueError, match="task 'glue_cola' is registered twice; rename one of them"):
-        register(registered_task("glue_cola"))
