@@ -16,7 +16,7 @@ from search.errors import JobError, Problem
 from spaces.errors import FieldError, SpaceError, suggest
 
 LATER_VALUES = {  # values of the design, by the key they are for
-    "method": ("fine_tune", "top_layers", "layer_norm", "embeddings"),
+    "method": ("embeddings",),
     "kind": ("span",),
 }
 QUOTED = re.compile(r"'([^']*)'")

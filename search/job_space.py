@@ -16,9 +16,8 @@ from search.job_file import LATER_VALUES, problems_in
 from search.job_parts import check_some, one_or_more
 from spaces import PARAMETERS, FieldError, Space, SpaceError, preset, presets
 from spaces.legal import Legal
-from spaces.space import LATER
 
-Method = Literal["adapter"]
+Method = Literal["adapter", "fine_tune", "top_layers", "layer_norm"]
 
 
 def _differ(methods: tuple[Method, ...]) -> tuple[Method, ...]:
@@ -30,24 +29,23 @@ def _differ(methods: tuple[Method, ...]) -> tuple[Method, ...]:
 def _read_spaces(written: object, info: ValidationInfo) -> dict[str, Space]:
     """The space of each method: one for all of them, or a mapping with methods as keys."""
     methods = info.data.get("methods", get_args(Method))
-    names = {*get_args(Method), *LATER_VALUES["method"]} - {*LATER}  # top_layers is a parameter as well
-    if not isinstance(written, Mapping) or not names & set(written):
-        space = _read_space(written)
+    if not isinstance(written, Mapping) or not _is_by_method(written):
+        spaces = {method: _read_space(written, method) for method in methods}
         for method in methods:
-            _check_method(method, space)
-        return dict.fromkeys(methods, space)
+            _check_method(method, spaces[method])
+        return spaces
     problems = [
         FieldError(str(name), value, "not a method of this job", f"Methods: {', '.join(methods)}.")
         for name, value in written.items()
         if name not in methods
     ]
-    spaces: dict[str, Space] = {}
+    spaces = {}
     for method in methods:
         if method not in written:
             problems.append(FieldError(method, None, "has no space", "Add one, e.g. default."))
             continue
         try:
-            spaces[method] = _read_space(written[method])
+            spaces[method] = _read_space(written[method], method)
             _check_method(method, spaces[method])
         except (FieldError, SpaceError) as error:
             for one in problems_in(error):
@@ -71,9 +69,21 @@ def _check_method(method: str, space: Space) -> None:
         raise SpaceError(tuple(problems))
 
 
-def _read_space(written: object) -> Space:
+def _is_by_method(written: Mapping[Any, Any]) -> bool:
+    """Whether a mapping's keys are methods. top_layers is a parameter as well: its values are numbers."""
+    names = {*get_args(Method), *LATER_VALUES["method"]}
+    value = written.get("top_layers")
+    whole = isinstance(value, str | Space) or (
+        isinstance(value, Mapping) and bool({*PARAMETERS} & set(value))
+    )
+    return bool((names - {"top_layers"}) & set(written)) or whole
+
+
+def _read_space(written: object, method: str) -> Space:
     if isinstance(written, Space):
         return written
+    if written == "default" and f"default_{method}" in presets():
+        return preset(f"default_{method}")
     return preset(written) if isinstance(written, str) else Space.parse(written)
 
 

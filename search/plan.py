@@ -1,6 +1,7 @@
 """What a job comes to: its data read, its backbone loaded, everything known to be usable before it starts."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import packages_distributions
 from typing import Any
@@ -13,6 +14,7 @@ from pipelines.methods import count_trained
 from pipelines.tokens import check_max_tokens
 from search.errors import JobError, Problem
 from search.job import SearchJob
+from spaces import Range
 
 OURS = ("search", "spaces", "pipelines")  # common names: another package may bring them too
 # They decide how is trained, not how much.
@@ -63,12 +65,23 @@ class Plan:
 
     def trained_parameters(self, method: str, outputs: int) -> tuple[int, int]:
         """The fewest and the most parameters that a trial of the method trains."""
-        sizes = self.job.space_for(method).bounds("adapter_size") or (TrainConfig.adapter_size,)
-        counts = [
-            count_trained(self.backbone, TrainConfig(method=method, adapter_size=int(size)), outputs=outputs)
-            for size in (min(sizes), max(sizes))
-        ]
-        return counts[0], counts[1]
+        counts = [self.count_trained(method, outputs, params) for params in self.corners(method)]
+        return min(counts), max(counts)
+
+    def corners(self, method: str) -> list[dict[str, Any]]:
+        """The extreme configurations of a method's space, in the parameters that decide how much trains."""
+        axes: dict[str, Sequence[Any]] = {}
+        for name, parameter in self.job.space_for(method).parameters:
+            if name in _SIZELESS or parameter.when:
+                continue
+            if isinstance(parameter, Range):
+                axes[name] = (parameter.low, parameter.high)
+            elif all(type(value) is int for value in parameter.values):
+                numbers = [value for value in parameter.values if isinstance(value, int)]
+                axes[name] = sorted({min(numbers), max(numbers)})
+            else:
+                axes[name] = parameter.values
+        return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def make_plan(job: SearchJob, *, source: str = "job") -> Plan:
@@ -94,8 +107,8 @@ def make_plan(job: SearchJob, *, source: str = "job") -> Plan:
     if problems or backbone is None:
         raise JobError(source, problems)
     plan = Plan(job, tuple(tasks), backbone, pooling)
-    if too_large := _limit_problems(plan):
-        raise JobError(source, too_large)
+    if wrong := _depth_problems(plan) or _limit_problems(plan):
+        raise JobError(source, wrong)
     return plan
 
 
@@ -108,6 +121,19 @@ def name_collisions() -> list[str]:
         for package in OURS
         for other in sorted(set(owners.get(package, [])) - {"adaptune"})
     ]
+
+
+def _depth_problems(plan: Plan) -> list[Problem]:
+    """Parameters that do not fit the encoder: layers that it does not have."""
+    found: dict[tuple[str, object], Problem] = {}
+    for method in plan.job.methods:
+        for params in plan.corners(method):
+            try:
+                plan.count_trained(method, 1, params)
+            except InputError as error:
+                key = f"space.{error.key}" if len(plan.job.methods) == 1 else f"space.{method}.{error.key}"
+                found[key, error.value] = Problem(key, error.value, error.rule, error.fix)
+    return list(found.values())
 
 
 def _limit_problems(plan: Plan) -> list[Problem]:

@@ -107,6 +107,27 @@ register(
     method="fine_tune",
 )
 
+register(
+    "further_top_layers",
+    "The 17 further tasks, the top n layers fine-tuned (§3.3): 8 depths x 4 learning rates x 3 lengths.",
+    _space(
+        top_layers=Choice((1, 2, 3, 5, 7, 9, 11, 12)), learning_rate=_FURTHER_RATES, epochs=_FURTHER_EPOCHS
+    ),
+    method="top_layers",
+)
+register(
+    "tradeoff_top_layers",
+    "The top k of 12 layers fine-tuned (§3.4), each at the learning rates of GLUE.",
+    _space(top_layers=Range(1, 12), learning_rate=_GLUE_RATES),
+    method="top_layers",
+)
+register(
+    "squad_top_layers",
+    "SQuAD v1.1, the top n of 12 layers fine-tuned (§3.5): 3 learning rates x 3 lengths for each n.",
+    _space(top_layers=Range(1, 12), learning_rate=Choice((3e-5, 5e-5, 1e-4)), epochs=Choice((2, 3, 5))),
+    method="top_layers",
+)
+
 # Size: the paper finds a flat optimum (§3.6: 86.2, 85.8, 85.7 on validation for 8, 64, 256), so sizes
 # between are as good and matter by their ratio; below 8 a little is lost (§3.5: F1 89.9 at 2, 90.4 at 64).
 # Rate: the three of §3.2 lie a decade apart, and the gaps are worth sampling. Epochs stay a choice: runs are
@@ -120,4 +141,26 @@ DEFAULT = register(
         learning_rate=Range(3e-5, 3e-3, log=True),
         epochs=Choice((3, 10, 20)),
     ),
+)
+
+# For the other methods, what `default` stands for. Fine-tuning wants lower rates than adapters (appendix B:
+# its best is around 1e-4 at most), norms alone higher ones (§3.4 gives the GLUE rates; ours reach further).
+_FINE_RATES = Range(1e-5, 3e-4, log=True)
+register(
+    "default_fine_tune",
+    "What `default` is for fine_tune: learning rates 1e-5 to 3e-4, log-uniform; 3, 10 and 20 epochs.",
+    _space(learning_rate=_FINE_RATES, epochs=Choice((3, 10, 20))),
+    method="fine_tune",
+)
+register(
+    "default_top_layers",
+    "What `default` is for top_layers: the top 1, 2 or 3 layers; rates and lengths as for fine_tune.",
+    _space(top_layers=Choice((1, 2, 3)), learning_rate=_FINE_RATES, epochs=Choice((3, 10, 20))),
+    method="top_layers",
+)
+register(
+    "default_layer_norm",
+    "What `default` is for layer_norm: learning rates 3e-4 to 3e-2, log-uniform; 3, 10 and 20 epochs.",
+    _space(learning_rate=Range(3e-4, 3e-2, log=True), epochs=Choice((3, 10, 20))),
+    method="layer_norm",
 )

@@ -22,9 +22,18 @@ from spaces.legal import Legal, Number
 MILLION = 1_000_000
 TINY, HUGE = sys.float_info.min, sys.float_info.max
 
+_ADAPTER = ("adapter",)
+
+# Without methods, a parameter is for all of them.
 PARAMETERS: dict[str, Legal] = {
     # bottleneck width m, in units
-    "adapter_size": Legal(int, 1, MILLION, "a whole number, 1 or more"),
+    "adapter_size": Legal(int, 1, MILLION, "a whole number, 1 or more", _ADAPTER),
+    # how many of the encoder's layers train, from the top
+    "top_layers": Legal(int, 1, 1000, "a whole number, 1 or more", ("top_layers",)),
+    # the lowest layer with anything that trains; 0 is the encoder's lowest, and the paper's design
+    "first_layer": Legal(int, 0, 1000, "a whole number, 0 or more", ("adapter", "layer_norm")),
+    # the highest layer with adapters
+    "last_layer": Legal(int, 0, 1000, "a whole number, 0 or more", _ADAPTER),
     # the peak, after the warm-up
     "learning_rate": Legal(float, TINY, HUGE, "a number above 0"),
     # passes over the training set
@@ -36,9 +45,14 @@ PARAMETERS: dict[str, Legal] = {
     # a fraction, of the backbone's own dropout sites
     "dropout": Legal(float, 0, math.nextafter(1, 0), "a number from 0 to below 1"),
     # standard deviation of the adapters' first weights
-    "init_std": Legal(float, TINY, HUGE, "a number above 0"),
+    "init_std": Legal(float, TINY, HUGE, "a number above 0", _ADAPTER),
+    # what the paper tried without gain (§3.6)
+    "activation": Legal.text("gelu", "relu", "swish", "tanh", methods=_ADAPTER),
+    "adapter_layers": Legal(int, 1, 100, "a whole number, 1 or more", _ADAPTER),
+    "adapter_norm": Legal.switch(methods=_ADAPTER),
+    "adapter_places": Legal.text("both", "attention", "feed_forward", methods=_ADAPTER),
+    "adapter_placement": Legal.text("serial", "parallel", methods=_ADAPTER),
 }
-LATER = ("first_layer", "top_layers")  # parameters of the design that nothing trains with yet
 
 
 @dataclass(frozen=True)
@@ -246,8 +260,6 @@ def _empty(raw: object) -> FieldError:
 def _unknown(name: object, written: object) -> FieldError | None:
     if name in PARAMETERS:
         return None
-    if name in LATER:
-        return FieldError(str(name), written, "not supported yet", "Leave it out.")
     return FieldError(str(name), written, "unknown parameter", suggest(name, PARAMETERS))
 
 
