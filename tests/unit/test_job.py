@@ -266,12 +266,8 @@ def test_a_job_refuses(changes, message):
 @pytest.mark.parametrize(
     ("key", "changes"),
     [
-        ("cache", {"cache": {"gigabytes": 4}}),
-        ("resources.pack", {"resources": {"pack": "auto"}}),
-        ("method", {"method": "fine_tune"}),
-        ("method[1]", {"method": ["adapter", "top_layers"]}),
+        ("method", {"method": "embeddings"}),
         ("tasks[0].kind", {"tasks": [{**OWN, "kind": "span"}]}),
-        ("space.top_layers", {"space": {"top_layers": [1, 2]}}),
     ],
 )
 def test_what_comes_later_is_refused_until_then(key, changes):

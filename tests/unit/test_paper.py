@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.tasks import registered_tasks
+from pipelines.registry import registered_tasks
 from search.paper import (
     ADAPTERS,
     ADAPTERS_64,
