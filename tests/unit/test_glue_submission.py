@@ -14,7 +14,7 @@ from pipelines.backbone import load_backbone
 from pipelines.bundle import AdapterBundle, BundleConfig, Prediction, write_bundle
 from pipelines.config import TrainConfig
 from pipelines.errors import InputError
-from pipelines.model import build_model
+from pipelines.methods import initial_parameters
 from pipelines.registry import registered_entry, registered_tasks
 from search import cli, glue_submission
 from search.errors import UserError
@@ -92,8 +92,7 @@ def bundle(folder, backbone, name, **changes):
         train=TrainConfig(adapter_size=2),
     )
     config = replace(config, **changes)
-    model = build_model(backbone, config.train, outputs=len(config.labels) or 1, pooling="cls")
-    parameters = {key: parameter.detach() for key, parameter in model.trained().items()}
+    parameters = initial_parameters(backbone, config.train, outputs=len(config.labels) or 1)
     write_bundle(folder, config, parameters, metrics={}, card="")
     return folder
 
