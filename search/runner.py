@@ -41,6 +41,7 @@ from search.tracking import Tracker
 from search.trial import AdapterTrial, WorkerContext
 from search.winner import Winner, finish_winner
 
+PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
 WORKER_RESTARTS = 3  # a trial whose worker dies goes on from its checkpoint so many times
 
 
@@ -254,7 +255,7 @@ def _run_trials(
             pool = HostPool(context, places, cpus=resources.cpus, gpus=resources.gpus, cluster=cluster)
             stack.callback(pool.close)
             room = pool.slots
-            trainable = tune.with_resources(PackedTrial, {"cpu": 0})
+            trainable = tune.with_resources(PackedTrial, {"cpu": PROXY_CPUS})
         searcher = StudySearcher(
             searches,
             slots=lambda: min(room(), resources.concurrent) if resources.concurrent != "auto" else room(),

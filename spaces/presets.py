@@ -118,13 +118,17 @@ register(
 register(
     "tradeoff_top_layers",
     "The top k of 12 layers fine-tuned (§3.4), each at the learning rates of GLUE.",
-    _space(top_layers=Range(1, 12), learning_rate=_GLUE_RATES),
+    _space(top_layers=Choice(tuple(range(1, 13))), learning_rate=_GLUE_RATES),
     method="top_layers",
 )
 register(
     "squad_top_layers",
     "SQuAD v1.1, the top n of 12 layers fine-tuned (§3.5): 3 learning rates x 3 lengths for each n.",
-    _space(top_layers=Range(1, 12), learning_rate=Choice((3e-5, 5e-5, 1e-4)), epochs=Choice((2, 3, 5))),
+    _space(
+        top_layers=Choice(tuple(range(1, 13))),
+        learning_rate=Choice((3e-5, 5e-5, 1e-4)),
+        epochs=Choice((2, 3, 5)),
+    ),
     method="top_layers",
 )
 
