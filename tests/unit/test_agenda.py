@@ -45,12 +45,16 @@ class Workers:
     def __init__(self, study, *, slots=2, restart=False, most=10_000, **changes):
         self.study, self.slots, self.restart, self.changes = study, slots, restart, changes
         self.steps, self.most = 0, most
+        study.hold()  # as a driver does
         self.search = make(study, **changes)
         self.told = []
 
     def run(self):
         while self.steps < self.most:
             if self.restart:
+                before = self.study.trials()
+                self.study.hold()
+                assert self.study.trials() == before
                 self.search = make(self.study, **self.changes)
             while len(self.search.live) < self.slots and self.search.next_trial(self.told.append) is not None:
                 pass
