@@ -142,7 +142,11 @@ class Search:
         if self.rules.scheduler != "halving":
             return None
         trial = next_promotion(
-            self.study.trials(), self.rules.reduction, growing=self.growing, pareto=self.rules.pareto
+            self.study.trials(),
+            self.rules.reduction,
+            growing=self.growing,
+            pareto=self.rules.pareto,
+            busy=self.live,
         )
         if trial is None or trial.rung is None:
             return None

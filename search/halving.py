@@ -5,7 +5,7 @@ budgets of adapter searches: trials are compared only with those of the same sch
 rung the best one goes on however few have come so far, so that a search has a fully trained trial early.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from search.study import TrialRecord
 
@@ -79,7 +79,12 @@ def _size(trial: TrialRecord) -> int:
 
 
 def next_promotion(
-    trials: Sequence[TrialRecord], factor: int, *, growing: bool, pareto: bool = False
+    trials: Sequence[TrialRecord],
+    factor: int,
+    *,
+    growing: bool,
+    pareto: bool = False,
+    busy: Collection[int] = (),
 ) -> TrialRecord | None:
     """The paused trial that goes on next, or None.
 
@@ -91,6 +96,7 @@ def next_promotion(
         trials: all of a study's trials, in any order.
         growing: whether new trials may still start.
         pareto: see `peers`.
+        busy: numbers of trials that are being put down at this moment; their turn comes when they are.
     """
     paused = [trial for trial in trials if trial.state == "paused"]
     ready: list[TrialRecord] = []
@@ -99,7 +105,8 @@ def next_promotion(
         if rung == 1 and len(there) < factor and (growing or _coming(trials, schedule)):
             continue
         best = there[: _quota(len(there), factor)]
-        ready += [trial for trial in best if trial.state == "paused" and trial.rung == rung]
+        waiting = [trial for trial in best if trial.state == "paused" and trial.rung == rung]
+        ready += [trial for trial in waiting if trial.number not in busy]
     return min(ready, key=lambda trial: (-(trial.rung or 0), trial.schedule, trial.number), default=None)
 
 

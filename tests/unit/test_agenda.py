@@ -118,6 +118,19 @@ def test_paused_trials_are_still_paused_after_a_restart_and_are_not_run_on(recor
     assert [trial.state for trial in workers.study.trials()] == [trial.state for trial in before]
 
 
+def test_a_trial_that_tune_has_not_put_down_yet_is_not_promoted(record):
+    # Tune tells that a stretch has ended some steps after it gave its last result; a second stretch of the
+    # same trial beside it would end the search when the first is put down.
+    study = create(record)
+    search = make(study, trials=1)
+    number = search.next_trial(lambda _: None)
+    assert search.take(number, TrialReport(epochs=epochs([0.5]))).state == "paused"
+    assert search.next_trial(lambda _: None) is None
+    assert study.trials()[number].state == "paused"
+    search.put_down(number)
+    assert search.next_trial(lambda _: None) == number
+
+
 def test_a_search_of_fewer_trials_than_a_rung_compares_still_trains_its_best_to_the_end(record):
     trials = Workers(create(record), trials=2).run()
     assert [trial.state for trial in trials].count("complete") >= 1
