@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from search.confirmation import Confirm, missing_runs
-from search.halving import describe_end, next_promotion
+from search.halving import describe_ends, next_promotion
 from search.proposals import Params, propose
 from search.rules import Rules, Verdict, common_failure, own_verdict, verdict
 from search.study import Study, TrialRecord, schedule_of
@@ -142,7 +142,11 @@ class Search:
         if self.rules.scheduler != "halving":
             return None
         trial = next_promotion(
-            self.study.trials(), self.rules.reduction, growing=self.growing, pareto=self.rules.pareto
+            self.study.trials(),
+            self.rules.reduction,
+            growing=self.growing,
+            pareto=self.rules.pareto,
+            busy=self.live,
         )
         if trial is None or trial.rung is None:
             return None
@@ -201,13 +205,10 @@ class Search:
         """Nothing is left to search: whoever still waits was not good enough."""
         if self.space.size is not None and self.space.size <= self.started < self.trials:
             self._note_exhausted()
-        for trial in trials:
-            if trial.state == "paused":
-                reason = self.stopped or describe_end(
-                    trials, trial, self.rules.reduction, pareto=self.rules.pareto
-                )
-                self.study.finish_trial(trial.number, "pruned", reason=reason)
-                tell(trial.number)
+        ends = describe_ends(trials, self.rules.reduction, pareto=self.rules.pareto)
+        for number, reason in sorted(ends.items()):
+            self.study.finish_trial(number, "pruned", reason=self.stopped or reason)
+            tell(number)
 
     def _apply(self, number: int, found: Verdict) -> None:
         if found.state in ("complete", "pruned"):

@@ -5,7 +5,7 @@ budgets of adapter searches: trials are compared only with those of the same sch
 rung the best one goes on however few have come so far, so that a search has a fully trained trial early.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from search.study import TrialRecord
 
@@ -79,7 +79,12 @@ def _size(trial: TrialRecord) -> int:
 
 
 def next_promotion(
-    trials: Sequence[TrialRecord], factor: int, *, growing: bool, pareto: bool = False
+    trials: Sequence[TrialRecord],
+    factor: int,
+    *,
+    growing: bool,
+    pareto: bool = False,
+    busy: Collection[int] = (),
 ) -> TrialRecord | None:
     """The paused trial that goes on next, or None.
 
@@ -91,41 +96,40 @@ def next_promotion(
         trials: all of a study's trials, in any order.
         growing: whether new trials may still start.
         pareto: see `peers`.
+        busy: numbers of trials that are being put down at this moment; their turn comes when they are.
     """
     paused = [trial for trial in trials if trial.state == "paused"]
-    ready = [trial for trial in paused if _may_go_on(trial, trials, factor, growing, pareto)]
+    ready: list[TrialRecord] = []
+    for schedule, rung in {(trial.schedule, trial.rung or 0) for trial in paused}:
+        there = peers(trials, schedule, rung, pareto=pareto)
+        if rung == 1 and len(there) < factor and (growing or _coming(trials, schedule)):
+            continue
+        best = there[: _quota(len(there), factor)]
+        waiting = [trial for trial in best if trial.state == "paused" and trial.rung == rung]
+        ready += [trial for trial in waiting if trial.number not in busy]
     return min(ready, key=lambda trial: (-(trial.rung or 0), trial.schedule, trial.number), default=None)
 
 
-def places(
-    trials: Sequence[TrialRecord], trial: TrialRecord, factor: int, *, pareto: bool = False
-) -> tuple[int, int, int]:
-    """Of a waiting trial: its place among its peers (from 0), how many may go on, how many there are."""
-    there = peers(trials, trial.schedule, trial.rung or 0, pareto=pareto)
-    place = next(index for index, peer in enumerate(there) if peer.number == trial.number)
-    return place, max(1, len(there) // factor), len(there)
+def describe_ends(trials: Sequence[TrialRecord], factor: int, *, pareto: bool = False) -> dict[int, str]:
+    """Why those that still wait at the end were not promoted, by number."""
+    paused = [trial for trial in trials if trial.state == "paused"]
+    reasons: dict[int, str] = {}
+    for schedule, rung in {(trial.schedule, trial.rung or 0) for trial in paused}:
+        there = peers(trials, schedule, rung, pareto=pareto)
+        for place, trial in enumerate(there, start=1):
+            if trial.state == "paused" and trial.rung == rung:
+                reasons[trial.number] = (
+                    f"stopped at rung {rung}: place {place} of {len(there)} trials of {schedule} epochs, "
+                    f"of which {_quota(len(there), factor)} went on"
+                )
+    return reasons
 
 
-def describe_end(
-    trials: Sequence[TrialRecord], trial: TrialRecord, factor: int, *, pareto: bool = False
-) -> str:
-    """Why a trial that still waits at the end was not promoted."""
-    place, quota, count = places(trials, trial, factor, pareto=pareto)
-    return (
-        f"stopped at rung {trial.rung}: place {place + 1} of {count} trials of {trial.schedule} epochs, "
-        f"of which {quota} went on"
-    )
+def _quota(count: int, factor: int) -> int:
+    """How many of so many peers go on."""
+    return max(1, count // factor)
 
 
-def _may_go_on(
-    trial: TrialRecord, trials: Sequence[TrialRecord], factor: int, growing: bool, pareto: bool
-) -> bool:
-    place, quota, count = places(trials, trial, factor, pareto=pareto)
-    if trial.rung == trial.rungs[0] and count < factor:
-        coming = any(
-            other.state == "running" and other.schedule == trial.schedule and not other.epochs
-            for other in trials
-        )
-        if growing or coming:
-            return False
-    return place < quota
+def _coming(trials: Sequence[TrialRecord], schedule: int) -> bool:
+    """Whether a trial of a schedule is on its way to its first rung."""
+    return any(t.state == "running" and t.schedule == schedule and not t.epochs for t in trials)

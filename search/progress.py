@@ -77,7 +77,7 @@ class ConsoleProgress(Progress):
             self._views[study.name] = view
             if view.trials:
                 self.message(f"{study.name}: going on, {len(view.ended)} of {wanted} trials are done")
-        self._ended_before = sum(len(view.ended) for view in self._views.values())
+        self._ended_before = sum(len(view.ended) + view.paused for view in self._views.values())
         if self._console.is_terminal:
             self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=2)
             self._live.start()
@@ -140,10 +140,11 @@ class ConsoleProgress(Progress):
 
     def _time_left(self) -> str:
         """An estimate from the trials that ended since the start; empty before there are any."""
-        ended = sum(len(view.ended) for view in self._views.values())
+        # Few of those that wait are trained on.
+        ended = sum(len(view.ended) + view.paused for view in self._views.values())
         left = sum(view.wanted for view in self._views.values()) - ended
         now = ended - self._ended_before
-        if not now or not left:
+        if now <= 0 or left <= 0:
             return ""
         return f", about {_clock((time.monotonic() - self._search_started) / now * left)} left"
 

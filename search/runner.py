@@ -77,6 +77,8 @@ def run(
         studies = open_studies(record, storage, plan)
         if not is_finished(studies):
             with drive(storage, studies) as clock:
+                for study in studies:
+                    study.hold()
                 _search(plan, storage, studies, clock=clock, cluster=cluster, progress=progress)
         return job_results(studies, storage)
 

@@ -69,10 +69,11 @@ class StudySearcher(Searcher):
         self._listener = listener
         self.check_budget = check_budget
         self.live: dict[str, Stretch] = {}  # by Tune's trial id
+        self.idle = False  # whether nothing can be run until a live trial reports
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override] # FINISHED is a str
         """The next trial for Tune: its key, number and parameters; None while all slots are taken."""
-        if len(self.live) >= self._slots():
+        if self.idle or len(self.live) >= self._slots():
             return None
         self.check_budget()
         for search in sorted(self._searches, key=_turn):
@@ -86,6 +87,7 @@ class StudySearcher(Searcher):
                 self.live[trial_id] = Stretch(search, number, trial.seconds, host)
                 self._listener(study, number)
                 return trial_config(study, number) | ({} if host is None else {"host": host})
+        self.idle = bool(self.live)
         return Searcher.FINISHED if not self.live else None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -97,6 +99,7 @@ class StudySearcher(Searcher):
         """Tune has a trial no more. What it reported is recorded already; one that Tune merely put down at
         the end of a run stays as it is.
         """
+        self.idle = False
         stretch = self.live.pop(trial_id, None)
         if stretch is None:
             return
@@ -133,6 +136,7 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
         stretch = self._searcher.live[trial.trial_id]
+        self._searcher.idle = False
         self._searcher.check_budget()
         goes_on = _take(stretch, result)
         self._listener(stretch.search.study, stretch.number)

@@ -119,6 +119,8 @@ class Study:
         self.job, self.task, self.method = name.split("/")
         self._storage = storage
         self._study = optuna.load_study(study_name=name, storage=storage)
+        self._ids: list[int] = []  # Optuna's, by number
+        self._held: list[TrialRecord] | None = None
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -131,7 +133,18 @@ class Study:
 
     def trials(self) -> tuple[TrialRecord, ...]:
         """All trials, in the order in which they were started."""
+        if self._held is not None:
+            return tuple(self._held)
         return tuple(_record(trial) for trial in self._study.get_trials(deepcopy=False))
+
+    def hold(self) -> None:
+        """Keep the trials in memory from now on: for the driver, who alone writes them.
+
+        Optuna reads all unfinished trials anew each time, and of those that wait there may be hundreds.
+        """
+        trials = self._study.get_trials(deepcopy=False)
+        self._ids = [trial._trial_id for trial in trials]
+        self._held = [_record(trial) for trial in trials]
 
     def start_trial(
         self,
@@ -154,21 +167,25 @@ class Study:
             attributes["rungs"] = list(rungs)
         if confirms is not None:
             attributes["confirms"] = confirms
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params=dict(params),
-                distributions={name: one for name, one in distributions.items() if name in params},
-                user_attrs=attributes,
-            )
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions={name: one for name, one in distributions.items() if name in params},
+            user_attrs=attributes,
         )
-        return self._study.get_trials(deepcopy=False)[-1].number
+        trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=template)
+        trial = self._storage.get_trial(trial_id)
+        if self._held is not None:
+            self._ids.append(trial_id)
+            self._held.append(_record(trial))
+        return trial.number
 
     def promote_trial(self, number: int, rung: int) -> None:
         """Let a waiting trial past its rung; written before it runs on."""
         trial = self._trial(number)
         if not trial.state.is_finished():
             self._storage.set_trial_user_attr(trial._trial_id, "promoted", rung)
+            self._refresh(number)
 
     def record_epochs(self, number: int, epochs: Sequence[Mapping[str, Any]]) -> bool:
         """Write those of a trial's epochs that the study does not have; returns whether there were any."""
@@ -181,6 +198,8 @@ class Study:
             # The score first: an epoch counts as known once its attribute is there.
             self._storage.set_trial_intermediate_value(trial._trial_id, epoch["epoch"], epoch["score"])
             self._storage.set_trial_user_attr(trial._trial_id, f"{_EPOCH}{epoch['epoch']}", dict(epoch))
+        if new:
+            self._refresh(number)
         return bool(new)
 
     def note_trial(self, number: int, facts: Mapping[str, Any]) -> None:
@@ -188,9 +207,11 @@ class Study:
         trial = self._trial(number)
         if trial.state.is_finished():
             return
-        for key, value in facts.items():
-            if trial.user_attrs.get(f"{_FACT}{key}") != value:
-                self._storage.set_trial_user_attr(trial._trial_id, f"{_FACT}{key}", value)
+        new = {key: value for key, value in facts.items() if trial.user_attrs.get(f"{_FACT}{key}") != value}
+        for key, value in new.items():
+            self._storage.set_trial_user_attr(trial._trial_id, f"{_FACT}{key}", value)
+        if new:
+            self._refresh(number)
 
     def finish_trial(self, number: int, state: Outcome, *, reason: str | None = None) -> None:
         """End a trial. A complete one has its best epoch's score; a finished one stays as it is."""
@@ -206,8 +227,15 @@ class Study:
         else:
             ended = TrialState.PRUNED if state == "pruned" else TrialState.FAIL
             self._storage.set_trial_state_values(trial._trial_id, ended)
+        self._refresh(number)
+
+    def _refresh(self, number: int) -> None:
+        if self._held is not None:
+            self._held[number] = _record(self._trial(number))
 
     def _trial(self, number: int) -> FrozenTrial:
+        if self._held is not None:
+            return self._storage.get_trial(self._ids[number])
         return self._study.get_trials(deepcopy=False)[number]
 
 

@@ -69,13 +69,13 @@ def results_table(results: Mapping[str, Any]) -> Group:
                     f"{name} {Spread(**best['seeds'][name])}" for name in ("validation", "test")
                 )
                 about += f"; over {len(best['seeds']['runs'])} seeds: {spreads}"
+            if entry["reason"]:
+                about += f"; {entry['reason']}"
             for one in entry["front"] or []:
                 about += (
                     f"\n  front: {one['validation']:.4f} with {one['trained_parameters']:,} trained: "
                     f"trial {one['trial']}: {format_params(one['params'])}"
                 )
-            if entry["reason"]:
-                about += f"; {entry['reason']}"
         table.add_row(
             entry["task"],
             entry["method"],

@@ -47,7 +47,7 @@ def write_job(folder: Path, *, name: str = "topics", **changes: Any) -> Path:
             "learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
             "epochs": [5],
         },
-        "search": {"trials": 3},
+        "search": {"trials": 3, "scheduler": "none"},
         **changes,
     }
     path = folder / f"{name}.yaml"

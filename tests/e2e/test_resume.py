@@ -81,7 +81,7 @@ def workers_of(driver: subprocess.Popen[str]) -> list[int]:
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130)])
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, sent: signal.Signals, code: int) -> None:
-    write_job(tmp_path, space=SLOW_SPACE, search={"trials": 4, "seed": 1})
+    write_job(tmp_path, space=SLOW_SPACE, search={"trials": 4, "seed": 1, "scheduler": "none"})
     process = start_adaptune("run", "topics.yaml", folder=tmp_path)
     storage = tmp_path / "runs"
     wait_for(process, storage, one_done_and_one_under_way)
@@ -114,7 +114,7 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, sent: signal
 
 
 def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    write_job(tmp_path, space=SLOW_SPACE, search={"trials": 2})
+    write_job(tmp_path, space=SLOW_SPACE, search={"trials": 2, "scheduler": "none"})
     process = start_adaptune("run", "topics.yaml", folder=tmp_path)
     storage = tmp_path / "runs"
     wait_for(process, storage, lambda trials: any(len(trial.epochs) >= 3 for trial in trials))

@@ -71,7 +71,7 @@ def test_running_a_finished_job_again_prints_its_leaderboard(finished: Path) -> 
 
 
 def test_another_job_of_the_same_name_is_refused_and_told_what_to_do(finished: Path) -> None:
-    write_job(finished / "other", search={"trials": 4})
+    write_job(finished / "other", search={"trials": 4, "scheduler": "none"})
     done = adaptune("run", "other/topics.yaml", "--storage", "runs", folder=finished, check=2)
     assert "search.trials: 3 -> 4" in done.stderr
     assert "adaptune resume topics" in done.stderr
@@ -114,7 +114,7 @@ def test_a_job_searches_several_tasks_of_all_kinds(tmp_path: Path) -> None:
             {"name": "numbers", "files": {"train": "numbers.tsv"}, "kind": "regression"},
         ],
         space={"adapter_size": [4], "learning_rate": [1e-3, 1e-2], "epochs": [2]},
-        search={"trials": 2, "sampler": "grid"},
+        search={"trials": 2, "sampler": "grid", "scheduler": "none"},
     )
     adaptune("run", "several.yaml", folder=tmp_path)
     results = read_json(adaptune("results", "several", "--json", folder=tmp_path))
@@ -132,7 +132,7 @@ def test_a_job_searches_several_tasks_of_all_kinds(tmp_path: Path) -> None:
 
 
 def test_foreign_packages_of_our_names_where_we_start_do_not_get_in_our_way(tmp_path: Path) -> None:
-    write_job(tmp_path, search={"trials": 1})
+    write_job(tmp_path, search={"trials": 1, "scheduler": "none"})
     for name in ("search", "spaces", "pipelines"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(

@@ -45,12 +45,16 @@ class Workers:
     def __init__(self, study, *, slots=2, restart=False, most=10_000, **changes):
         self.study, self.slots, self.restart, self.changes = study, slots, restart, changes
         self.steps, self.most = 0, most
+        study.hold()  # as a driver does
         self.search = make(study, **changes)
         self.told = []
 
     def run(self):
         while self.steps < self.most:
             if self.restart:
+                before = self.study.trials()
+                self.study.hold()
+                assert self.study.trials() == before
                 self.search = make(self.study, **self.changes)
             while len(self.search.live) < self.slots and self.search.next_trial(self.told.append) is not None:
                 pass
@@ -112,6 +116,19 @@ def test_paused_trials_are_still_paused_after_a_restart_and_are_not_run_on(recor
     search = make(workers.study)
     assert not set(paused) & set(search.unfinished)
     assert [trial.state for trial in workers.study.trials()] == [trial.state for trial in before]
+
+
+def test_a_trial_that_tune_has_not_put_down_yet_is_not_promoted(record):
+    # Tune tells that a stretch has ended some steps after it gave its last result; a second stretch of the
+    # same trial beside it would end the search when the first is put down.
+    study = create(record)
+    search = make(study, trials=1)
+    number = search.next_trial(lambda _: None)
+    assert search.take(number, TrialReport(epochs=epochs([0.5]))).state == "paused"
+    assert search.next_trial(lambda _: None) is None
+    assert study.trials()[number].state == "paused"
+    search.put_down(number)
+    assert search.next_trial(lambda _: None) == number
 
 
 def test_a_search_of_fewer_trials_than_a_rung_compares_still_trains_its_best_to_the_end(record):

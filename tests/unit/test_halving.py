@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studies import epochs
 
-from search.halving import next_promotion, peers, places, rungs, score_at
+from search.halving import describe_ends, next_promotion, peers, rungs, score_at
 from search.study import TrialRecord, waiting_rung
 
 FACTORS = st.integers(2, 4)
@@ -120,12 +120,13 @@ def test_promoting_all_who_may_go_on_ends_and_leaves_no_group_without_its_best(d
         ]
     else:
         raise AssertionError("promotions go on for ever")
-    for waiting in (trial for trial in trials if trial.state == "paused"):
-        if any(trial.state == "running" for trial in trials):
-            continue
-        place, quota, count = places(trials, waiting, factor)
-        assert place >= quota
-        assert count > 1
+    if not any(trial.state == "running" for trial in trials):
+        waiting = {trial.number for trial in trials if trial.state == "paused"}
+        assert describe_ends(trials, factor).keys() == waiting
+        for number in waiting:
+            there = peers(trials, trials[number].schedule, trials[number].rung)
+            assert len(there) > 1
+            assert trials[number] not in there[: max(1, len(there) // factor)]
 
 
 def test_confirmations_and_other_schedules_are_no_peers():

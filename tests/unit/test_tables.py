@@ -55,7 +55,7 @@ def test_the_leaderboard_has_a_line_for_each_study(study, record, tmp_path):
     create(record, "job/other/adapter", position=1)
     text = printed(results_table(job_results(record.studies("job"), Storage(str(tmp_path)))))
     (line,) = [line for line in text.splitlines() if line.strip().startswith("task ") and "accuracy" in line]
-    for shown in ("accuracy", "0.9000", "2,500 (250.0%)", "2/5"):
+    for shown in ("accuracy", "0.9000", "2,500 (250.0%)", "3/5"):
         assert shown in line
     assert sum(line.strip().startswith("other ") for line in text.splitlines()) == 1
     assert "task/adapter: trial 2: adapter_size=" in text
