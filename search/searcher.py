@@ -145,7 +145,7 @@ class StudyScheduler(FIFOScheduler):
 
 def trial_config(study: Study, number: int) -> dict[str, Any]:
     """What Tune hands to a worker: enough to find everything else by name."""
-    trial = study.trials()[number]
+    trial = study.trial(number)
     return {
         "task": study.task,
         "method": study.method,

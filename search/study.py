@@ -85,6 +85,7 @@ class Study:
         self.job, self.task, self.method = name.split("/")
         self._storage = storage
         self._study = optuna.load_study(study_name=name, storage=storage)
+        self._ids: dict[int, int] = {}  # trial number -> the storage's trial id
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -99,23 +100,28 @@ class Study:
         """All trials, in the order in which they were started."""
         return tuple(_record(trial) for trial in self._study.get_trials(deepcopy=False))
 
+    def trial(self, number: int) -> TrialRecord:
+        """One trial: a single row is read, however many there are."""
+        return _record(self._trial(number))
+
     def frozen_trials(self) -> list[FrozenTrial]:
-        """The trials as Optuna has them: what a sampler needs."""
-        return self._study.get_trials(deepcopy=True)
+        """The trials as Optuna has them: what a sampler needs. The storage's own, not to be changed."""
+        return self._study.get_trials(deepcopy=False)
 
     def start_trial(
         self, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution], *, seed: int
     ) -> int:
         """Write a new RUNNING trial; returns its number."""
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params=dict(params),
-                distributions=dict(distributions),
-                user_attrs={"seed": seed},
-            )
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions=dict(distributions),
+            user_attrs={"seed": seed},
         )
-        return self._study.get_trials(deepcopy=False)[-1].number
+        trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=trial)
+        number = self._storage.get_trial_number_from_id(trial_id)
+        self._ids[number] = trial_id
+        return number
 
     def record_epochs(self, number: int, epochs: Sequence[Mapping[str, Any]]) -> bool:
         """Write those of a trial's epochs that the study does not have; returns whether there were any."""
@@ -155,7 +161,10 @@ class Study:
             self._storage.set_trial_state_values(trial._trial_id, ended)
 
     def _trial(self, number: int) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[number]
+        if number not in self._ids:
+            study_id = self._study._study_id
+            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        return self._storage.get_trial(self._ids[number])
 
 
 class Record:
