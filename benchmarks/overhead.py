@@ -51,9 +51,9 @@ class Clock:
 
 def run_ours(trials: int, folder: Path) -> Clock:
     """A search of adaptune's own, but for the training."""
-    from material import save_random_encoder
+    from material import save_random_encoder, toy_job
 
-    from search import SearchJob, runner
+    from search import runner
     from search.progress import Progress
     from search.study import Study, TrialRecord
     from search.trial import REPORT, AdapterTrial, TrialReport
@@ -86,21 +86,14 @@ def run_ours(trials: int, folder: Path) -> Clock:
 
     runner.AdapterTrial = IdleTrial
     runner._finish = lambda *_args, **_kwargs: None
-    for split in ("train", "validation", "test"):
-        rows = "".join(f"{label} {number},{label}\n" for number in range(8) for label in "ab")
-        (folder / f"{split}.csv").write_text("text,label\n" + rows)
-    job = SearchJob.parse(
-        {
-            "name": "overhead",
-            "backbone": str(save_random_encoder(folder / "encoder", layers=1, width=64, vocabulary=100)),
-            "tasks": [{"name": "toy", "files": {s: f"{s}.csv" for s in ("train", "validation", "test")}}],
-            "space": {name: {"low": low, "high": high, "log": True} for name, (low, high) in SPACE.items()}
-            | {"epochs": 1},
-            "search": {"trials": trials, "sampler": "tpe"},
-            "resources": {"cpus": 1, "concurrent": AT_ONCE},
-            "storage": str(folder / "runs"),
-        },
-        folder=folder,
+    space = {name: {"low": low, "high": high, "log": True} for name, (low, high) in SPACE.items()}
+    job = toy_job(
+        folder,
+        save_random_encoder(folder / "encoder", layers=1, width=64, vocabulary=100),
+        name="overhead",
+        space={**space, "epochs": 1},
+        search={"trials": trials, "sampler": "tpe"},
+        resources={"cpus": 1, "concurrent": AT_ONCE},
     )
     runner.run(job, progress=Counter())
     return clock

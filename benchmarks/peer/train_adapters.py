@@ -73,7 +73,8 @@ class EpochClock(TrainerCallback):
         print(json.dumps(line), flush=True)
 
 
-def main(settings):
+def make_trainer(settings, folder, collator_type=DataCollatorWithPadding):
+    """The trainer that a user's script would have; checkpoints go to `folder`."""
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(settings["threads"])
     rows = {split: read_rows(Path(settings["rows"], f"{split}.jsonl")) for split in ("train", "validation")}
@@ -87,34 +88,37 @@ def main(settings):
     model.add_classification_head("task", num_labels=len(labels))
     model.train_adapter("task")
     data = {split: Rows(rows[split], labels, tokenizer, settings["max_tokens"]) for split in rows}
-    collator = CountingCollator(tokenizer)
+    arguments = TrainingArguments(
+        folder,
+        learning_rate=settings["learning_rate"],
+        num_train_epochs=settings["epochs"],
+        per_device_train_batch_size=settings["batch_size"],
+        per_device_eval_batch_size=64,
+        warmup_ratio=0.1,
+        weight_decay=0.0,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        bf16=settings["precision"] == "bf16",
+        use_cpu=True,
+        seed=settings["seed"],
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+    )
+    return AdapterTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+        data_collator=collator_type(tokenizer),
+        compute_metrics=lambda p: {"accuracy": float(np.mean(p.predictions.argmax(-1) == p.label_ids))},
+    )
+
+
+def main(settings):
     with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            folder,
-            learning_rate=settings["learning_rate"],
-            num_train_epochs=settings["epochs"],
-            per_device_train_batch_size=settings["batch_size"],
-            per_device_eval_batch_size=64,
-            warmup_ratio=0.1,
-            weight_decay=0.0,
-            eval_strategy="epoch",
-            save_strategy="epoch",
-            bf16=settings["precision"] == "bf16",
-            use_cpu=True,
-            seed=settings["seed"],
-            report_to="none",
-            disable_tqdm=True,
-            log_level="error",
-        )
-        trainer = AdapterTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=data["train"],
-            eval_dataset=data["validation"],
-            data_collator=collator,
-            compute_metrics=lambda p: {"accuracy": float(np.mean(p.predictions.argmax(-1) == p.label_ids))},
-            callbacks=[EpochClock(collator, settings["precision"])],
-        )
+        trainer = make_trainer(settings, folder, CountingCollator)
+        trainer.add_callback(EpochClock(trainer.data_collator, settings["precision"]))
         print("ready", flush=True)
         sys.stdin.readline()
         trainer.train()
