@@ -189,6 +189,7 @@ def measure(side: str, trials: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=folder, check=True)
     line = json.loads(done.stdout.strip().splitlines()[-1])
+    print(f"{side}: {trials} trials in {line['total']:.0f} s", file=sys.stderr)
     line["samples"] = {int(ended): sample for ended, sample in line["samples"].items()}
     return {**line, "trials": trials}
 
