@@ -237,8 +237,8 @@ def main() -> None:
     ]
     if options.peer_trials not in (0, options.trials):
         report.notes.append(
-            f"The peer was measured on {options.peer_trials} trials only: its cost per trial "
-            "grows, so do not multiply it."
+            f"The peer was measured on {options.peer_trials} trials only; whether a later one costs it more "
+            "was not seen."
         )
     report.show(options.out)
 

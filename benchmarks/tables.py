@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 
 FAST_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides a CPU's matrix rate
+PRIVATE = ("--out", "--peer-cache", "--storage")  # options that name a place and change no figure
 OURS = ("adaptune", "torch", "transformers", "ray", "optuna", "mlflow")
 
 
@@ -71,8 +72,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        script, *arguments = sys.argv
-        command = shlex.join(["python", f"benchmarks/{Path(script).name}", *arguments])
+        command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_public(sys.argv[1:])])
         self.facts = {
             "Command": f"`{command}`",
             "Date": date.today().isoformat(),
@@ -105,6 +105,19 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> 
     ]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)
+
+
+def _public(arguments: Sequence[str]) -> list[str]:
+    """A command's arguments without the folders of the machine it ran on."""
+    shown: list[str] = []
+    after = ""
+    for argument in arguments:
+        if after == "--data-dir":
+            shown.append("DATA")
+        elif after not in PRIVATE and argument not in PRIVATE:
+            shown.append(argument)
+        after = argument
+    return shown
 
 
 def _fields(path: Path) -> Mapping[str, str]:
