@@ -168,7 +168,7 @@ def _search(
 
     def tell(study: Study, number: int) -> None:
         tracker.notify(study, number)
-        progress.update(study, study.trials()[number])
+        progress.update(study, study.trial(number))
 
     progress.message("starting Ray" if not cluster else "joining the Ray cluster")
     with start_ray(storage, job.name, cluster=cluster):

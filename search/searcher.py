@@ -80,7 +80,7 @@ class StudySearcher(Searcher):
             study = search.study
             number = search.next_trial(lambda number, study=study: self._listener(study, number))  # type: ignore[misc] # a default binds the loop's variable
             if number is not None:
-                trial = study.trials()[number]
+                trial = study.trial(number)
                 host = None
                 if self._pick_host is not None:
                     host = self._pick_host(Counter(one.host for one in self.live.values() if one.host))
@@ -193,7 +193,7 @@ def trial_config(study: Study, number: int) -> dict[str, Any]:
     `known` is how many epochs the study has: what a checkpoint has beyond them is reported before any other
     is trained.
     """
-    trial = study.trials()[number]
+    trial = study.trial(number)
     return {
         "task": study.task,
         "method": study.method,

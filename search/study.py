@@ -137,6 +137,10 @@ class Study:
             return tuple(self._held)
         return tuple(_record(trial) for trial in self._study.get_trials(deepcopy=False))
 
+    def trial(self, number: int) -> TrialRecord:
+        """One trial."""
+        return self._held[number] if self._held is not None else _record(self._trial(number))
+
     def hold(self) -> None:
         """Keep the trials in memory from now on: for the driver, who alone writes them.
 

@@ -140,7 +140,7 @@ class Tracker:
         if number == _PARENT:
             self._deliver_summary(client, study, parent)
         else:
-            self._deliver_trial(client, study, study.trials()[number], parent)
+            self._deliver_trial(client, study, study.trial(number), parent)
 
     def _deliver_trial(self, client: "MlflowClient", study: Study, trial: TrialRecord, parent: str) -> None:
         from mlflow.entities import Param, RunTag
@@ -204,7 +204,7 @@ class Tracker:
             client.set_tag(parent, "reason", failure)
             client.set_terminated(parent, status="FAILED")
             return
-        trial = study.trials()[winner["trial"]]
+        trial = study.trial(winner["trial"])
         key = f"{self._keys[study.name]}/{trial.number}"
         if key not in self._runs:
             self._deliver_trial(client, study, trial, parent)

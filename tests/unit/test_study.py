@@ -53,6 +53,17 @@ def test_trials_are_numbered_in_the_order_in_which_they_start(study):
     assert [trial.number for trial in study.trials()] == [0, 1, 2]
 
 
+def test_one_trial_is_read_as_among_all_of_them(study, tmp_path):
+    numbers = [start(study) for _ in range(3)]
+    study.record_epochs(1, epochs([0.5, 0.7]))
+    study.finish_trial(1, "complete")
+    study.finish_trial(2, "failed", reason="no memory")
+    with opened(tmp_path) as other:  # one that did not start them
+        (again,) = other.studies(study.job)
+        for asked in (study, again):
+            assert [asked.trial(number) for number in numbers] == list(study.trials())
+
+
 def test_the_same_epochs_recorded_again_add_nothing(study):
     number = start(study)
     assert study.record_epochs(number, epochs([0.5, 0.7]))
