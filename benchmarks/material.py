@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.data import TaskData, read_task
 from pipelines.locations import resolve_location
-from pipelines.tasks import Files, SplitRule, Task, registered_task
+from pipelines.registry import registered_task
+from pipelines.tasks import Files, SplitRule, Task
 
 if TYPE_CHECKING:
     from search import SearchJob
