@@ -11,10 +11,9 @@ if TYPE_CHECKING:
     from pipelines.backbone import load_backbone
     from pipelines.bundle import AdapterBundle, BundleError
     from pipelines.config import TrainConfig
-    from pipelines.data import read_task
     from pipelines.errors import InputError, InputErrors
+    from pipelines.kinds import encode_task, read_task
     from pipelines.tasks import Task
-    from pipelines.tokens import encode_task
     from pipelines.training import Training
 
 __all__ = [
@@ -38,9 +37,9 @@ _HOMES = {
     "Task": "tasks",
     "TrainConfig": "config",
     "Training": "training",
-    "encode_task": "tokens",
+    "encode_task": "kinds",
     "load_backbone": "backbone",
-    "read_task": "data",
+    "read_task": "kinds",
 }
 
 

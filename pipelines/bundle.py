@@ -19,7 +19,9 @@ from pipelines.errors import InputError
 from pipelines.model import PackModel, build_model
 from pipelines.pack import predict
 from pipelines.precision import resolve_precision
-from pipelines.tokens import encode
+from pipelines.span_data import SpanExample
+from pipelines.spans import encode_questions
+from pipelines.tokens import Tokens, encode
 
 FORMAT = 1
 WEIGHTS, CONFIG, METRICS, CARD = "adapter.safetensors", "config.json", "metrics.json", "README.md"
@@ -36,7 +38,7 @@ class BundleConfig:
     Attributes:
         backbone: its name as the job gave it; `backbone_fingerprint` is what counts.
         pooling: resolved: "pooler", "cls" or "mean".
-        labels: class names by index; () for regression.
+        labels: class names by index; () for regression and spans.
         target_mean, target_std: undo the standardisation of regression targets.
     """
 
@@ -51,6 +53,11 @@ class BundleConfig:
     train: TrainConfig
     target_mean: float = 0.0
     target_std: float = 1.0
+
+    @property
+    def outputs(self) -> int:
+        """The head's width."""
+        return 2 if self.kind == "span" else len(self.labels) or 1
 
     def to_dict(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -70,9 +77,9 @@ class BundleConfig:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One text's prediction. `label` is a class name, or a number for regression.
+    """One text's prediction. `label` is a class name, a number for regression, or an answer's text for spans.
 
-    `scores` are probabilities by class name, empty for regression.
+    `scores` are probabilities by class name, empty for regression and spans.
     """
 
     text: str | tuple[str, ...]
@@ -137,7 +144,13 @@ class AdapterBundle:
                 f"{config.backbone_fingerprint[:12]}, but {backbone.name!r} has {backbone.fingerprint[:12]}: "
                 "its weights, config or tokenizer differ. Give the backbone it was trained on."
             )
-        model = build_model(backbone, config.train, outputs=len(config.labels) or 1, pooling=config.pooling)
+        model = build_model(
+            backbone,
+            config.train,
+            outputs=config.outputs,
+            pooling=config.pooling,
+            spans=config.kind == "span",
+        )
         expected = {name: tuple(p.shape) for name, p in model.trained().items()}
         found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
         if expected != found:
@@ -149,7 +162,8 @@ class AdapterBundle:
         return cls(config, backbone, model)
 
     def predict(self, texts: Sequence[str | tuple[str, ...]], *, precision: str = "auto") -> list[Prediction]:
-        """Predict labels for texts, or for pairs where the task has two text columns.
+        """Predict labels for texts, or for pairs where the task has two text columns; answers for pairs of
+        a question and a context.
 
         Raises:
             InputError: a text is of the wrong form: a pair where one is needed, or the reverse.
@@ -168,12 +182,25 @@ class AdapterBundle:
                 )
         if not rows:
             return []
+        if self.config.kind == "span":
+            answers = self._answers(rows, precision)
+            return [Prediction(text, answer, {}) for text, answer in zip(texts, answers, strict=True)]
         outputs = self.outputs(rows, precision=precision)
         return [self._prediction(text, output) for text, output in zip(texts, outputs, strict=True)]
 
     def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str = "auto") -> NDArray[np.float64]:
         """The head's raw outputs, shape (n, outputs)."""
-        tokens = encode(rows, self.backbone.tokenizer, self.config.max_tokens)
+        return self._run(encode(rows, self.backbone.tokenizer, self.config.max_tokens), precision)
+
+    def _answers(self, rows: Sequence[tuple[str, ...]], precision: str) -> list[str]:
+        examples = tuple(
+            SpanExample(id=str(number), title="", context=context, question=question, answers=(), starts=())
+            for number, (question, context) in enumerate(rows)
+        )
+        questions = encode_questions(examples, self.backbone, self.config.max_tokens)
+        return questions.answers(self._run(questions.windows.tokens, precision))
+
+    def _run(self, tokens: Tokens, precision: str) -> NDArray[np.float64]:
         resolved = resolve_precision(precision, self.model.bank.values.device)
         return predict(self.model, tokens, pad_id=self.backbone.pad_id, precision=resolved)
 

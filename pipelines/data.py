@@ -67,6 +67,11 @@ class TaskData:
     fingerprint: str
     also: Mapping[str, Examples] = field(default_factory=dict)
 
+    @property
+    def outputs(self) -> int:
+        """A head's width: one per class, or 1."""
+        return len(self.labels) or 1
+
 
 def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | None = None) -> TaskData:
     """Read a task's three splits.
@@ -82,8 +87,8 @@ def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | Non
             hide another. Keys start with the task's name.
     """
     if task.kind == "span":
-        fix = "Use classification or regression."  # read_span_task reads them
-        raise InputError(f"{task.name}.kind", task.kind, "span tasks cannot be trained yet", fix)
+        fix = "Read it with pipelines.read_task, which takes every kind."
+        raise InputError(f"{task.name}.kind", task.kind, "has no texts with labels", fix)
     split = split or SplitRule()
     sources = find_sources(task, data_dir)
     tables, problems = _read_tables(task, sources)

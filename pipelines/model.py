@@ -239,9 +239,11 @@ def encoder_inputs(batch: Batch, *, segments: bool) -> dict[str, Tensor]:
     return inputs
 
 
-def build_model(backbone: Backbone, config: TrainConfig, *, outputs: int, pooling: str) -> PackModel:
+def build_model(
+    backbone: Backbone, config: TrainConfig, *, outputs: int, pooling: str, spans: bool = False
+) -> PackModel:
     """The model of one trial alone, its parameters as they start."""
-    model = PackModel(backbone, [Occupant(config, outputs)], pooling=pooling)
+    model = PackModel(backbone, [Occupant(config, outputs, spans=spans)], pooling=pooling)
     model.load(initial_parameters(backbone, config, outputs=outputs))
     return model
 

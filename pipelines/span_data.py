@@ -63,6 +63,8 @@ class SpanData:
     test: Split
     notes: tuple[str, ...]
     fingerprint: str
+    labels: tuple[str, ...] = ()  # no classes
+    outputs: int = 2  # a head's width: a token's logits as the first and as the last of the answer
 
 
 def read_span_task(task: Task, *, data_dir: str | None = None, split: SplitRule | None = None) -> SpanData:

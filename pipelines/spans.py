@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.backbone import Backbone
 from pipelines.errors import InputError
-from pipelines.span_data import SpanExample
-from pipelines.tokens import Tokens
+from pipelines.span_data import SpanData, SpanExample
+from pipelines.tokens import EncodedTask, Tokens, check_max_tokens
 
 MAX_QUESTION_TOKENS = 64  # as the authors of BERT cut questions
 MAX_ANSWER_TOKENS = 30
@@ -43,6 +44,83 @@ class SpanWindows:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class SpanQuestions:
+    """Questions in windows, with their reference answers: what a span head's outputs are scored against.
+
+    Outputs have the shape (total tokens, 2): each token's logits as the first and as the last of the answer,
+    in the order of ``windows.tokens.ids``.
+    """
+
+    windows: SpanWindows
+    examples: tuple[SpanExample, ...]
+
+    def answers(self, outputs: NDArray[np.float64]) -> list[str]:
+        """The answer to each question, as `decode_spans` finds it."""
+        return decode_spans(self.windows, outputs[:, 0], outputs[:, 1], self.examples)
+
+    def score(self, outputs: NDArray[np.float64]) -> dict[str, float]:
+        """`score_spans` of these answers."""
+        return score_spans(self.answers(outputs), [one.answers for one in self.examples])
+
+
+def encode_questions(examples: tuple[SpanExample, ...], backbone: Backbone, max_tokens: int) -> SpanQuestions:
+    """Tokenise questions for one backbone; raises as `encode_spans`."""
+    return SpanQuestions(encode_spans(examples, backbone.tokenizer, max_tokens), examples)
+
+
+def encode_span_task(data: SpanData, backbone: Backbone, max_tokens: int) -> EncodedTask:
+    """Tokenise a span task's training and validation questions for one backbone.
+
+    Raises:
+        InputError: the backbone cannot take windows that long, or no window holds an answer.
+    """
+    check_max_tokens(backbone.name, backbone.tokenizer, max_tokens)
+    train = encode_spans(data.train, backbone.tokenizer, max_tokens)
+    validation = encode_questions(data.validation, backbone, max_tokens)
+    if train.unanswered == len(data.train):
+        raise _no_answer(data, max_tokens)
+    return EncodedTask(
+        name=data.task.name,
+        kind=data.task.kind,
+        metric=data.task.metric,
+        metrics=data.task.recorded_metrics,
+        positive=None,
+        labels=(),
+        max_tokens=max_tokens,
+        train=train.tokens,
+        train_targets=np.stack([train.starts, train.ends], axis=1),
+        validation=validation.windows.tokens,
+        validation_targets=validation,
+        notes=tuple(
+            f"{name}: {windows.unanswered} of {len(examples)} questions have no window of {max_tokens} "
+            "tokens with all of their answer"
+            for name, examples, windows in (
+                ("train", data.train, train),
+                ("validation", data.validation, validation.windows),
+            )
+            if windows.unanswered
+        ),
+    )
+
+
+def check_windows(data: SpanData, backbone: Backbone, max_tokens: int) -> None:
+    """Refuse windows that are too short for a task, as `encode_span_task` does, without encoding all of it.
+
+    Raises:
+        InputError: too few tokens for a question and a context, or for any of the 100 shortest answers.
+    """
+    lengths = [end - start for start, end in (one.places[0] for one in data.train)]
+    shortest = [data.train[index] for index in np.argsort(lengths, kind="stable")[:100]]
+    if encode_spans(shortest, backbone.tokenizer, max_tokens).unanswered == len(shortest):
+        raise _no_answer(data, max_tokens)
+
+
+def _no_answer(data: SpanData, max_tokens: int) -> InputError:
+    rule = f"{data.task.name}: no window of so many tokens holds a whole answer"
+    return InputError("max_tokens", max_tokens, rule, "Write more, or check that the answers are short.")
 
 
 def encode_spans(

@@ -8,6 +8,7 @@ from pipelines.errors import InputError, nearest, raise_problems
 from pipelines.metrics import METRICS, metrics_for
 
 SPLITS = ("train", "validation", "test")
+SPAN_TEXT, SPAN_LABEL = ("question", "context"), "answers_text"  # the columns of every span task
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -91,8 +92,8 @@ class Task:
 
     Attributes:
         name: also the name of its folders.
-        text: the column of the text, or the two of a pair.
-        label: the column of the labels.
+        text: the column of the text, or the two of a pair; of a span task `SPAN_TEXT`.
+        label: the column of the labels; of a span task `SPAN_LABEL`.
         kind: classification, regression or span (an answer's place in a context).
         metric: the one that chooses; "" is the kind's default (accuracy, spearman, squad_f1).
         metrics: more that are recorded.
@@ -125,7 +126,7 @@ class Task:
             fix = nearest(self.kind, set(METRICS.values()))
             raise InputError("kind", self.kind, "not a kind of task", fix)
         object.__setattr__(self, "metric", self.metric or fitting[0])
-        raise_problems(self._metric_problems())
+        raise_problems([*self._span_problems(), *self._metric_problems()])
 
     @property
     def recorded_metrics(self) -> tuple[str, ...]:
@@ -151,6 +152,15 @@ class Task:
             fix = "Keep one of the two."
             problems.append(InputError("hub", self.hub.path, "the task has files as well", fix))
         return problems
+
+    def _span_problems(self) -> list[InputError]:
+        """A span task's rows have SQuAD's columns."""
+        given = [("text", self.text, SPAN_TEXT), ("label", self.label, SPAN_LABEL)]
+        return [
+            InputError(key, columns, f"a span task reads {wanted!r}", "Name your columns so; leave this out.")
+            for key, columns, wanted in given
+            if self.kind == "span" and columns != wanted
+        ]
 
     def _limit_problems(self) -> list[InputError]:
         problems = [

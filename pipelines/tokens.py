@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 from pipelines.backbone import Backbone
 from pipelines.data import Examples, TaskData
 from pipelines.errors import InputError
+
+if TYPE_CHECKING:
+    from pipelines.spans import SpanQuestions
+
+Targets: TypeAlias = "NDArray[Any] | SpanQuestions"  # what a set's outputs are scored against
 
 
 @dataclass(frozen=True)
@@ -37,25 +42,28 @@ class Tokens:
 class EncodedTask:
     """What a trial sees of a task: training and validation examples; never the test set.
 
-    Targets are class indices (int64) or, for regression, real numbers (float64).
+    Targets are class indices (int64) or, for regression, real numbers (float64). A span task's training
+    targets are the answer's first and last token in each window, shape (windows, 2); its validation targets
+    are the questions with their reference answers.
     """
 
     name: str
-    kind: str  # "classification" or "regression"
+    kind: str  # "classification", "regression" or "span"
     metric: str  # the one that chooses
     metrics: tuple[str, ...]  # all that are recorded, `metric` first
     positive: int | None  # for a binary F1: the positive class's index
-    labels: tuple[str, ...]  # class names by index; () for regression
+    labels: tuple[str, ...]  # class names by index; () for regression and spans
     max_tokens: int
     train: Tokens
     train_targets: NDArray[Any]
     validation: Tokens
-    validation_targets: NDArray[Any]
+    validation_targets: Targets
+    notes: tuple[str, ...] = ()  # what the encoding could not keep, for a human
 
     @property
     def outputs(self) -> int:
-        """The head's width: one per class, or 1."""
-        return len(self.labels) or 1
+        """The head's width: one per class; 1 for regression; 2 for spans, of every token."""
+        return 2 if self.kind == "span" else len(self.labels) or 1
 
 
 def encode(texts: Sequence[tuple[str, ...]], tokenizer: Any, max_tokens: int) -> Tokens:

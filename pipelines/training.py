@@ -21,7 +21,8 @@ from pipelines.model import Occupant, PackModel
 from pipelines.pack import Pack, TrialDiverged, check_finite
 from pipelines.precision import resolve_precision
 from pipelines.prefix import PrefixCache
-from pipelines.tokens import EncodedTask
+from pipelines.spans import SpanQuestions
+from pipelines.tokens import EncodedTask, Targets
 
 WARMUP_FRACTION = 0.1  # of all steps
 
@@ -32,7 +33,7 @@ class EpochResult:
 
     Attributes:
         epoch: 1 for the first.
-        train_loss: mean over the epoch's examples.
+        train_loss: mean over the epoch's examples (of spans: windows).
         scores: validation metrics by name; fractions or correlations, higher is better.
         score: the metric that chooses.
         seconds: of training only, without validation.
@@ -209,6 +210,9 @@ class Training:
     def loss(self, outputs: Tensor, indices: NDArray[np.int64]) -> Tensor:
         """The mean loss of a batch's outputs."""
         targets = self._targets[torch.from_numpy(indices)].to(outputs.device)
+        if self.task.kind == "span":
+            lengths = torch.from_numpy(self.task.train.lengths[indices]).to(outputs.device)
+            return _span_loss(outputs, targets, lengths)
         return _loss(outputs, targets, self.task.kind)
 
     def count_step(self, examples: int) -> None:
@@ -268,11 +272,14 @@ class Training:
 def score_outputs(
     outputs: NDArray[np.float64],
     task: EncodedTask,
-    targets: NDArray[Any],
+    targets: Targets,
     target_mean: float,
     target_std: float,
 ) -> dict[str, float]:
     """All of a task's metrics for the head's outputs."""
+    if isinstance(targets, SpanQuestions):
+        found = targets.score(outputs)
+        return {name: found[name] for name in task.metrics}
     if task.kind == "regression":
         predictions: NDArray[Any] = outputs[:, 0] * target_std + target_mean
     else:
@@ -296,6 +303,16 @@ def _loss(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
     if kind == "regression":
         return functional.mse_loss(outputs[:, 0], targets)
     return functional.cross_entropy(outputs, targets)
+
+
+def _span_loss(outputs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    """The mean of two cross entropies over a window's tokens, of the answer's start and end (Devlin et al.
+    2019, §4.2; padding has no share).
+
+    Shapes: outputs (windows, tokens, 2), targets (windows, 2), lengths (windows,).
+    """
+    padding = torch.arange(outputs.shape[1], device=outputs.device) >= lengths[:, None]
+    return functional.cross_entropy(outputs.masked_fill(padding[..., None], -math.inf), targets)
 
 
 def target_scale(task: EncodedTask) -> tuple[float, float]:

@@ -1,12 +1,12 @@
 """The model card that goes into a bundle."""
 
-from pipelines.data import TaskData
+from pipelines.kinds import Data
 from search.job import SearchJob
 from search.study import Study, TrialRecord
 from search.tables import format_values
 
 
-def model_card(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> str:
+def model_card(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> str:
     """The card as Markdown. `{test}` is left for the test scores, which are not known yet."""
     searched = job.space_for(study.method).to_dict()
     space = "\n".join(f"| {name} | {format_values(values)} |" for name, values in searched.items())
@@ -16,14 +16,20 @@ def model_card(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) 
     validation = ", ".join(
         f"{name} {value:.4f}" for name, value in best.epochs[(best.best_epoch or 1) - 1]["scores"].items()
     )
-    labels = f"Labels: {', '.join(data.labels)}." if data.labels else "Predicts a number."
+    predicts = {
+        "classification": f"Labels: {', '.join(data.labels)}.",
+        "regression": "Predicts a number.",
+        "span": "Answers a question with a piece of a given text.",
+    }[data.task.kind]
     given = "--input pairs.jsonl" if len(data.task.text) == 2 else '"some text"'
     example = '("first text", "second text")' if len(data.task.text) == 2 else '"some text"'
+    if data.task.kind == "span":
+        example = '("Who wrote it?", "It was written by Ada.")'
     notes = "".join(f"- {note}\n" for note in data.notes)
     return f"""# Adapter for {study.task}
 
 A bottleneck adapter (Houlsby et al. 2019) for the frozen encoder `{job.backbone}`, found by adaptune
-(job `{job.name}`, trial {best.number} of {len(study.trials())}). {labels}
+(job `{job.name}`, trial {best.number} of {len(study.trials())}). {predicts}
 
 ## Scores
 

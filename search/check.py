@@ -36,7 +36,7 @@ def print_plan(plan: Plan, console: Console, *, experience: Mapping[str, Experie
         for note in data.notes:
             say(f"  {note}")
         for method in job.methods:
-            fewest, most = plan.trained_parameters(method, len(data.labels) or 1)
+            fewest, most = plan.trained_parameters(method, data.outputs)
             many = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
             share = f"at most {most / frozen:.1%} of the encoder's"
             say(f"  {method}: {plan.trials_of(method)} trials of {many} trained parameters, {share}")

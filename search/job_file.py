@@ -17,7 +17,6 @@ from spaces.errors import FieldError, SpaceError, suggest
 
 LATER_VALUES = {  # values of the design, by the key they are for
     "method": ("embeddings",),
-    "kind": ("span",),
 }
 QUOTED = re.compile(r"'([^']*)'")
 

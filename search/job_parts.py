@@ -20,7 +20,7 @@ from pydantic import (
 from pipelines.errors import nearest
 from pipelines.metrics import METRICS
 from pipelines.registry import registered_task, registered_tasks
-from pipelines.tasks import Files, Hub, SplitRule, Task
+from pipelines.tasks import SPAN_LABEL, SPAN_TEXT, Files, Hub, SplitRule, Task
 from spaces.errors import FieldError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -169,7 +169,7 @@ Concurrent = Annotated[
 
 
 class FilesPart(Part):
-    """Where a task's own rows are: csv, tsv, jsonl, parquet, or a folder with one folder per class."""
+    """A task's own rows: csv, tsv, jsonl, parquet, or a folder with one folder per class; SQuAD's json."""
 
     train: DataPath = Field(examples=["data/train.csv"])
     """The training rows; relative to the job file."""
@@ -224,13 +224,13 @@ class TaskPart(Part):
     ] = None
     """A dataset on the Hub with the rows: its id, or a mapping."""
     text: Columns | None = None
-    """The column of the text, or the two of a pair; left out: text."""
+    """The column of the text, or the two of a pair; left out: text (of spans: question, context)."""
     label: Text | None = None
-    """The column of the labels; left out: label."""
-    kind: Literal["classification", "regression"] | None = None
-    """What is predicted: a class (the default) or a number."""
+    """The column of the labels; left out: label (of spans: answers_text)."""
+    kind: Literal["classification", "regression", "span"] | None = None
+    """What is predicted: a class (the default), a number, or a span: an answer in its context."""
     metric: Metric | None = None
-    """The metric that chooses; left out: accuracy, or spearman for a regression."""
+    """The metric that chooses; left out: accuracy; spearman for a regression; squad_f1 for spans."""
     metrics: Annotated[tuple[Metric, ...], Several] | None = None
     """More metrics to record."""
     positive: Text | None = None
@@ -253,7 +253,8 @@ class TaskPart(Part):
         if self.hub:
             given["hub"] = Hub(**self.hub.model_dump())
         if self.files or self.hub:
-            return Task(**{"text": ("text",), **given})
+            spans = {"text": SPAN_TEXT, "label": SPAN_LABEL} if self.kind == "span" else {}
+            return Task(**{"text": ("text",), **spans, **given})
         registered = {task.name for task in registered_tasks()}
         if self.name not in registered and len(given) > 1:
             rule = "a task that is not registered needs files or hub"

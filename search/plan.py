@@ -8,9 +8,11 @@ from typing import Any
 
 from pipelines.backbone import Backbone, load_backbone
 from pipelines.config import TrainConfig
-from pipelines.data import TaskData, read_task
 from pipelines.errors import InputError, InputErrors
+from pipelines.kinds import Data, read_task
 from pipelines.methods import count_trained
+from pipelines.span_data import SpanData
+from pipelines.spans import check_windows
 from pipelines.tokens import check_max_tokens
 from search.errors import JobError, Problem
 from search.job import SearchJob
@@ -31,7 +33,7 @@ class Plan:
     """
 
     job: SearchJob
-    tasks: tuple[TaskData, ...]
+    tasks: tuple[Data, ...]
     backbone: Backbone
     pooling: str
     _counts: dict[tuple[Any, ...], int] = field(default_factory=dict, compare=False, repr=False)
@@ -61,7 +63,7 @@ class Plan:
         if limit is None:
             return True
         data = next(one for one in self.tasks if one.task.name == task)
-        return self.count_trained(method, len(data.labels) or 1, params) <= limit
+        return self.count_trained(method, data.outputs, params) <= limit
 
     def trained_parameters(self, method: str, outputs: int) -> tuple[int, int]:
         """The fewest and the most parameters that a trial of the method trains."""
@@ -91,7 +93,7 @@ def make_plan(job: SearchJob, *, source: str = "job") -> Plan:
         JobError: everything about tasks and backbone that cannot be used, at once.
     """
     problems: list[Problem] = []
-    tasks: list[TaskData] = []
+    tasks: list[Data] = []
     for task in job.resolved_tasks():
         try:
             tasks.append(read_task(task, data_dir=job.data_dir, split=job.split_rule()))
@@ -107,7 +109,7 @@ def make_plan(job: SearchJob, *, source: str = "job") -> Plan:
     if problems or backbone is None:
         raise JobError(source, problems)
     plan = Plan(job, tuple(tasks), backbone, pooling)
-    if wrong := _depth_problems(plan) or _limit_problems(plan):
+    if wrong := _depth_problems(plan) or _limit_problems(plan) or _window_problems(plan):
         raise JobError(source, wrong)
     return plan
 
@@ -142,11 +144,23 @@ def _limit_problems(plan: Plan) -> list[Problem]:
     problems = []
     for data in plan.tasks if limit is not None else ():
         for method in plan.job.methods:
-            fewest, _ = plan.trained_parameters(method, len(data.labels) or 1)
+            fewest, _ = plan.trained_parameters(method, data.outputs)
             if limit is not None and fewest > limit:
                 rule = f"{data.task.name}/{method}: the smallest configuration trains {fewest:,} parameters"
                 fix = "Allow more, or search smaller sizes."
                 problems.append(Problem("search.max_trained_parameters", limit, rule, fix))
+    return problems
+
+
+def _window_problems(plan: Plan) -> list[Problem]:
+    """Windows that are too short for the answers of a span task."""
+    problems = []
+    for data in plan.tasks:
+        if isinstance(data, SpanData):
+            try:
+                check_windows(data, plan.backbone, plan.job.max_tokens)
+            except InputError as error:
+                problems += _problems(error)
     return problems
 
 

@@ -15,10 +15,9 @@ import ray
 import torch
 from ray import tune
 
-from pipelines.data import TaskData
+from pipelines.kinds import Data, encode_task, encode_test
 from pipelines.precision import resolve_precision
 from pipelines.sharing import share
-from pipelines.tokens import encode_examples, encode_task
 from search.agenda import Search
 from search.budget import Budget
 from search.card import model_card
@@ -109,7 +108,7 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
     return tuple(studies)
 
 
-def _study_attributes(plan: Plan, data: TaskData, position: int, experience: Experience) -> dict[str, Any]:
+def _study_attributes(plan: Plan, data: Data, position: int, experience: Experience) -> dict[str, Any]:
     return {
         "position": position,
         "metric": data.task.metric,
@@ -123,7 +122,7 @@ def _study_attributes(plan: Plan, data: TaskData, position: int, experience: Exp
     }
 
 
-def _refuse_other(study: Study, plan: Plan, data: TaskData | None, storage: Storage) -> None:
+def _refuse_other(study: Study, plan: Plan, data: Data | None, storage: Storage) -> None:
     old = study.attributes
     what = differences(old["content"], plan.job.content())
     if not what and data is not None and old["data_fingerprint"] != data.fingerprint:
@@ -175,7 +174,7 @@ def _search(
         tracker.start()
         try:
             progress.start([(search.study, plan.trials_of(search.study.method)) for search in searches])
-            context = _worker_context(plan, storage)
+            context = _worker_context(plan, storage, progress)
             _run_trials(
                 job,
                 context,
@@ -213,8 +212,12 @@ def _check_budget(job: SearchJob, searches: Sequence[Search], clock: SearchClock
             progress.message(f"{search.study.name}: {reason}; what runs ends at its next epoch")
 
 
-def _worker_context(plan: Plan, storage: Storage) -> WorkerContext:
+def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerContext:
     job = plan.job
+    encoded = [encode_task(data, plan.backbone, job.max_tokens) for data in plan.tasks]
+    for task in encoded:
+        for note in task.notes:
+            progress.message(f"{task.name}: {note}")
     gpu = job.resources.gpus > 0
     # Whole encoder weights train from the full precision; all else computes with what is stored.
     rounds = not gpu and not {"fine_tune", "top_layers"} & set(job.methods)
@@ -223,9 +226,7 @@ def _worker_context(plan: Plan, storage: Storage) -> WorkerContext:
         job=job.name,
         storage=storage,
         backbone=ray.put(share(plan.backbone, precision)),
-        tasks={
-            data.task.name: ray.put(encode_task(data, plan.backbone, job.max_tokens)) for data in plan.tasks
-        },
+        tasks={task.name: ray.put(task) for task in encoded},
         pooling=plan.pooling,
         precision=job.precision,
         threads=None if gpu else job.resources.cpus,
@@ -321,8 +322,7 @@ def _finish(
         arguments = (
             context,
             _winner(study, best, job, task),
-            encode_examples(task.test, plan.backbone, job.max_tokens),
-            task.test.labels,
+            *encode_test(task, plan.backbone, job.max_tokens),
         )
         test: dict[int, dict[str, float]]
         if cluster:  # the head may be small: a worker has what a trial needs
@@ -356,7 +356,7 @@ def _describe_failure(trials: Sequence[TrialRecord], stopped: str | None) -> str
     return none if stopped is None else f"{stopped}, and {none}"
 
 
-def _winner(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> Winner:
+def _winner(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> Winner:
     return Winner(
         task=study.task,
         method=study.method,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from numpy.typing import NDArray
 
 from pipelines.backbone import Backbone
 from pipelines.bundle import BundleConfig, write_bundle
@@ -14,7 +13,7 @@ from pipelines.checkpoint import load_state
 from pipelines.model import build_model
 from pipelines.pack import predict
 from pipelines.precision import resolve_precision
-from pipelines.tokens import EncodedTask, Tokens
+from pipelines.tokens import EncodedTask, Targets, Tokens
 from pipelines.training import TrainingState, score_outputs, target_scale
 from search.confirmation import Spread
 from search.storage import bundle_key, checkpoint_key
@@ -45,7 +44,7 @@ def finish_winner(
     context: WorkerContext,
     winner: Winner,
     test: Tokens,
-    targets: NDArray[Any],
+    targets: Targets,
     *,
     backbone: Backbone | None = None,
 ) -> dict[int, dict[str, float]]:
@@ -63,7 +62,13 @@ def finish_winner(
     scores: dict[int, dict[str, float]] = {}
     for number in winner.runs:
         state = _read_state(context, winner, number)
-        model = build_model(backbone, state.config, outputs=task.outputs, pooling=context.pooling)
+        model = build_model(
+            backbone,
+            state.config,
+            outputs=task.outputs,
+            pooling=context.pooling,
+            spans=task.kind == "span",
+        )
         model.load(state.best)
         precision = resolve_precision(context.precision, model.bank.values.device)
         outputs = predict(model, test, pad_id=backbone.pad_id, precision=precision)

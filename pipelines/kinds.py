@@ -1,0 +1,41 @@
+"""The kinds of tasks side by side: how the rows of each are read, and what a trial sees of them."""
+
+from pipelines.backbone import Backbone
+from pipelines.data import TaskData
+from pipelines.data import read_task as read_text_task
+from pipelines.span_data import SpanData, read_span_task
+from pipelines.spans import encode_questions, encode_span_task
+from pipelines.tasks import SplitRule, Task
+from pipelines.tokens import EncodedTask, Targets, Tokens, encode_examples
+from pipelines.tokens import encode_task as encode_text_task
+
+Data = TaskData | SpanData
+
+
+def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | None = None) -> Data:
+    """Read a task's three splits, as `pipelines.data.read_task` or `read_span_task` has it.
+
+    Raises:
+        InputError, InputErrors: whatever is wrong with the rows.
+    """
+    read = read_span_task if task.kind == "span" else read_text_task
+    return read(task, data_dir=data_dir, split=split)
+
+
+def encode_task(data: Data, backbone: Backbone, max_tokens: int) -> EncodedTask:
+    """Tokenise a task's training and validation sets for one backbone; never the test set.
+
+    Raises:
+        InputError: the backbone cannot take texts that long, or a span task's answers need longer ones.
+    """
+    if isinstance(data, SpanData):
+        return encode_span_task(data, backbone, max_tokens)
+    return encode_text_task(data, backbone, max_tokens)
+
+
+def encode_test(data: Data, backbone: Backbone, max_tokens: int) -> tuple[Tokens, Targets]:
+    """Tokenise the test set alone, after selection; with what its outputs are scored against."""
+    if isinstance(data, SpanData):
+        questions = encode_questions(data.test, backbone, max_tokens)
+        return questions.windows.tokens, questions
+    return encode_examples(data.test, backbone, max_tokens), data.test.labels
