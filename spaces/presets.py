@@ -152,19 +152,19 @@ DEFAULT = register(
 _FINE_RATES = Range(1e-5, 3e-4, log=True)
 register(
     "default_fine_tune",
-    "What `default` is for fine_tune: learning rates 1e-5 to 3e-4, log-uniform; 3, 10 and 20 epochs.",
+    "What `default` is for fine_tune (§3.2, at lower rates): 1e-5 to 3e-4, log-uniform; 3, 10 and 20 epochs.",
     _space(learning_rate=_FINE_RATES, epochs=Choice((3, 10, 20))),
     method="fine_tune",
 )
 register(
     "default_top_layers",
-    "What `default` is for top_layers: the top 1, 2 or 3 layers; rates and lengths as for fine_tune.",
+    "What `default` is for top_layers (§3.4): the top 1, 2 or 3 layers; rates and lengths as for fine_tune.",
     _space(top_layers=Choice((1, 2, 3)), learning_rate=_FINE_RATES, epochs=Choice((3, 10, 20))),
     method="top_layers",
 )
 register(
     "default_layer_norm",
-    "What `default` is for layer_norm: learning rates 3e-4 to 3e-2, log-uniform; 3, 10 and 20 epochs.",
+    "What `default` is for layer_norm (§3.4): learning rates 3e-4 to 3e-2, log-uniform; 3, 10 and 20 epochs.",
     _space(learning_rate=Range(3e-4, 3e-2, log=True), epochs=Choice((3, 10, 20))),
     method="layer_norm",
 )

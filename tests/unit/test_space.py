@@ -16,13 +16,18 @@ LEGAL = {
     "weight_decay": st.floats(0, 1.0),
     "dropout": st.floats(0, 0.99),
     "init_std": st.floats(1e-7, 1.0),
+    "top_layers": st.integers(1, 24),
+    "first_layer": st.integers(0, 23),
+    "last_layer": st.integers(0, 23),
+    "adapter_layers": st.integers(1, 4),
 }
 
 
 @st.composite
 def written_parameters(draw, name):
-    value = LEGAL[name]
-    shape = draw(st.sampled_from(["fixed", "choice", "range"]))
+    legal = PARAMETERS[name]
+    value = LEGAL.get(name) or (st.sampled_from(legal.options) if legal.options else st.booleans())
+    shape = draw(st.sampled_from(["fixed", "choice", "range"] if legal.is_number else ["fixed", "choice"]))
     if shape == "fixed":
         return draw(value)
     if shape == "choice":
@@ -153,7 +158,7 @@ def test_a_space_does_not_contain(params):
         ([8], "space = [8]: needs a mapping"),
         (None, "space = None: needs a mapping"),
         ({"learning_rates": 1}, "learning_rates = 1: unknown parameter. Did you mean 'learning_rate'?"),
-        ({7: 1}, "7 = 1: unknown parameter. Known: adapter_size, batch_size"),
+        ({7: 1}, "7 = 1: unknown parameter. Known: activation, adapter_layers"),
         ({"top_layers": [0]}, "top_layers = 0: needs a whole number, 1 or more."),
         ({"first_layer": -1}, "first_layer = -1: needs a whole number, 0 or more."),
         ({"activation": "gelo"}, "activation = 'gelo': needs one of gelu, relu, swish, tanh."),
