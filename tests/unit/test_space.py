@@ -26,7 +26,8 @@ LEGAL = {
 @st.composite
 def written_parameters(draw, name):
     legal = PARAMETERS[name]
-    value = LEGAL.get(name) or (st.sampled_from(legal.options) if legal.options else st.booleans())
+    other = st.sampled_from(legal.options) if legal.options else st.booleans()
+    value = LEGAL.get(name, other)
     shape = draw(st.sampled_from(["fixed", "choice", "range"] if legal.is_number else ["fixed", "choice"]))
     if shape == "fixed":
         return draw(value)
