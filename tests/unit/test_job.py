@@ -270,7 +270,6 @@ def test_a_job_refuses(changes, message):
         ("resources.pack", {"resources": {"pack": "auto"}}),
         ("method", {"method": "fine_tune"}),
         ("method[1]", {"method": ["adapter", "top_layers"]}),
-        ("tasks[0].kind", {"tasks": [{**OWN, "kind": "span"}]}),
         ("space.top_layers", {"space": {"top_layers": [1, 2]}}),
     ],
 )
@@ -278,6 +277,35 @@ def test_what_comes_later_is_refused_until_then(key, changes):
     (message,) = messages(**changes)
     assert message.startswith(f"{key} = ")
     assert ": not supported yet. " in message
+
+
+@pytest.mark.parametrize("changes", [{}, {"text": ["question", "context"], "label": "answers_text"}])
+def test_a_span_task_has_squads_columns_and_metric(changes):
+    (task,) = job(tasks=[{**OWN, "kind": "span", "metrics": ["squad_em"], **changes}]).resolved_tasks()
+    assert (task.text, task.label) == (("question", "context"), "answers_text")
+    assert task.recorded_metrics == ("squad_f1", "squad_em")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"kind": "span", "metric": "accuracy"}, "tasks[0].metric = 'accuracy': does not score a span."),
+        ({"metric": "squad_em"}, "tasks[0].metric = 'squad_em': does not score a classification."),
+        ({"kind": "span", "positive": "yes"}, "tasks[0].positive = 'yes': is for f1"),
+        (
+            {"kind": "span", "text": "body"},
+            "tasks[0].text = ('body',): a span task reads ('question', 'context')",
+        ),
+        ({"kind": "span", "label": "answer"}, "tasks[0].label = 'answer': a span task reads 'answers_text'"),
+    ],
+)
+def test_a_span_task_with_parts_of_a_classification_is_refused(changes, said):
+    assert any(one.startswith(said) for one in messages(tasks=[{**OWN, **changes}]))
+
+
+def test_a_registered_span_task_is_no_classification():
+    (message, *_) = messages(tasks=[{"name": "squad_v1", "kind": "classification"}])
+    assert "'squad_f1': does not score a classification" in message
 
 
 def test_all_problems_of_a_file_are_reported_at_once(write):

@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from pipelines.errors import InputError, InputErrors
-from pipelines.tasks import Files, Hub, SplitRule, Task
+from pipelines.tasks import SPAN_LABEL, SPAN_TEXT, Files, Hub, SplitRule, Task
 
 
 def make(**changes):
@@ -15,7 +15,8 @@ def make(**changes):
     ("kind", "metric"), [("classification", "accuracy"), ("regression", "spearman"), ("span", "squad_f1")]
 )
 def test_a_task_without_a_metric_has_that_of_its_kind(kind, metric):
-    assert make(kind=kind).metric == metric
+    columns = {"text": SPAN_TEXT, "label": SPAN_LABEL} if kind == "span" else {}
+    assert make(kind=kind, **columns).metric == metric
 
 
 def test_recorded_metrics_are_the_chosen_one_then_the_others_once_each():
@@ -47,6 +48,15 @@ def test_a_task_survives_replace_and_pickle():
             "metric = 'spearman': does not score a classification. Known: 'accuracy', 'f1', 'matthews'.",
         ),
         ({"kind": "regression", "metrics": ("f1",)}, "metrics = 'f1': does not score a regression"),
+        ({"metric": "squad_f1"}, "metric = 'squad_f1': does not score a classification. Known: 'accuracy'"),
+        (
+            {"kind": "span", "text": SPAN_TEXT, "label": SPAN_LABEL, "metric": "accuracy"},
+            "metric = 'accuracy': does not score a span. Known: 'squad_em', 'squad_f1'.",
+        ),
+        (
+            {"kind": "span", "text": ("context", "question"), "label": SPAN_LABEL},
+            "text = ('context', 'question'): a span task reads ('question', 'context'). Name your columns so",
+        ),
         (
             {"positive": "spam"},
             "positive = 'spam': is for f1, which is not recorded. Leave it out, or add f1",
