@@ -3,17 +3,22 @@
 import copy
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, BertTokenizer, PretrainedConfig
 
 from pipelines.architectures import ARCHITECTURES
 from pipelines.backbone import Backbone
+from pipelines.span_data import SQUAD_SCHEMA, SpanData, SpanExample
+from pipelines.tasks import SPAN_LABEL, SPAN_TEXT, Task
 from pipelines.tokens import EncodedTask, encode
 
 torch.set_num_threads(1)  # more gain nothing at this size
@@ -205,3 +210,75 @@ def _toy_text(rng: np.random.Generator, good: int) -> str:
     words = [*rng.choice(_GOOD, good), *rng.choice(_BAD, 4 - good)]
     words += [*rng.choice(_FILLER, rng.integers(2, 13))]
     return " ".join(rng.permutation(words))
+
+
+def write_spans(path: Path, examples: Sequence[SpanExample]) -> Path:
+    """Questions as parquet with SQuAD's columns, or as SQuAD's own JSON."""
+    rows = [
+        {
+            **{name: getattr(one, name) for name in ("id", "title", "context", "question")},
+            "answers_text": list(one.answers),
+            "answer_starts": list(one.starts),
+        }
+        for one in examples
+    ]
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows, schema=SQUAD_SCHEMA), path)
+        return path
+    articles = [
+        {
+            "title": row["title"],
+            "paragraphs": [
+                {
+                    "context": row["context"],
+                    "qas": [
+                        {
+                            "id": row["id"],
+                            "question": row["question"],
+                            "answers": [
+                                {"text": text, "answer_start": start}
+                                for text, start in zip(row["answers_text"], row["answer_starts"], strict=True)
+                            ],
+                        }
+                    ],
+                }
+            ],
+        }
+        for row in rows
+    ]
+    path.write_text(json.dumps({"version": "1.1", "data": articles}))
+    return path
+
+
+_COLOURS = ("black", "white", "red", "green", "blue")
+_ANIMALS = ("dog", "cat", "bird", "horse", "fish")
+
+
+def toy_spans(*, rows: int = 64, validation_rows: int = 32, seed: int = 0) -> SpanData:
+    """Questions after the one animal in a context; the answer is it and its colour."""
+    rng = np.random.default_rng(seed)
+    train, validation, test = (
+        tuple(_toy_question(rng, number) for number in range(count))
+        for count in (rows, validation_rows, validation_rows)
+    )
+    return SpanData(
+        task=Task(name="animals", text=SPAN_TEXT, label=SPAN_LABEL, kind="span", metrics=("squad_em",)),
+        train=train,
+        validation=validation,
+        test=test,
+        notes=(),
+        fingerprint=f"toy-spans-{seed}",
+    )
+
+
+def _toy_question(rng: np.random.Generator, number: int) -> SpanExample:
+    before, after = (" ".join(rng.choice(_FILLER, rng.integers(2, 9))) for _ in range(2))
+    answer = f"{rng.choice(_COLOURS)} {rng.choice(_ANIMALS)}"
+    return SpanExample(
+        id=str(number),
+        title=f"day {number // 4}",
+        context=f"{before} {answer} {after}.",
+        question="what did you see?",
+        answers=(answer,),
+        starts=(len(before) + 1,),
+    )

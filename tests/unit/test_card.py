@@ -5,7 +5,7 @@ import pytest
 from studies import add, create, opened
 
 from pipelines.data import Examples, TaskData
-from pipelines.tasks import Task
+from pipelines.tasks import SPAN_LABEL, SPAN_TEXT, Task
 from search.card import model_card
 from search.job import SearchJob
 
@@ -22,7 +22,7 @@ def examples(rows, columns=1):
     return Examples(texts=tuple(("x",) * columns for _ in range(rows)), labels=np.zeros(rows, dtype=np.int64))
 
 
-def card(record, *, labels=("ham", "spam"), text=("body",), kind="classification"):
+def card(record, *, labels=("ham", "spam"), text=("body",), label="label", kind="classification"):
     study = create(record)
     add(study, [0.5], trained=10)
     number = add(
@@ -36,13 +36,13 @@ def card(record, *, labels=("ham", "spam"), text=("body",), kind="classification
         {
             "name": "tickets",
             "backbone": "bert-base-uncased",
-            "tasks": [{"name": "task", "files": files, "kind": kind, "text": list(text)}],
+            "tasks": [{"name": "task", "files": files, "kind": kind, "text": list(text), "label": label}],
             "space": SPACE,
             "search": {"trials": 7, "sampler": "random"},
         }
     )
     data = TaskData(
-        task=Task(name="task", text=text, kind=kind),
+        task=Task(name="task", text=text, label=label, kind=kind),
         labels=labels,
         train=examples(1600),
         validation=examples(200),
@@ -95,6 +95,13 @@ def test_the_card_tells_the_space_and_the_choice(record):
 def test_the_card_of_a_regression_has_no_labels(record):
     text = card(record, labels=(), kind="regression")
     assert "Predicts a number." in text
+    assert "Labels:" not in text
+
+
+def test_the_card_of_spans_tells_what_it_takes_and_gives(record):
+    text = card(record, labels=(), kind="span", text=SPAN_TEXT, label=SPAN_LABEL)
+    assert "Answers a question with a piece of a given text." in text
+    assert 'bundle.predict([("Who wrote it?", "It was written by Ada.")])' in text
     assert "Labels:" not in text
 
 

@@ -1,10 +1,11 @@
 """A job is known to be usable, or everything wrong with it is told, before anything starts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import save_tiny_encoder
+from tiny import save_tiny_encoder, toy_spans, write_spans
 
 from search.errors import JobError
 from search.job import SearchJob
@@ -82,6 +83,38 @@ def test_a_pooler_that_the_backbone_lacks_is_refused(folder: Path) -> None:
     save_tiny_encoder(folder / "bare", "electra")
     with pytest.raises(JobError, match="pooling = 'pooler'"):
         make_plan(load(folder, backbone="bare", pooling="pooler"))
+
+
+def spans(folder: Path, examples: Any, **changes: Any) -> SearchJob:
+    write_spans(folder / "spans.parquet", examples)
+    task = {"name": "animals", "kind": "span", "files": {"train": "spans.parquet"}}
+    return load(folder, tasks=[task], **{"max_tokens": 24, **changes})
+
+
+def test_a_span_task_is_planned_as_any_other_and_its_head_has_two_outputs(folder: Path) -> None:
+    plan = make_plan(spans(folder, toy_spans(rows=80).train, space={"adapter_size": 4, "epochs": 1}))
+    (data,) = plan.tasks
+    assert (data.outputs, data.labels) == (2, ())
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [64, 8, 8]
+    limited = spans(
+        folder, toy_spans(rows=80).train, search={"max_trained_parameters": 10}, space={"adapter_size": 4}
+    )
+    with pytest.raises(JobError, match="animals/adapter: the smallest configuration trains"):
+        make_plan(limited)
+
+
+def test_a_span_task_whose_answers_fit_no_window_is_refused_before_anything_starts(folder: Path) -> None:
+    words = " ".join(["the printer was very happy today"] * 6)
+    long = [replace(one, context=words, answers=(words,), starts=(0,)) for one in toy_spans(rows=80).train]
+    with pytest.raises(JobError, match="max_tokens = 24: animals: no window of so many tokens holds a whole"):
+        make_plan(spans(folder, long))
+    assert not (folder / "runs").exists()
+
+
+def test_a_span_task_whose_answers_are_not_in_their_contexts_is_refused(folder: Path) -> None:
+    wrong = [replace(one, answers=("purple cow",)) for one in toy_spans(rows=80).train]
+    with pytest.raises(JobError, match=r"animals.train = \d+: no answer is in its context"):
+        make_plan(spans(folder, wrong))
 
 
 def test_a_foreign_package_of_one_of_our_names_is_named(
