@@ -136,8 +136,8 @@ class _Stage:
             known: the output of the layer below `first`.
         """
         self.first, self.known, self.found = first, known, {}
-        [outputs] = model(batch)
-        return outputs
+        outputs: list[Tensor] = model(batch)
+        return outputs[0]
 
     @contextmanager
     def without_adapters(self, layer: int) -> Iterator[None]:
@@ -170,7 +170,7 @@ class _StagedLayer(nn.Module):
             if self._index == stage.first - 1 and stage.known is not None:
                 hidden = stage.known
             return (hidden, None) if self._tuples else hidden
-        output = self.host(hidden, *args, **kwargs)
+        output: Tensor | tuple[Tensor, ...] = self.host(hidden, *args, **kwargs)
         stage.found[self._index] = output[0] if isinstance(output, tuple) else output
         return output
 
