@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from search.cli_analyse import analyse_app
 from search.cli_cluster import cluster_commands
 from search.cli_data import data_commands
 from search.cli_report import report_commands
@@ -243,6 +244,7 @@ def ui(
 
 
 app.add_typer(report_commands)
+app.add_typer(analyse_app, name="analyse", rich_help_panel=HERE)
 app.add_typer(cluster_commands)
 app.add_typer(data_commands)
 

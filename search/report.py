@@ -16,7 +16,7 @@ from search.report_page import Content, html_page, markdown_page
 from search.report_tables import NONE, Table, make_tables, score_rows, winners_table
 from search.results import find_job, open_record
 from search.storage import Storage
-from search.study import Study
+from search.study import Record, Study
 
 PAGE = "report.html"
 # What an earlier report may have left that the next one does not write.
@@ -38,24 +38,19 @@ def read_report(names: Sequence[str], storage: Storage) -> Report:
         UserError: no such job or storage; no study is finished; or the jobs do not compare.
     """
     with open_record(storage) as record:
-        wanted = list(dict.fromkeys(names))
-        return make_report([study for name in wanted for study in find_job(record, name, storage)])
+        return make_report(find_jobs(record, names, storage))
+
+
+def find_jobs(record: Record, names: Sequence[str], storage: Storage) -> list[Study]:
+    """The studies of some jobs; raises UserError where one is not there."""
+    return [study for name in dict.fromkeys(names) for study in find_job(record, name, storage)]
 
 
 def make_report(studies: Sequence[Study]) -> Report:
     """The report over some studies; raises UserError as `read_report` does."""
     finished = [study for study in studies if "winner" in study.attributes]
     names = list(dict.fromkeys(study.job for study in studies))
-    if not finished:
-        raise UserError(
-            f"nothing to report: no study of {', '.join(names)} has a winner yet. "
-            f"`adaptune results {names[0]}` shows how far it is, `adaptune resume {names[0]}` goes on."
-        )
-    _refuse_unlike(finished)
-    tasks: dict[str, dict[str, MethodRuns]] = {}
-    for study in finished:
-        methods = tasks.setdefault(study.task, {})
-        methods[study.method] = _merge(methods.get(study.method), _method_runs(study))
+    tasks = collect_runs(studies)
     figures, missing = make_figures(tasks)
     content = Content(
         title=f"Report: {', '.join(names)}",
@@ -68,16 +63,33 @@ def make_report(studies: Sequence[Study]) -> Report:
     return Report(content, score_rows(tasks))
 
 
+def collect_runs(studies: Sequence[Study]) -> dict[str, dict[str, MethodRuns]]:
+    """What finished studies have, by task and method; raises UserError as `read_report` does."""
+    finished = [study for study in studies if "winner" in study.attributes]
+    names = list(dict.fromkeys(study.job for study in studies))
+    if not finished:
+        raise UserError(
+            f"nothing to report: no study of {', '.join(names)} has a winner yet. "
+            f"`adaptune results {names[0]}` shows how far it is, `adaptune resume {names[0]}` goes on."
+        )
+    _refuse_unlike(finished)
+    tasks: dict[str, dict[str, MethodRuns]] = {}
+    for study in finished:
+        methods = tasks.setdefault(study.task, {})
+        methods[study.method] = _merge(methods.get(study.method), _method_runs(study))
+    return tasks
+
+
 def report_files(report: Report) -> dict[str, bytes]:
     """All files of a report by name; the same report gives the same bytes."""
     content = report.content
-    files: dict[str, bytes] = {"scores.csv": _csv(report.scores)}
+    files: dict[str, bytes] = {"scores.csv": csv_bytes(report.scores)}
     for table in (*content.tables, *content.details):
-        files[f"{table.key}.csv"] = _csv([table.heads, *table.rows])
+        files[f"{table.key}.csv"] = csv_bytes([table.heads, *table.rows])
     images = {}
     for figure in content.figures:
         drawn = figure_files(figure)
-        files |= {f"{figure.key}.csv": _csv(figure_rows(figure)), **drawn}
+        files |= {f"{figure.key}.csv": csv_bytes(figure_rows(figure)), **drawn}
         images[figure.key] = drawn[f"{figure.key}.svg"]
     files["report.md"] = markdown_page(content).encode()
     files[PAGE] = html_page(content, images).encode()
@@ -236,7 +248,8 @@ def _studies_table(studies: Sequence[Study]) -> Table:
     return Table("studies", "What this is from", heads, tuple(rows), notes)
 
 
-def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
+def csv_bytes(rows: Sequence[Sequence[Any]]) -> bytes:
+    """Rows as a csv file."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()

@@ -89,7 +89,7 @@ def make_figures(tasks: Tasks) -> tuple[list[FigureData], list[Missing]]:
         _percentiles_by_suite(tasks),
         _single_tasks(tasks),
         _squad(tasks),
-        _learning_rates(tasks),
+        swept_figure(tasks, RATES, key="figure_7", title="Figure 7: the best score at each learning rate"),
     ]
     return [m for m in made if isinstance(m, FigureData)], [m for m in made if isinstance(m, Missing)]
 
@@ -225,42 +225,64 @@ def _capacity_figure(key: str, title: str, tasks: Tasks, what: str) -> FigureDat
     )
 
 
-def _learning_rates(tasks: Tasks) -> FigureData | Missing:
-    title = "Figure 7: the best score at each learning rate"
-    panels, default = [], TrainConfig().learning_rate
+@dataclass(frozen=True)
+class Swept:
+    """A parameter whose values are compared, the other settings being the best at each.
+
+    Attributes:
+        shown: what the axis calls it.
+        levels: the base of the powers near which the best is shown, where many values were tried.
+        near: the same in words.
+    """
+
+    parameter: str
+    shown: str
+    methods: tuple[str, ...]
+    levels: float
+    near: str
+
+
+RATES = Swept(
+    "learning_rate", "learning rate", ("adapter", "fine_tune"), 10**0.25, "each quarter of a decade"
+)
+INITS = Swept("init_std", "standard deviation of the first weights", ("adapter",), 10, "each decade")
+
+
+def swept_figure(tasks: Tasks, swept: Swept, *, key: str, title: str) -> FigureData | Missing:
+    """The best score at each value of a parameter, task by task."""
+    panels, default = [], getattr(TrainConfig(), swept.parameter)
     for task, methods in tasks.items():
         drawn = []
-        for method in ("adapter", "fine_tune"):
+        for method in swept.methods:
             if method not in methods:
                 continue
             found = methods[method].configurations
-            rates = [float(one.params.get("learning_rate", default)) for one in found]
-            level = levels_of(rates, base=10**0.25)
-            points = frontier(found, lambda one, level=level: level[one.params.get("learning_rate", default)])  # type: ignore[misc]
+            values = [float(one.params.get(swept.parameter, default)) for one in found]
+            level = levels_of(values, base=swept.levels)
+            points = frontier(
+                found,
+                lambda one, level=level: level[one.params.get(swept.parameter, default)],  # type: ignore[misc]
+            )
             marks = []
             for point in points:
-                rate = float(point.best.params.get("learning_rate", default))
-                marks.append(_seed_mark(rate, point, f"{rate:.3g}"))
+                value = float(point.best.params.get(swept.parameter, default))
+                marks.append(_seed_mark(value, point, f"{value:.3g}"))
             drawn.append(_curve(method, sorted(marks)))
         if any(len(curve.marks) > 1 for curve in drawn):
             panels.append(_task_panel(task, methods, drawn, None))
     if not panels:
-        reason = "no task has adapters or full fine-tuning at two learning rates"
-        return Missing(title, reason, "two or more values of learning_rate in the space")
+        names = " or ".join(NAMES[method] for method in swept.methods)
+        reason = f"no task has {names} with two values of {swept.parameter}"
+        return Missing(title, reason, f"two or more values of {swept.parameter} in the space")
     caption = (
-        "The best configuration at each learning rate (where a range was searched: the best in each quarter "
-        f"of a decade); error bars: ±1 s.e.m. over seeds. {_seeds(panels)}"
+        f"The best configuration at each {swept.shown} (where a range was searched: the best in "
+        f"{swept.near}); error bars: ±1 s.e.m. over seeds. {_seeds(panels)}"
     )
     alone = sorted({panel.curves[0].name for panel in panels if len(panel.curves) == 1})
-    if alone:
+    if alone and len(swept.methods) > 1:
         caption += f" Some tasks have {' or '.join(alone)} alone."
     return FigureData(
-        "figure_7",
-        title,
-        "learning rate",
-        tuple(panels[:MAX_PANELS]),
-        banded=False,
-        caption=caption + _cut(panels),
+        key, title, swept.shown, tuple(panels[:MAX_PANELS]), banded=False, caption=caption + _cut(panels)
     )
 
 

@@ -117,7 +117,7 @@ def _suite_by_method(key: str, title: str, tasks: Tasks) -> Table:
     rows = []
     for method in methods_of(tasks):
         found = {task: methods[method] for task, methods in tasks.items() if method in methods}
-        cells = [_cell(found[task].winner.test) if task in found else NONE for task in tasks]
+        cells = [show_mean(found[task].winner.test) if task in found else NONE for task in tasks]
         mean = _mean([found[task].winner.test for task in shared])
         rows.append((f"ours: {NAMES.get(method, method)}", *_cost_cells(method, found), *cells, mean))
     alike = [task for task in tasks if _paper_task(TABLE_1, task, tasks[task])]
@@ -159,7 +159,7 @@ def _suite_by_task(key: str, title: str, tasks: Tasks) -> Table:
             (
                 task,
                 _metric(methods),
-                *(_cell(methods[method].winner.test) if method in methods else NONE for method in ours),
+                *(show_mean(methods[method].winner.test) if method in methods else NONE for method in ours),
                 *(_paper_cell(scores.get(method)) for method in theirs),
             )
         )
@@ -193,7 +193,11 @@ def _spans(tasks: Tasks) -> Table:
     for task, methods in tasks.items():
         for method in methods_of({task: methods}):
             one = methods[method]
-            cells = (_cell(one.winner.validation), _cell(one.winner.test), _share(one.trained_fraction))
+            cells = (
+                show_mean(one.winner.validation),
+                show_mean(one.winner.test),
+                _share(one.trained_fraction),
+            )
             rows.append((task, f"ours: {NAMES.get(method, method)}", *cells))
         paper = SQUAD.get(task)
         for name, score in paper.scores.items() if paper else ():
@@ -230,9 +234,9 @@ def winners_table(tasks: Tasks) -> Table:
                 one.task,
                 one.method,
                 one.metric,
-                _cell(one.winner.validation),
+                show_mean(one.winner.validation),
                 str(one.winner.validation.n),
-                _cell(one.winner.test),
+                show_mean(one.winner.test),
                 str(one.winner.test.n if one.winner.test else 0),
                 f"{one.winner.trained:,}",
                 _share(one.trained_fraction),
@@ -316,7 +320,8 @@ def _paper_costs(cost: Cost | None) -> tuple[str, str]:
     return (NONE, NONE) if cost is None else (f"{cost.total:g}x", f"{cost.trained:g}%")
 
 
-def _cell(mean: Mean | None) -> str:
+def show_mean(mean: Mean | None) -> str:
+    """Points of 100, with the standard error where there are several seeds."""
     if mean is None:
         return NONE
     spread = "" if mean.sem is None else f" ± {100 * mean.sem:.1f}"

@@ -371,6 +371,9 @@ def _winner(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> Winn
             "seed": best.seed,
             "epoch": best.best_epoch,
             "validation": dict(best.epochs[(best.best_epoch or 1) - 1]["scores"]),
+            "metric": data.task.metric,
+            "positive": data.task.positive,
+            "label": data.task.label,
         },
     )
 
