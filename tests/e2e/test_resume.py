@@ -120,7 +120,7 @@ def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Pa
     wait_for(process, storage, lambda trials: any(len(trial.epochs) >= 3 for trial in trials))
     before = read_trials(storage)
     os.kill(workers_of(process)[0], signal.SIGKILL)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     after = read_trials(storage)
     assert [trial.state for trial in after] == ["complete", "complete"]
