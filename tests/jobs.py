@@ -6,12 +6,16 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from tiny import save_tiny_encoder
+
+from search.storage import Storage
+from search.study import Record, TrialRecord
 
 COMMAND = [str(Path(sys.executable).parent / "adaptune")]
 WORDS = {"sport": ("goal", "team", "match", "win"), "money": ("bank", "price", "market", "share")}
@@ -99,3 +103,22 @@ def trial_runs(storage: Path, experiment: str) -> Sequence[Any]:
     assert found is not None
     runs = client.search_runs([found.experiment_id], max_results=1000)
     return [run for run in runs if "adaptune.trial" in run.data.tags]
+
+
+def read_trials(storage: Path) -> tuple[TrialRecord, ...]:
+    if not (storage / "studies.db").exists():
+        return ()
+    with Record(Storage(str(storage))) as record:
+        studies = record.studies("topics")
+        return studies[0].trials() if studies else ()
+
+
+def wait_for(
+    process: subprocess.Popen[str], storage: Path, reached: Callable[[tuple[TrialRecord, ...]], bool]
+) -> None:
+    """Wait until the record has come so far; fail if the search ends before."""
+    deadline = time.monotonic() + 120
+    while not reached(read_trials(storage)):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the search does not get there"
+        time.sleep(0.1)

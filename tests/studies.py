@@ -10,8 +10,9 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution
 from sqlalchemy import Engine, event
 
+from search.halving import rungs
 from search.storage import Storage
-from search.study import Outcome, Record, Study
+from search.study import Outcome, Record, State, Study, TrialRecord, waiting_rung
 from spaces import Space
 
 SPACE = Space.parse({"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3], "epochs": [2, 3]})
@@ -101,3 +102,34 @@ def add(
     if state != "running":
         study.finish_trial(number, state, reason=reason)
     return number
+
+
+def trial_record(
+    number: int,
+    scores: Sequence[float],
+    schedule: int,
+    *,
+    factor: int = 3,
+    promoted: int = 0,
+    state: State | None = None,
+    confirms: int | None = None,
+) -> TrialRecord:
+    """A trial of a search with halving, as the record would hold it; its state follows from its scores."""
+    places = rungs(schedule, factor)
+    if state is None:
+        waits = waiting_rung(places, promoted, len(scores)) is not None
+        state = "complete" if len(scores) == schedule else "paused" if waits else "running"
+    return TrialRecord(
+        number=number,
+        state=state,
+        params={"epochs": schedule},
+        epochs=tuple(epochs(scores)),
+        reason=None,
+        seed=0,
+        facts={},
+        started=None,
+        ended=None,
+        rungs=places,
+        promoted=promoted,
+        confirms=confirms,
+    )

@@ -5,8 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from jobs import adaptune, read_json, start_adaptune, trial_runs, write_job
-from test_resume import read_trials, wait_for
+from jobs import adaptune, read_json, read_trials, start_adaptune, trial_runs, wait_for, write_job
 
 from search.halving import rungs
 

@@ -5,14 +5,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jobs import adaptune, read_json, start_adaptune, trial_runs, write_job
+from jobs import adaptune, read_json, read_trials, start_adaptune, trial_runs, wait_for, write_job
 
-from search.storage import Storage
-from search.study import Record, TrialRecord
+from search.study import TrialRecord
 
 pytestmark = pytest.mark.e2e
 SLOW_SPACE = {
@@ -20,25 +18,6 @@ SLOW_SPACE = {
     "learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
     "epochs": [20],
 }
-
-
-def read_trials(storage: Path) -> tuple[TrialRecord, ...]:
-    if not (storage / "studies.db").exists():
-        return ()
-    with Record(Storage(str(storage))) as record:
-        studies = record.studies("topics")
-        return studies[0].trials() if studies else ()
-
-
-def wait_for(
-    process: subprocess.Popen[str], storage: Path, reached: Callable[[tuple[TrialRecord, ...]], bool]
-) -> None:
-    """Wait until the record has come so far; fail if the search ends before."""
-    deadline = time.monotonic() + 120
-    while not reached(read_trials(storage)):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "the search does not get there"
-        time.sleep(0.1)
 
 
 def one_done_and_one_under_way(trials: tuple[TrialRecord, ...]) -> bool:

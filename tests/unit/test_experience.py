@@ -5,8 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import add, create, opened
-from test_halving import record
+from studies import add, create, opened, trial_record
 
 from search.errors import UserError
 from search.experience import find_earlier, portfolio, regrets_of
@@ -27,7 +26,7 @@ def task(best, *, space=SPACE, count=9, scale=1.0):
 
 def trial(number, params, best, scale):
     score = 0.9 - scale * abs(math.log10(params["learning_rate"]) - math.log10(best)) / 10
-    one = record(number, [score] * 3, 3)
+    one = trial_record(number, [score] * 3, 3)
     return type(one)(**{**vars(one), "params": params})
 
 
@@ -68,7 +67,11 @@ def test_the_order_of_the_tasks_does_not_matter_and_suggestions_lie_in_the_space
 
 def test_a_paused_trial_is_compared_with_others_at_its_own_rung():
     # After one epoch 0.5 is as good as the later winner was: the trial has no regret to speak of.
-    trials = [record(0, [0.5] + [0.9] * 9, 10, promoted=3), record(1, [0.5], 10), record(2, [0.1], 10)]
+    trials = [
+        trial_record(0, [0.5] + [0.9] * 9, 10, promoted=3),
+        trial_record(1, [0.5], 10),
+        trial_record(2, [0.1], 10),
+    ]
     regrets = [regret for _, regret in regrets_of(trials)]
     assert regrets[0] == regrets[1] == 0
     assert regrets[2] > 0

@@ -4,33 +4,11 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import epochs
+from studies import trial_record
 
 from search.halving import describe_ends, next_promotion, peers, rungs, score_at
-from search.study import TrialRecord, waiting_rung
 
 FACTORS = st.integers(2, 4)
-
-
-def record(number, scores, schedule, *, factor=3, promoted=0, state=None, confirms=None):
-    places = rungs(schedule, factor)
-    if state is None:
-        waits = waiting_rung(places, promoted, len(scores)) is not None
-        state = "complete" if len(scores) == schedule else "paused" if waits else "running"
-    return TrialRecord(
-        number=number,
-        state=state,
-        params={"epochs": schedule},
-        epochs=tuple(epochs(scores)),
-        reason=None,
-        seed=0,
-        facts={},
-        started=None,
-        ended=None,
-        rungs=places,
-        promoted=promoted,
-        confirms=confirms,
-    )
 
 
 @st.composite
@@ -46,7 +24,7 @@ def searches(draw, factor):
         scores = draw(st.lists(st.sampled_from([0.1, 0.5, 0.9]), min_size=count, max_size=count))
         failed = draw(st.integers(0, 9)) == 0
         trials.append(
-            record(
+            trial_record(
                 number, scores, schedule, factor=factor, promoted=promoted, state="failed" if failed else None
             )
         )
@@ -108,12 +86,12 @@ def test_promoting_all_who_may_go_on_ends_and_leaves_no_group_without_its_best(d
         end = next((rung for rung in chosen.rungs if rung > chosen.rung), chosen.schedule)
         scores = [epoch["score"] for epoch in chosen.epochs]
         scores += [scores[-1]] * (end - len(scores))
-        trials[chosen.number] = record(
+        trials[chosen.number] = trial_record(
             chosen.number, scores, chosen.schedule, factor=factor, promoted=chosen.rung
         )
         # Those that ran have ended too.
         trials = [
-            record(one.number, [0.1] * one.schedule, one.schedule, factor=factor, promoted=99)
+            trial_record(one.number, [0.1] * one.schedule, one.schedule, factor=factor, promoted=99)
             if one.state == "running"
             else one
             for one in trials
@@ -131,31 +109,31 @@ def test_promoting_all_who_may_go_on_ends_and_leaves_no_group_without_its_best(d
 
 def test_confirmations_and_other_schedules_are_no_peers():
     trials = [
-        record(0, [0.5], 10),
-        record(1, [0.9], 3),
-        record(2, [0.8] * 10, 10, confirms=0),
-        record(3, [0.7], 10, state="failed"),
+        trial_record(0, [0.5], 10),
+        trial_record(1, [0.9], 3),
+        trial_record(2, [0.8] * 10, 10, confirms=0),
+        trial_record(3, [0.7], 10, state="failed"),
     ]
     assert [trial.number for trial in peers(trials, 10, 1)] == [0]
 
 
 def test_a_score_at_a_rung_is_the_best_up_to_there_whatever_came_later():
-    trial = replace(record(0, [0.5, 0.4, 0.3, 0.9], 10), promoted=3)
+    trial = replace(trial_record(0, [0.5, 0.4, 0.3, 0.9], 10), promoted=3)
     assert (score_at(trial, 1), score_at(trial, 3), score_at(trial, 4)) == (0.5, 0.5, 0.9)
 
 
 def test_one_epoch_too_many_does_not_carry_a_trial_past_its_rung():
     # The driver died before it read the first one; the worker had trained the second.
-    assert record(0, [0.5, 0.6], 10).rung == 1
-    assert record(0, [0.5, 0.6], 10).state == "paused"
+    assert trial_record(0, [0.5, 0.6], 10).rung == 1
+    assert trial_record(0, [0.5, 0.6], 10).state == "paused"
 
 
 def test_the_first_trials_wait_until_there_are_enough_to_compare():
-    trials = [record(0, [0.5], 10), record(1, [0.6], 10)]
+    trials = [trial_record(0, [0.5], 10), trial_record(1, [0.6], 10)]
     assert next_promotion(trials, 3, growing=True) is None
     assert next_promotion(trials, 3, growing=False).number == 1
-    assert next_promotion([*trials, record(2, [0.1], 10)], 3, growing=True).number == 1
+    assert next_promotion([*trials, trial_record(2, [0.1], 10)], 3, growing=True).number == 1
 
 
 def test_above_the_first_rung_the_best_goes_on_at_once():
-    assert next_promotion([record(0, [0.5, 0.6, 0.7], 10, promoted=1)], 3, growing=True).number == 0
+    assert next_promotion([trial_record(0, [0.5, 0.6, 0.7], 10, promoted=1)], 3, growing=True).number == 0
