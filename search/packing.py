@@ -8,6 +8,7 @@ trials go on from their checkpoints there.
 import contextlib
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,11 +50,13 @@ class Guest:
         asked: how many epochs its Tune trial knows; one more is trained ahead of its asking.
         training: None until it has a place for the first time.
         ready: how many of its epochs can be told.
+        visit: who asked last; only they can drop it.
         states: by epoch, those that are not in the checkpoint yet.
     """
 
     config: Mapping[str, Any]
     asked: int
+    visit: str
     training: "Training | None" = None
     failure: str | None = None
     ready: int = 0
@@ -90,16 +93,17 @@ class PackHost:
         """How many trials it takes now."""
         return self._places.count
 
-    def next_epoch(self, config: Mapping[str, Any]) -> str:
+    def next_epoch(self, config: Mapping[str, Any], visit: str) -> str:
         """Train a trial's next epoch, write its checkpoint, and report: a `TrialReport` as JSON.
 
         Args:
             config: as Tune has it; `known`: how many epochs have been reported.
+            visit: who asks.
         """
         key, known = guest_key(config), config["known"]
         with self._changed:
-            guest = self._guests.setdefault(key, Guest(config, known))
-            guest.asked = known
+            guest = self._guests.setdefault(key, Guest(config, known, visit))
+            guest.asked, guest.visit = known, visit
             self._changed.notify_all()
             self._changed.wait_for(lambda: guest.failure is not None or guest.ready > known)
             state = guest.states.pop(known + 1, None)
@@ -110,11 +114,16 @@ class PackHost:
         epochs = None if guest.failure is not None else known + 1
         return make_report(guest.training, failure=guest.failure, epochs=epochs).dumps()
 
-    def drop(self, config: Mapping[str, Any]) -> None:
-        """Forget a trial: its Tune trial has ended, or goes on elsewhere. Its checkpoint stays."""
+    def drop(self, config: Mapping[str, Any], visit: str) -> None:
+        """Forget a trial: its Tune trial has ended, or goes on elsewhere. Its checkpoint stays.
+
+        Nothing happens if another has asked for the trial since: Tune may start two workers for one trial,
+        and end the later one.
+        """
         with self._changed:
-            guest = self._guests.pop(guest_key(config), None)
-            if guest is not None:
+            guest = self._guests.get(guest_key(config))
+            if guest is not None and guest.visit == visit:
+                del self._guests[guest_key(config)]
                 guest.failure = guest.failure or "was dropped"
             self._changed.notify_all()
 
@@ -267,18 +276,19 @@ class PackedTrial(Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config: dict[str, Any] = dict(config)
+        self._visit = uuid.uuid4().hex
         self._host: Any = ray.get_actor(config["host"])
 
     def _leave(self) -> None:
-        self._host.drop.remote(self._config)
+        self._host.drop.remote(self._config, self._visit)
 
     def _ask(self) -> str:
         for _ in range(HOST_RESTARTS):
             try:
-                return str(ray.get(self._host.next_epoch.remote(self._config)))
+                return str(ray.get(self._host.next_epoch.remote(self._config, self._visit)))
             except RayActorError:  # it died; Ray starts it anew, and the trial goes on from its checkpoint
                 time.sleep(HOST_WAIT_SECONDS)
-        return str(ray.get(self._host.next_epoch.remote(self._config)))
+        return str(ray.get(self._host.next_epoch.remote(self._config, self._visit)))
 
 
 def guest_key(config: Mapping[str, Any]) -> str:
