@@ -2,9 +2,10 @@
 
     python benchmarks/memory.py --out memory.md
 
-The workers load the backbone as a trial's worker does. Memory is the proportional set size (PSS: a page that
-n processes share counts 1/n in each), summed over this process and all that Ray started, so that the sum is
-what the machine holds; it is taken before the backbone is loaded, with all imports done, and after.
+The workers take the backbone from the object store as a trial's worker does. Memory is the proportional set
+size (PSS: a page that n processes share counts 1/n in each), summed over this process and all that Ray
+started, so that the sum is what the machine holds; it is taken before the backbone is loaded, with all
+imports done, and after.
 """
 
 import argparse
@@ -20,9 +21,10 @@ from tables import Report
 
 from pipelines.backbone import Backbone, load_backbone
 from search.plan import make_plan
+from search.progress import Progress
 from search.runner import _worker_context, start_ray
 from search.storage import Storage
-from search.trial import WorkerContext, load_worker_backbone
+from search.trial import WorkerContext, open_backbone
 
 
 @ray.remote(num_cpus=0)  # as many as wanted on any machine
@@ -41,7 +43,7 @@ class Worker:
 
     def load(self) -> int:
         """Load the backbone, and read all of it, as a forward pass does; returns its bytes."""
-        self._backbone = load_worker_backbone(self._context)
+        self._backbone = open_backbone(self._context)
         gc.collect()
         tensors = [*self._backbone.model.parameters(), *self._backbone.model.buffers()]
         for tensor in tensors:
@@ -119,7 +121,7 @@ def main() -> None:
             Path(storage.path(job.name)).mkdir(parents=True)
             with start_ray(storage, job.name, cluster=False):
                 # As the runner makes it for its workers: whatever they share is in the object store now.
-                context = _worker_context(make_plan(job), storage)
+                context = _worker_context(make_plan(job), storage, Progress())
                 totals, loads, worker, size = measure(context, options.workers)
             backbone = size / 2**20
             for number, (total, load) in enumerate(zip(totals, loads, strict=True), start=1):

@@ -47,7 +47,11 @@ def _either(values: Sequence[object]) -> str:
 def results_table(results: Mapping[str, Any]) -> Group:
     """The leaderboard of a job: a line for each task and method, and below it what the best trials are."""
     table = Table(
-        title=f"{results['job']}: {results['state']}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+        title=f"{results['job']}: {results['state']}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # all of a usual line is to be read in 80 columns
+        pad_edge=False,
     )
     for heading in ("task", "method", "metric"):
         table.add_column(heading)
