@@ -3,7 +3,7 @@
     python benchmarks/record_grid.py --data-dir ../data --storage grid-runs
 
 One job of adaptune itself: each task's grid with the sampler `grid` and no scheduler, so that every trial is
-trained to its end. Ended by whatever, it goes on when it is run again. Writes benchmarks/recorded/grid.parquet,
+trained to its end. Ended by whatever, it goes on when it is run again. Writes recorded/grid.parquet,
 a row for each epoch of each trial.
 """
 
