@@ -33,7 +33,7 @@ def grid_job(tasks: list[str], data_dir: Path, storage: Path, seed: int) -> Sear
         {
             "name": f"{NAME}-{seed}",
             "backbone": MINILM,
-            "tasks": [{"name": task, "limit": {"train": 1000, "validation": 500}} for task in tasks],
+            "tasks": [{"name": task, "limit": {"train": 600, "validation": 500}} for task in tasks],
             "data_dir": str(data_dir),
             "storage": str(storage),
             "max_tokens": 48,

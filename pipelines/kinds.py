@@ -39,3 +39,13 @@ def encode_test(data: Data, backbone: Backbone, max_tokens: int) -> tuple[Tokens
         questions = encode_questions(data.test, backbone, max_tokens)
         return questions.windows.tokens, questions
     return encode_examples(data.test, backbone, max_tokens), data.test.labels
+
+
+def encode_also(data: Data, backbone: Backbone, max_tokens: int) -> dict[str, tuple[Tokens, Targets]]:
+    """The same of a task's further labelled sets, by name: MNLI's mismatched validation set."""
+    if isinstance(data, SpanData):
+        return {}
+    return {
+        name: (encode_examples(examples, backbone, max_tokens), examples.labels)
+        for name, examples in data.also.items()
+    }

@@ -15,7 +15,7 @@ import ray
 import torch
 from ray import tune
 
-from pipelines.kinds import Data, encode_task, encode_test
+from pipelines.kinds import Data, encode_also, encode_task, encode_test
 from pipelines.precision import resolve_precision
 from pipelines.sharing import share
 from search.agenda import Search
@@ -323,6 +323,7 @@ def _finish(
             context,
             _winner(study, best, job, task),
             *encode_test(task, plan.backbone, job.max_tokens),
+            encode_also(task, plan.backbone, job.max_tokens),
         )
         test: dict[int, dict[str, float]]
         if cluster:  # the head may be small: a worker has what a trial needs

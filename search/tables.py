@@ -73,6 +73,8 @@ def results_table(results: Mapping[str, Any]) -> Group:
                     f"{name} {Spread(**best['seeds'][name])}" for name in ("validation", "test")
                 )
                 about += f"; over {len(best['seeds']['runs'])} seeds: {spreads}"
+            for name, score in (best.get("also") or {}).items():
+                about += f"; {name} {score:.4f}"
             if entry["reason"]:
                 about += f"; {entry['reason']}"
             for one in entry["front"] or []:

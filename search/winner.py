@@ -1,6 +1,7 @@
 """After selection: the winner's test score, read once, and its bundle."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,15 +46,17 @@ def finish_winner(
     winner: Winner,
     test: Tokens,
     targets: Targets,
+    also: Mapping[str, tuple[Tokens, Targets]],
     *,
     backbone: Backbone | None = None,
 ) -> dict[int, dict[str, float]]:
     """Score the best epoch of the winner's runs on the test set, once each, and write the winner's bundle.
 
-    Returns the test scores by trial, the winner's among them. Can be repeated: the bundle takes the place of
-    one that an earlier, killed driver wrote.
+    Returns the test scores by trial, the winner's among them, by metric; those of further sets beside them,
+    as SET_METRIC. Can be repeated: the bundle takes the place of one that an earlier, killed driver wrote.
 
     Args:
+        also: further labelled sets, scored like the test set.
         backbone: the job's, where it is loaded already; None: load it, as any worker does.
     """
     task: EncodedTask = ray.get(context.tasks[winner.task])
@@ -71,8 +74,11 @@ def finish_winner(
         )
         model.load(state.best)
         precision = resolve_precision(context.precision, model.bank.values.device)
-        outputs = predict(model, test, pad_id=backbone.pad_id, precision=precision)
-        scores[number] = score_outputs(outputs, task, targets, mean, std)
+        scores[number] = {}
+        for name, (tokens, wanted) in {"": (test, targets), **also}.items():
+            outputs = predict(model, tokens, pad_id=backbone.pad_id, precision=precision)
+            found = score_outputs(outputs, task, wanted, mean, std)
+            scores[number] |= {f"{name}_{metric}" if name else metric: s for metric, s in found.items()}
 
     state = _read_state(context, winner, winner.number)
     config = BundleConfig(

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from jobs import adaptune, read_json, trial_runs, write_job
 
@@ -99,9 +101,17 @@ def test_a_job_searches_several_tasks_of_all_kinds(tmp_path: Path) -> None:
     numbers = [f"{'win ' * (row % 4)}price,{row % 4}" for row in range(40)]
     (tmp_path / "pairs.csv").write_text("a,b,same\n" + "\n".join(pairs * 16) + "\n")
     (tmp_path / "numbers.tsv").write_text("text\tlabel\n" + "\n".join(numbers).replace(",", "\t") + "\n")
+    splits = ("train", "validation", "test", "validation_mismatched")
+    for split, rows in zip(splits, (60, 12, 12, 9), strict=True):
+        texts = [f"goal {row % 3}" for row in range(rows)]
+        labels = [("entailment", "neutral", "contradiction")[row % 3] for row in range(rows)]
+        path = tmp_path / "data" / "glue_mnli" / f"{split}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"text_a": texts, "text_b": texts, "label": labels}), path)
     write_job(
         tmp_path,
         name="several",
+        data_dir="data",
         tasks=[
             {
                 "name": "pairs",
@@ -112,6 +122,7 @@ def test_a_job_searches_several_tasks_of_all_kinds(tmp_path: Path) -> None:
                 "positive": "1",
             },
             {"name": "numbers", "files": {"train": "numbers.tsv"}, "kind": "regression"},
+            "glue_mnli",
         ],
         space={"adapter_size": [4], "learning_rate": [1e-3, 1e-2], "epochs": [2]},
         search={"trials": 2, "sampler": "grid", "scheduler": "none"},
@@ -121,7 +132,12 @@ def test_a_job_searches_several_tasks_of_all_kinds(tmp_path: Path) -> None:
     assert [(task["task"], task["trials"]["complete"]) for task in results["tasks"]] == [
         ("pairs", 2),
         ("numbers", 2),
+        ("glue_mnli", 2),
     ]
+    # Beside the test set, of the winner alone: MNLI has two validation sets, and the first one chose.
+    also = [task["best"]["also"] for task in results["tasks"]]
+    assert also[:2] == [{}, {}]
+    assert round(also[2]["validation_mismatched"] * 9, 6) in range(10)
     adaptune("export", "several", "--out", "adapters", folder=tmp_path)
     given = tmp_path / "new.jsonl"
     given.write_text('{"a": "goal", "b": "goal"}\n')

@@ -99,6 +99,7 @@ def test_a_finished_job_has_the_documented_shape(record, storage):
                     "seed": 0,
                     "validation": 0.75,
                     "test": 0.5,
+                    "also": {},
                     "seeds": None,
                     "trained_parameters": 250,
                     "trained_fraction": 250 / BACKBONE_PARAMETERS,
@@ -138,6 +139,21 @@ def test_before_the_end_the_best_so_far_has_no_test_score_and_no_bundle(record, 
     best = task_of(record, storage)["best"]
     assert (best["trial"], best["validation"]) == (1, 0.8)
     assert (best["test"], best["bundle"], best["mlflow_run_id"]) == (None, None, None)
+
+
+def test_a_winners_scores_on_further_sets_stand_beside_its_test_score(record, storage):
+    study = create(record)
+    add(study, [0.8])
+    scores = {
+        "accuracy": 0.7,
+        "f1": 0.6,
+        "validation_mismatched_accuracy": 0.65,
+        "validation_mismatched_f1": 0.5,
+    }
+    study.note("winner", {"trial": 0, "metric": "accuracy", "validation": 0.8, "test": scores, "bundle": "x"})
+    best = task_of(record, storage)["best"]
+    assert best["test"] == 0.7
+    assert best["also"] == {"validation_mismatched": 0.65}
 
 
 def test_without_a_complete_trial_there_is_no_best(record, storage):
