@@ -13,7 +13,9 @@ from pathlib import Path
 from statistics import median
 
 FAST_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides a CPU's matrix rate
-PRIVATE = ("--out", "--peer-cache", "--storage")  # options that name a place and change no figure
+# Options that name a place or change no figure.
+PRIVATE = ("--out", "--peer-cache", "--processes", "--storage")
+PLACES = {"--data-dir": "DATA", "--record": "FILE"}  # shown for places that change figures
 OURS = ("adaptune", "torch", "transformers", "ray", "optuna", "mlflow")
 
 
@@ -112,8 +114,8 @@ def _public(arguments: Sequence[str]) -> list[str]:
     shown: list[str] = []
     after = ""
     for argument in arguments:
-        if after == "--data-dir":
-            shown.append("DATA")
+        if after in PLACES:
+            shown.append(PLACES[after])
         elif after not in PRIVATE and argument not in PRIVATE:
             shown.append(argument)
         after = argument
