@@ -33,19 +33,15 @@ def encode_task(data: Data, backbone: Backbone, max_tokens: int) -> EncodedTask:
     return encode_text_task(data, backbone, max_tokens)
 
 
-def encode_test(data: Data, backbone: Backbone, max_tokens: int) -> tuple[Tokens, Targets]:
-    """Tokenise the test set alone, after selection; with what its outputs are scored against."""
+def encode_held_out(data: Data, backbone: Backbone, max_tokens: int) -> dict[str, tuple[Tokens, Targets]]:
+    """Tokenise, after selection, what no search has seen, each with what its outputs are scored against.
+
+    Returns the test set as "test", and a task's further labelled sets by their names.
+    """
     if isinstance(data, SpanData):
         questions = encode_questions(data.test, backbone, max_tokens)
-        return questions.windows.tokens, questions
-    return encode_examples(data.test, backbone, max_tokens), data.test.labels
-
-
-def encode_also(data: Data, backbone: Backbone, max_tokens: int) -> dict[str, tuple[Tokens, Targets]]:
-    """The same of a task's further labelled sets, by name: MNLI's mismatched validation set."""
-    if isinstance(data, SpanData):
-        return {}
+        return {"test": (questions.windows.tokens, questions)}
     return {
         name: (encode_examples(examples, backbone, max_tokens), examples.labels)
-        for name, examples in data.also.items()
+        for name, examples in {"test": data.test, **data.also}.items()
     }

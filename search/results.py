@@ -1,7 +1,7 @@
 """What came of a job: a function of the record. Others rely on the shape of `adaptune results --json`."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -137,12 +137,6 @@ def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str
     }
 
 
-def _also(scores: Mapping[str, float], metric: str) -> dict[str, float]:
-    """The chosen metric on the task's further labelled sets, by their names."""
-    ending = f"_{metric}"
-    return {name.removesuffix(ending): score for name, score in scores.items() if name.endswith(ending)}
-
-
 def _describe_exhausted(study: Study) -> str | None:
     return "every configuration of the space has been tried" if study.attributes.get("exhausted") else None
 
@@ -195,7 +189,9 @@ def _best(study: Study, storage: Storage) -> dict[str, Any] | None:
         "seed": best.seed,
         "validation": best.score,
         "test": winner["test"][attributes["metric"]] if winner else None,
-        "also": _also(winner["test"], attributes["metric"]) if winner else None,
+        "also": {
+            name: scores[attributes["metric"]] for name, scores in (winner or {}).get("also", {}).items()
+        },
         "seeds": _spreads(runs, attributes["metric"]),
         "trained_parameters": trained,
         "trained_fraction": trained / int(attributes["backbone_parameters"]),

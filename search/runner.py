@@ -15,13 +15,12 @@ import ray
 import torch
 from ray import tune
 
-from pipelines.kinds import Data, encode_also, encode_task, encode_test
+from pipelines.kinds import Data, encode_task
 from pipelines.precision import resolve_precision
 from pipelines.sharing import share
 from search.agenda import Search
 from search.budget import Budget
-from search.card import model_card
-from search.confirmation import Confirm, runs_of
+from search.confirmation import Confirm
 from search.driver import SearchClock, drive
 from search.errors import UserError
 from search.experience import Experience, gather
@@ -31,17 +30,15 @@ from search.packing import HostPool, PackedTrial
 from search.plan import Plan, make_plan
 from search.progress import Progress
 from search.results import is_finished, job_results
-from search.rules import Rules, common_failure
+from search.rules import Rules
 from search.searcher import StudyScheduler, StudySearcher
-from search.selection import pick_best
-from search.storage import Storage, bundle_key
-from search.study import Record, Study, TrialRecord, claim_lock
+from search.storage import Storage
+from search.study import Record, Study, claim_lock
 from search.tracking import Tracker
-from search.trial import AdapterTrial, WorkerContext
-from search.winner import Winner, finish_winner
+from search.trial import WORKER_RESTARTS, AdapterTrial, WorkerContext
+from search.winner import finish_studies
 
 PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
-WORKER_RESTARTS = 3  # a trial whose worker dies goes on from its checkpoint so many times
 
 
 log = logging.getLogger(__name__)
@@ -183,7 +180,7 @@ def _search(
                 tell=tell,
                 check_budget=lambda: _check_budget(job, searches, clock, progress),
             )
-            _finish(plan, context, searches, cluster=cluster, progress=progress)
+            finish_studies(plan, context, studies, cluster=cluster, progress=progress)
         finally:
             progress.stop()
             for study in studies:
@@ -301,82 +298,6 @@ def _fit(
 def _forget_scratch(storage: Storage, job: str) -> None:
     with contextlib.suppress(OSError):
         storage.delete(f"{job}/tune")
-
-
-def _finish(
-    plan: Plan, context: WorkerContext, searches: Sequence[Search], *, cluster: bool, progress: Progress
-) -> None:
-    """Select each study's winner, read its test score, write its bundle, and note all that in the study."""
-    job = plan.job
-    data = {one.task.name: one for one in plan.tasks}
-    for study in (search.study for search in searches):
-        if "winner" in study.attributes or "failure" in study.attributes:
-            continue
-        trials = study.trials()
-        best = pick_best(trials)
-        if best is None:
-            study.note("failure", _describe_failure(trials, study.attributes.get("stopped")))
-            continue
-        progress.message(f"{study.name}: trial {best.number} won; reading the test set, writing the bundle")
-        task = data[study.task]
-        arguments = (
-            context,
-            _winner(study, best, job, task),
-            *encode_test(task, plan.backbone, job.max_tokens),
-            encode_also(task, plan.backbone, job.max_tokens),
-        )
-        test: dict[int, dict[str, float]]
-        if cluster:  # the head may be small: a worker has what a trial needs
-            on_worker = ray.remote(finish_winner).options(
-                num_cpus=job.resources.cpus, num_gpus=job.resources.gpus, max_retries=WORKER_RESTARTS
-            )
-            test = ray.get(on_worker.remote(*arguments))
-        else:
-            test = finish_winner(*arguments, backbone=plan.backbone)
-        study.note(
-            "winner",
-            {
-                "trial": best.number,
-                "metric": study.attributes["metric"],
-                "validation": best.score,
-                "test": test[best.number],
-                "runs": [
-                    {"trial": run.number, "seed": run.seed, "validation": run.score, "test": test[run.number]}
-                    for run in runs_of(trials, best)
-                ],
-                "bundle": bundle_key(job.name, study.task, study.method),
-            },
-        )
-
-
-def _describe_failure(trials: Sequence[TrialRecord], stopped: str | None) -> str:
-    if common_failure(trials) is not None and stopped is not None:
-        return stopped
-    reasons = sorted({trial.reason or "no reason known" for trial in trials if trial.reason != stopped})
-    none = f"no trial of {len(trials)} ended well" + (f": {'; '.join(reasons[:3])}" if reasons else "")
-    return none if stopped is None else f"{stopped}, and {none}"
-
-
-def _winner(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> Winner:
-    return Winner(
-        task=study.task,
-        method=study.method,
-        number=best.number,
-        runs=tuple(run.number for run in runs_of(study.trials(), best)),
-        text_columns=data.task.text,
-        card=model_card(study, best, job, data),
-        facts={
-            "job": job.name,
-            "trial": best.number,
-            "params": dict(best.params),
-            "seed": best.seed,
-            "epoch": best.best_epoch,
-            "validation": dict(best.epochs[(best.best_epoch or 1) - 1]["scores"]),
-            "metric": data.task.metric,
-            "positive": data.task.positive,
-            "label": data.task.label,
-        },
-    )
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ def results_table(results: Mapping[str, Any]) -> Group:
                     f"{name} {Spread(**best['seeds'][name])}" for name in ("validation", "test")
                 )
                 about += f"; over {len(best['seeds']['runs'])} seeds: {spreads}"
-            for name, score in (best.get("also") or {}).items():
+            for name, score in best["also"].items():
                 about += f"; {name} {score:.4f}"
             if entry["reason"]:
                 about += f"; {entry['reason']}"

@@ -212,6 +212,9 @@ class Tracker:
         for scored in (run, parent):
             for name, value in winner["test"].items():
                 client.log_metric(scored, f"test_{name}", value, timestamp=0, step=0)
+            for further, scores in winner.get("also", {}).items():
+                for name, value in scores.items():
+                    client.log_metric(scored, f"{further}_{name}", value, timestamp=0, step=0)
         self._deliver_runs(client, study, parent, winner.get("runs", []))
         client.log_metric(
             parent, f"best_validation_{winner['metric']}", winner["validation"], timestamp=0, step=0

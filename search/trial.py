@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line do
     from pipelines.tokens import EncodedTask
     from pipelines.training import EpochResult, Training, TrainingState
 
+WORKER_RESTARTS = 3  # a trial whose worker dies goes on from its checkpoint so many times
 REPORT = "report"  # the one key of a Tune result that is ours: a TrialReport as JSON
 
 

@@ -1,7 +1,7 @@
-"""After selection: the winner's test score, read once, and its bundle."""
+"""The end of a search: who won, its test score, read once, and its bundle."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,24 @@ import ray
 from pipelines.backbone import Backbone
 from pipelines.bundle import BundleConfig, write_bundle
 from pipelines.checkpoint import load_state
+from pipelines.kinds import Data, encode_held_out
 from pipelines.model import build_model
 from pipelines.pack import predict
 from pipelines.precision import resolve_precision
 from pipelines.tokens import EncodedTask, Targets, Tokens
 from pipelines.training import TrainingState, score_outputs, target_scale
-from search.confirmation import Spread
+from search.card import model_card
+from search.confirmation import Spread, runs_of
+from search.job import SearchJob
+from search.plan import Plan
+from search.progress import Progress
+from search.rules import common_failure
+from search.selection import pick_best
 from search.storage import bundle_key, checkpoint_key
-from search.trial import WorkerContext, open_backbone
+from search.study import Study, TrialRecord
+from search.trial import WORKER_RESTARTS, WorkerContext, open_backbone
+
+SetScores = dict[str, dict[str, float]]  # by set, then by metric
 
 
 @dataclass(frozen=True)
@@ -41,28 +51,79 @@ class Winner:
     facts: dict[str, Any]
 
 
+def finish_studies(
+    plan: Plan, context: WorkerContext, studies: Sequence[Study], *, cluster: bool, progress: Progress
+) -> None:
+    """Select each study's winner, read its test score, write its bundle, and note all that in the study."""
+    job = plan.job
+    data = {one.task.name: one for one in plan.tasks}
+    for study in studies:
+        if "winner" in study.attributes or "failure" in study.attributes:
+            continue
+        trials = study.trials()
+        best = pick_best(trials)
+        if best is None:
+            study.note("failure", _describe_failure(trials, study.attributes.get("stopped")))
+            continue
+        progress.message(f"{study.name}: trial {best.number} won; reading the test set, writing the bundle")
+        task = data[study.task]
+        arguments = (
+            context,
+            _winner(study, best, job, task),
+            encode_held_out(task, plan.backbone, job.max_tokens),
+        )
+        scores: dict[int, SetScores]
+        if cluster:  # the head may be small: a worker has what a trial needs
+            on_worker = ray.remote(finish_winner).options(
+                num_cpus=job.resources.cpus, num_gpus=job.resources.gpus, max_retries=WORKER_RESTARTS
+            )
+            scores = ray.get(on_worker.remote(*arguments))
+        else:
+            scores = finish_winner(*arguments, backbone=plan.backbone)
+        runs = [
+            {
+                "trial": run.number,
+                "seed": run.seed,
+                "validation": run.score,
+                "test": scores[run.number]["test"],
+            }
+            for run in runs_of(trials, best)
+        ]
+        own = scores[best.number]
+        study.note(
+            "winner",
+            {
+                "trial": best.number,
+                "metric": study.attributes["metric"],
+                "validation": best.score,
+                "test": own["test"],
+                "also": {name: found for name, found in own.items() if name != "test"},
+                "runs": runs,
+                "bundle": bundle_key(job.name, study.task, study.method),
+            },
+        )
+
+
 def finish_winner(
     context: WorkerContext,
     winner: Winner,
-    test: Tokens,
-    targets: Targets,
-    also: Mapping[str, tuple[Tokens, Targets]],
+    held_out: Mapping[str, tuple[Tokens, Targets]],
     *,
     backbone: Backbone | None = None,
-) -> dict[int, dict[str, float]]:
-    """Score the best epoch of the winner's runs on the test set, once each, and write the winner's bundle.
+) -> dict[int, SetScores]:
+    """Score the best epoch of the winner's runs on what is held out, and write the winner's bundle.
 
-    Returns the test scores by trial, the winner's among them, by metric; those of further sets beside them,
-    as SET_METRIC. Can be repeated: the bundle takes the place of one that an earlier, killed driver wrote.
+    Returns the scores by trial, the winner's among them. Can be repeated: the bundle takes the place of one
+    that an earlier, killed driver wrote.
 
     Args:
-        also: further labelled sets, scored like the test set.
+        held_out: "test" and further labelled sets; each is read once by each run.
         backbone: the job's, where it is loaded already; None: load it, as any worker does.
     """
     task: EncodedTask = ray.get(context.tasks[winner.task])
     backbone = backbone or open_backbone(context)
     mean, std = target_scale(task)
-    scores: dict[int, dict[str, float]] = {}
+    scores: dict[int, SetScores] = {}
     for number in winner.runs:
         state = _read_state(context, winner, number)
         model = build_model(
@@ -75,10 +136,9 @@ def finish_winner(
         model.load(state.best)
         precision = resolve_precision(context.precision, model.bank.values.device)
         scores[number] = {}
-        for name, (tokens, wanted) in {"": (test, targets), **also}.items():
+        for name, (tokens, targets) in held_out.items():
             outputs = predict(model, tokens, pad_id=backbone.pad_id, precision=precision)
-            found = score_outputs(outputs, task, wanted, mean, std)
-            scores[number] |= {f"{name}_{metric}" if name else metric: s for metric, s in found.items()}
+            scores[number][name] = score_outputs(outputs, task, targets, mean, std)
 
     state = _read_state(context, winner, winner.number)
     config = BundleConfig(
@@ -94,21 +154,60 @@ def finish_winner(
         target_mean=mean,
         target_std=std,
     )
-    own = scores[winner.number]
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in own.items())
-    if len(scores) > 1:
-        spreads = {name: Spread.of([one[name] for one in scores.values()]) for name in own}
-        shown += f"; over {len(scores)} seeds: " + ", ".join(f"{name} {s}" for name, s in spreads.items())
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(
             Path(folder),
             config,
             state.best,
-            metrics={**winner.facts, "test": own},
-            card=winner.card.replace("{test}", shown),
+            metrics={**winner.facts, **scores[winner.number]},
+            card=winner.card.replace("{test}", _describe_scores(scores, winner.number)),
         )
         context.storage.upload(Path(folder), bundle_key(context.job, winner.task, winner.method))
     return scores
+
+
+def _describe_scores(scores: Mapping[int, SetScores], winner: int) -> str:
+    """The winner's scores, and where it was confirmed, those over its seeds."""
+    shown = []
+    for name, own in scores[winner].items():
+        line = ("" if name == "test" else f"{name} ") + ", ".join(
+            f"{key} {value:.4f}" for key, value in own.items()
+        )
+        if len(scores) > 1:
+            spreads = {key: Spread.of([one[name][key] for one in scores.values()]) for key in own}
+            line += f"; over {len(scores)} seeds: " + ", ".join(f"{key} {s}" for key, s in spreads.items())
+        shown.append(line)
+    return "; ".join(shown)
+
+
+def _describe_failure(trials: Sequence[TrialRecord], stopped: str | None) -> str:
+    if common_failure(trials) is not None and stopped is not None:
+        return stopped
+    reasons = sorted({trial.reason or "no reason known" for trial in trials if trial.reason != stopped})
+    none = f"no trial of {len(trials)} ended well" + (f": {'; '.join(reasons[:3])}" if reasons else "")
+    return none if stopped is None else f"{stopped}, and {none}"
+
+
+def _winner(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> Winner:
+    return Winner(
+        task=study.task,
+        method=study.method,
+        number=best.number,
+        runs=tuple(run.number for run in runs_of(study.trials(), best)),
+        text_columns=data.task.text,
+        card=model_card(study, best, job, data),
+        facts={
+            "job": job.name,
+            "trial": best.number,
+            "params": dict(best.params),
+            "seed": best.seed,
+            "epoch": best.best_epoch,
+            "validation": dict(best.epochs[(best.best_epoch or 1) - 1]["scores"]),
+            "metric": data.task.metric,
+            "positive": data.task.positive,
+            "label": data.task.label,
+        },
+    )
 
 
 def _read_state(context: WorkerContext, winner: Winner, number: int) -> TrainingState:

@@ -145,12 +145,10 @@ def test_a_winners_scores_on_further_sets_stand_beside_its_test_score(record, st
     study = create(record)
     add(study, [0.8])
     scores = {
-        "accuracy": 0.7,
-        "f1": 0.6,
-        "validation_mismatched_accuracy": 0.65,
-        "validation_mismatched_f1": 0.5,
+        "test": {"accuracy": 0.7, "f1": 0.6},
+        "also": {"validation_mismatched": {"accuracy": 0.65, "f1": 0.5}},
     }
-    study.note("winner", {"trial": 0, "metric": "accuracy", "validation": 0.8, "test": scores, "bundle": "x"})
+    study.note("winner", {"trial": 0, "metric": "accuracy", "validation": 0.8, "bundle": "x", **scores})
     best = task_of(record, storage)["best"]
     assert best["test"] == 0.7
     assert best["also"] == {"validation_mismatched": 0.65}

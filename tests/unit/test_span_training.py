@@ -10,7 +10,7 @@ from pipelines.backbone import load_backbone
 from pipelines.bundle import AdapterBundle, BundleConfig, write_bundle
 from pipelines.config import TrainConfig
 from pipelines.errors import InputError
-from pipelines.kinds import encode_task, encode_test
+from pipelines.kinds import encode_held_out, encode_task
 from pipelines.methods import count_trained
 from pipelines.pack import predict
 from pipelines.span_data import SpanExample
@@ -77,7 +77,7 @@ def test_the_loss_is_the_mean_of_start_and_end_over_each_windows_own_tokens(trai
 def test_the_test_set_is_not_in_what_a_trial_sees(data, task, backbone):
     contexts = {one.context for one in data.validation}
     assert {one.context for one in task.validation_targets.examples} == contexts
-    tokens, questions = encode_test(data, backbone, MAX_TOKENS)
+    tokens, questions = encode_held_out(data, backbone, MAX_TOKENS)["test"]
     assert len(tokens) == len(questions.windows)
     assert questions.examples == data.test
 
