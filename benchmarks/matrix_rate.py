@@ -3,6 +3,7 @@
 Settings as JSON in (tokens, width, threads, precision), FLOP/s out.
 """
 
+import functools
 import json
 import sys
 import time
@@ -12,7 +13,9 @@ import torch
 REPEATS = 5
 
 
-def matrix_rate(tokens: int, width: int, precision: str, *, seconds: float = 2.0) -> float:
+def matrix_rate(
+    tokens: int, width: int, precision: str, *, device: str = "cpu", seconds: float = 2.0
+) -> float:
     """FLOP/s over the products of one layer, forward and for the input's gradient, the best of `REPEATS`.
 
     Args:
@@ -22,27 +25,29 @@ def matrix_rate(tokens: int, width: int, precision: str, *, seconds: float = 2.0
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     shapes = [(width, width)] * 4 + [(width, 4 * width), (4 * width, width)]
-    weights = [torch.randn(inner, outer, dtype=dtype) for inner, outer in shapes]
-    inputs = [torch.randn(tokens, inner, dtype=dtype) for inner, _ in shapes]
-    gradients = [torch.randn(tokens, outer, dtype=dtype) for _, outer in shapes]
+    new = functools.partial(torch.randn, dtype=dtype, device=device)
+    weights = [new(inner, outer) for inner, outer in shapes]
+    inputs = [new(tokens, inner) for inner, _ in shapes]
+    gradients = [new(tokens, outer) for _, outer in shapes]
     flops = 2 * 2 * tokens * sum(inner * outer for inner, outer in shapes)
+
+    def layers(count: int) -> float:
+        """Seconds for so many layers."""
+        started = time.perf_counter()
+        for _ in range(count):
+            layer()
+        if device != "cpu":
+            torch.accelerator.synchronize()
+        return time.perf_counter() - started
 
     def layer() -> None:
         for weight, rows, gradient in zip(weights, inputs, gradients, strict=True):
             torch.mm(rows, weight)
             torch.mm(gradient, weight.T)
 
-    layer()
-    started = time.perf_counter()
-    layer()
-    loops = max(1, int(seconds / REPEATS / (time.perf_counter() - started)))
-    best = float("inf")
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        for _ in range(loops):
-            layer()
-        best = min(best, (time.perf_counter() - started) / loops)
-    return flops / best
+    layers(1)
+    loops = max(1, int(seconds / REPEATS / layers(1)))
+    return flops * loops / min(layers(loops) for _ in range(REPEATS))
 
 
 if __name__ == "__main__":

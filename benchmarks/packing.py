@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout wh
 
 import numpy as np
 import torch
+from matrix_rate import matrix_rate
 from tables import Report, spread
 from torch import Tensor, multiprocessing, nn
 from transformers import BertConfig, BertModel
@@ -230,28 +231,6 @@ def shared_rate(shape: Shape, device: torch.device, processes: int, steps: int) 
     return sum(rates.get() for _ in workers)
 
 
-def matrix_rate(shape: Shape, device: torch.device, rows: int) -> float:
-    """bf16 FLOP/s over an encoder layer's products, the best of five."""
-    widths = [(shape.width, shape.width)] * 4 + [
-        (shape.width, 4 * shape.width),
-        (4 * shape.width, shape.width),
-    ]
-    pairs = [
-        (
-            torch.randn(rows, inner, device=device, dtype=torch.bfloat16),
-            torch.randn(inner, outer, device=device, dtype=torch.bfloat16),
-        )
-        for inner, outer in widths
-    ]
-    flops = sum(2 * rows * inner * outer for inner, outer in widths)
-
-    def layer() -> None:
-        for left, right in pairs:
-            torch.mm(left, right)
-
-    return flops * max(rate(layer, device, 10))
-
-
 def step_flops(shape: Shape) -> float:
     """The frozen products of one trial-step: forward, and backward for the input alone."""
     return 2 * 2 * BATCH * shape.tokens * shape.layers * 12 * shape.width**2
@@ -261,7 +240,7 @@ def measure(
     shape: Shape, device: torch.device, places: Sequence[int], processes: Sequence[int], steps: int
 ) -> tuple[list[list[object]], float]:
     """The table's rows of one shape, and the matrix rate."""
-    matrix = matrix_rate(shape, device, BATCH * shape.tokens)
+    matrix = matrix_rate(BATCH * shape.tokens, shape.width, "bf16", device=device.type)
     alone = rate(eager_step(shape, device, 64), device, steps)
     rows: list[list[object]] = [_row("one eager trial", 1, alone, alone, shape, matrix, device)]
     for count in processes:

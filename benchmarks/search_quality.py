@@ -25,7 +25,7 @@ from tables import Report
 from search.agenda import Search
 from search.experience import portfolio
 from search.job_parts import SearchPart
-from search.rules import Rules
+from search.rules import Rules, Scheduler
 from search.study import Study, TrialRecord
 from search.trial import TrialReport
 from spaces import Space
@@ -74,7 +74,7 @@ class Side:
 
     name: str
     sampler: str
-    scheduler: str
+    scheduler: Scheduler
     experienced: bool = False
 
 
@@ -118,7 +118,7 @@ def replay(task: Recorded, side: Side, seed: int, first: Sequence[Mapping[str, A
     """The best score after each epoch spent."""
     storage = optuna.storages.InMemoryStorage()
     optuna.create_study(study_name="replay/task/adapter", storage=storage, direction="maximize")
-    study = Study(storage, "replay/task/adapter")  # type: ignore[arg-type]
+    study = Study(storage, "replay/task/adapter")
     study.hold()
     search = Search(
         study,
@@ -126,7 +126,7 @@ def replay(task: Recorded, side: Side, seed: int, first: Sequence[Mapping[str, A
         sampler=side.sampler,
         seed=seed,
         trials=len(task.trials),
-        rules=Rules(side.scheduler, DEFAULT.reduction),  # type: ignore[arg-type]
+        rules=Rules(side.scheduler, DEFAULT.reduction),
         first=first,
     )
     best, curve = float("-inf"), []

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import optuna
 from filelock import FileLock
 from optuna.distributions import BaseDistribution
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipelines.config import TrainConfig
@@ -114,7 +114,7 @@ def waiting_rung(rungs: Sequence[int], promoted: int, epochs: int) -> int | None
 class Study:
     """One task x method of a job, named job/task/method."""
 
-    def __init__(self, storage: RDBStorage, name: str) -> None:
+    def __init__(self, storage: BaseStorage, name: str) -> None:
         self.name = name
         self.job, self.task, self.method = name.split("/")
         self._storage = storage
