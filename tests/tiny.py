@@ -17,9 +17,11 @@ from transformers import AutoConfig, AutoModel, BertTokenizer, PretrainedConfig
 
 from pipelines.architectures import ARCHITECTURES
 from pipelines.backbone import Backbone
+from pipelines.config import TrainConfig
 from pipelines.span_data import SQUAD_SCHEMA, SpanData, SpanExample
 from pipelines.tasks import SPAN_LABEL, SPAN_TEXT, Task
 from pipelines.tokens import EncodedTask, encode
+from pipelines.training import Training
 
 torch.set_num_threads(1)  # more gain nothing at this size
 
@@ -282,3 +284,13 @@ def _toy_question(rng: np.random.Generator, number: int) -> SpanExample:
         answers=(answer,),
         starts=(len(before) + 1,),
     )
+
+
+def config(**changes: Any) -> TrainConfig:
+    """Three quick epochs."""
+    return TrainConfig(**{"adapter_size": 4, "learning_rate": 1e-2, "epochs": 3, "batch_size": 8, **changes})
+
+
+def training(backbone: Backbone, task: EncodedTask, **changes: Any) -> Training:
+    """A training of `config`, not begun."""
+    return Training(backbone, task, config(**changes), precision="fp32")

@@ -139,6 +139,9 @@ def test_a_job_searches_several_tasks_of_all_kinds(tmp_path: Path) -> None:
     assert also[:2] == [{}, {}]
     assert round(also[2]["validation_mismatched"] * 9, 6) in range(10)
     adaptune("export", "several", "--out", "adapters", folder=tmp_path)
+    told = json.loads((tmp_path / "adapters" / "glue_mnli" / "metrics.json").read_text())
+    assert told["validation_mismatched"]["accuracy"] == also[2]["validation_mismatched"]
+    assert "validation_mismatched accuracy" in (tmp_path / "adapters" / "glue_mnli" / "README.md").read_text()
     given = tmp_path / "new.jsonl"
     given.write_text('{"a": "goal", "b": "goal"}\n')
     done = adaptune("predict", "adapters/pairs", "--input", given, "--json", folder=tmp_path)

@@ -1,82 +1,19 @@
 """MLflow as users see it: one contract for a bare database and for a real server."""
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import mlflow
 import pytest
-from studies import add, create, epochs, opened, start
+from mlflow_jobs import DEADLINE, Job, Server, free_port
+from studies import add, epochs, opened, start
 
 from search import tracking
-from search.storage import Storage, bundle_key
-from search.tracking import KEY_TAG, STUDY_TAG, TRIAL_TAG, Tracker
+from search.storage import Storage
+from search.tracking import KEY_TAG, TRIAL_TAG
 
 pytestmark = pytest.mark.integration
-
-DEADLINE = 60  # seconds; only a test that fails waits so long
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Server:
-    """A real `mlflow server`, that can be away."""
-
-    def __init__(self, folder, database):
-        self.folder = folder
-        shutil.copy(database, folder / "server.db")
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self._process = None
-
-    def start(self):
-        arguments = {
-            "host": "127.0.0.1",
-            "port": self.port,
-            "backend-store-uri": f"sqlite:///{self.folder}/server.db",
-            "artifacts-destination": self.folder / "server-artifacts",
-            "workers": 1,
-        }
-        with (self.folder / "server.log").open("w") as log:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "mlflow",
-                    "server",
-                    *(f"--{key}={one}" for key, one in arguments.items()),
-                ],
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                start_new_session=True,
-                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-            )
-        end = time.monotonic() + DEADLINE
-        while time.monotonic() < end and self._process.poll() is None:
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):  # noqa: S310 - our own
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
-        raise RuntimeError((self.folder / "server.log").read_text())
-
-    def stop(self):
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)  # a session of its own, made above
-            self._process.wait(timeout=20)
-            self._process = None
 
 
 @pytest.fixture(scope="module")
@@ -93,66 +30,6 @@ def database(tmp_path_factory):
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
     mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
-
-
-class Job:
-    """A job with two studies, filled by hand, and its MLflow."""
-
-    def __init__(self, record, storage, uri, name):
-        self.record, self.storage, self.uri, self.name = record, storage, uri, name
-        self.studies = [
-            create(record, f"{name}/{task}/adapter", position=place) for place, task in enumerate(("a", "b"))
-        ]
-
-    def tracker(self, uri=None):
-        return Tracker(self.studies, self.storage, uri=uri or self.uri, experiment=self.name)
-
-    def deliver(self):
-        """What a driver does that starts and ends: everything is in MLflow afterwards."""
-        tracker = self.tracker()
-        tracker.start()
-        assert tracker.close(DEADLINE), tracker.problem
-
-    @property
-    def client(self):
-        return mlflow.MlflowClient(self.uri or self.storage.tracking_uri)
-
-    @property
-    def experiment(self):
-        return self.client.get_experiment_by_name(self.name)
-
-    def runs(self):
-        """Runs by the tag that names their trial or study."""
-        runs = self.client.search_runs([self.experiment.experiment_id], max_results=1000)
-        named = {run.data.tags.get(TRIAL_TAG) or run.data.tags[STUDY_TAG]: run for run in runs}
-        assert len(named) == len(runs), "two runs of one trial"
-        return named
-
-    def run(self, name):
-        return self.runs()[f"{self.name}/{name}"]
-
-    def history(self, run, metric):
-        found = self.client.get_metric_history(run.info.run_id, metric)
-        return [(one.step, one.value) for one in sorted(found, key=lambda one: one.step)]
-
-    def artifacts(self, run, folder=None):
-        return sorted(one.path for one in self.client.list_artifacts(run.info.run_id, folder))
-
-    def win(self, study, number):
-        """End a study as the driver does: a bundle in the storage, and a winner in the study."""
-        key = bundle_key(study.job, study.task, study.method)
-        self.storage.write(f"{key}/config.json", b"{}")
-        self.storage.write(f"{key}/adapter.safetensors", b"weights")
-        study.note(
-            "winner",
-            {
-                "trial": number,
-                "metric": "accuracy",
-                "validation": study.trials()[number].score,
-                "test": {"accuracy": 0.5, "f1": 0.25},
-                "bundle": key,
-            },
-        )
 
 
 @pytest.fixture(autouse=True)
@@ -327,6 +204,7 @@ def test_the_winner_has_its_bundle_and_its_parent_the_summary(job, tmp_path):
     assert job.artifacts(parent) == ["leaderboard.md", "trials.png"]
     assert parent.data.metrics["best_validation_accuracy"] == 0.8
     assert parent.data.metrics["test_f1"] == 0.25
+    assert parent.data.metrics["validation_mismatched_accuracy"] == 0.4
     assert parent.data.tags["winner"] == f"trial {number}"
     assert parent.info.status == "FINISHED"
     assert study.attributes["mlflow_run_id"] == run.info.run_id

@@ -6,17 +6,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import clone_backbone, tiny_backbone, toy_task
+from tiny import clone_backbone, config, tiny_backbone, toy_task, training
 from torch import nn
 
 from pipelines.batches import Batch, collate, evaluation_batches, training_batches
 from pipelines.checkpoint import dump_state, load_state
-from pipelines.config import TrainConfig
 from pipelines.metrics import score
 from pipelines.model import build_model
 from pipelines.pack import TrialDiverged, predict
 from pipelines.precision import resolve_precision
-from pipelines.training import Training, learning_rate_at, score_outputs, target_scale
+from pipelines.training import Training, learning_rate_at
 
 CPU = torch.device("cpu")
 
@@ -29,14 +28,6 @@ def backbone():
 @pytest.fixture(scope="module")
 def task():
     return toy_task(rows=24, validation_rows=12)
-
-
-def config(**changes):
-    return TrainConfig(**{"adapter_size": 4, "learning_rate": 1e-2, "epochs": 3, "batch_size": 8, **changes})
-
-
-def training(backbone, task, **changes):
-    return Training(backbone, task, config(**changes), precision="fp32")
 
 
 def timeless(epochs):
@@ -335,84 +326,6 @@ def test_a_divergence_leaves_what_was_before_it(backbone, task):
     assert run.best is best
 
 
-# Regression.
-
-
-def test_targets_are_standardised_for_the_loss(backbone):
-    task = toy_task("regression", rows=64)
-    run = training(backbone, task)
-    mean, std = target_scale(task)
-    assert mean == pytest.approx(np.mean(task.train_targets))
-    assert std == pytest.approx(np.std(task.train_targets))
-    np.testing.assert_allclose(run._targets.numpy() * std + mean, task.train_targets, rtol=1e-5)
-    assert run._targets.mean().item() == pytest.approx(0, abs=1e-5)
-    assert run._targets.std(unbiased=False).item() == pytest.approx(1, rel=1e-5)
-
-
-def test_classification_targets_stay_as_they_are(backbone, task):
-    assert target_scale(task) == (0.0, 1.0)
-    assert training(backbone, task)._targets.tolist() == task.train_targets.tolist()
-
-
-def test_equal_regression_targets_divide_by_nothing():
-    task = toy_task("regression", rows=8)
-    constant = dataclasses.replace(task, train_targets=np.full(8, 3.0))
-    assert target_scale(constant) == (3.0, 1.0)
-
-
-def test_regression_is_scored_in_original_units(monkeypatch):
-    task = toy_task("regression", rows=8, validation_rows=3)
-    seen = []
-    monkeypatch.setattr(
-        "pipelines.training.score",
-        lambda _, predictions, *__, **___: seen.append(predictions) or 0.0,
-    )
-    score_outputs(np.array([[-1.0], [0.0], [2.0]]), task, task.validation_targets, 7000.0, 1000.0)
-    assert seen[0].tolist() == [6000.0, 7000.0, 9000.0]
-
-
-def test_the_unit_of_the_targets_does_not_matter(backbone):
-    task = toy_task("regression", rows=24, validation_rows=12)
-    far = dataclasses.replace(
-        task,
-        train_targets=task.train_targets * 1e6 - 1e3,
-        validation_targets=task.validation_targets * 1e6 - 1e3,
-    )
-    near, scaled = (list(training(backbone, one).run()) for one in (task, far))
-    assert [e.score for e in scaled] == pytest.approx([e.score for e in near], abs=1e-4)
-    assert [e.train_loss for e in scaled] == pytest.approx([e.train_loss for e in near], rel=1e-3)
-
-
-# Learning.
-
-
-@pytest.mark.parametrize(("pairs", "rows"), [(False, 96), (True, 128)], ids=["single", "pairs"])
-def test_a_toy_classification_is_learnt(backbone, pairs, rows):
-    task = toy_task(pairs=pairs, rows=rows, validation_rows=64)
-    run = training(backbone, task, adapter_size=8, epochs=8)
-    results = list(run.run())
-    assert max(result.score for result in results) >= 0.85  # chance is 0.5
-    assert results[-1].train_loss < results[0].train_loss / 2
-    assert [result.epoch for result in results] == list(range(1, 9))
-    assert all(result.scores.keys() == {"accuracy", "f1"} for result in results)
-    assert all(result.score == result.scores["accuracy"] for result in results)
-
-
-def test_a_toy_regression_is_learnt(backbone):
-    run = training(backbone, toy_task("regression", rows=128, validation_rows=64), adapter_size=8, epochs=8)
-    results = list(run.run())
-    assert max(result.score for result in results) > 0.6
-    assert set(results[0].scores) == {"pearson", "spearman"}
-    assert results[-1].train_loss < 0.5  # of standardised targets: the mean alone gives 1
-
-
-@pytest.mark.parametrize("model_type", ["deberta-v2", "distilbert", "modernbert"])
-def test_other_architectures_learn_it_too(model_type):
-    task = toy_task(rows=96, validation_rows=64)
-    run = training(tiny_backbone(model_type), task, adapter_size=8, epochs=6)
-    assert max(result.score for result in run.run()) >= 0.85
-
-
 # Numbers that come out.
 
 
@@ -473,41 +386,3 @@ def test_precision_is_as_wanted_or_else_what_the_hardware_has(monkeypatch):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         assert resolve_precision("auto", CPU) == expected
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("adapter_size", 0),
-        ("learning_rate", 0.0),
-        ("learning_rate", float("nan")),
-        ("epochs", 0),
-        ("batch_size", 0),
-        ("weight_decay", -0.1),
-        ("dropout", 1.0),
-        ("dropout", -0.1),
-        ("init_std", 0.0),
-        ("seed", -1),
-    ],
-)
-def test_a_configuration_out_of_range_is_refused_at_birth(key, value):
-    with pytest.raises(ValueError, match=f"out of range: .*{key}"):
-        TrainConfig(**{key: value})
-
-
-def test_the_defaults_are_the_papers():
-    defaults = TrainConfig()
-    assert (defaults.batch_size, defaults.init_std, defaults.adapter_size) == (32, 1e-2, 64)
-    assert (defaults.learning_rate, defaults.epochs) == (3e-4, 20)
-
-
-def test_a_trials_parameters_make_its_configuration():
-    made = TrainConfig.from_params({"adapter_size": 8, "epochs": 3}, method="adapter", seed=5)
-    assert made == TrainConfig(adapter_size=8, epochs=3, seed=5)
-    with pytest.raises(TypeError, match="adapter_sise"):
-        TrainConfig.from_params({"adapter_sise": 8}, method="adapter", seed=5)
-
-
-def test_a_configuration_survives_its_dictionary():
-    one = config(dropout=0.1, seed=3)
-    assert TrainConfig(**one.to_dict()) == one
