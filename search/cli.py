@@ -303,12 +303,13 @@ def _run(job: Any, *, source: str, cluster: bool) -> None:
         if entry["state"] == "failed":
             err.print(f"{entry['task']}/{entry['method']}: {entry['reason']}", soft_wrap=True)
     if bundles:
-        _print_next(job, bundles)
+        # Where a cluster's driver works is not where its log is read.
+        _print_next(job, bundles, first=bundles[0] if cluster else short_path(bundles[0]))
     if found["state"] != "finished":
         raise typer.Exit(1)
 
 
-def _print_next(job: Any, bundles: list[str]) -> None:
+def _print_next(job: Any, bundles: list[str], *, first: str) -> None:
     out.print()
     for bundle in bundles:
         out.print(f"bundle: {bundle}", soft_wrap=True)
@@ -316,7 +317,7 @@ def _print_next(job: Any, bundles: list[str]) -> None:
     out.print("\nnext:")
     if job.tracking.uri is None:
         out.print(f"  {command('ui', *storage)}", soft_wrap=True)
-    out.print(f"  {command('predict', short_path(bundles[0]), 'some text')}", soft_wrap=True)
+    out.print(f"  {command('predict', first, 'some text')}", soft_wrap=True)
     out.print(f"  {command('export', job.name, '--out', 'adapters', *storage)}", soft_wrap=True)
 
 

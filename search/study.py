@@ -326,6 +326,9 @@ def _process_exists(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    with contextlib.suppress(OSError):  # no /proc: what answers signals counts as alive
+        # One that ended and was not waited for, as in a container without an init, answers them too.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return True
 
 

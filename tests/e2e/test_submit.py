@@ -25,6 +25,8 @@ def submitted(ray_cluster: RayCluster) -> RayCluster:
     assert "submitted topics" in done.stdout
     done = adaptune("logs", "topics", *address, "--follow", folder=here, environment=environment)
     assert "trial 2" in done.stdout
+    # The log is read elsewhere than where the driver works.
+    assert f"adaptune predict {storage}/topics/bundles/topics/adapter" in done.stdout
     return ray_cluster
 
 
