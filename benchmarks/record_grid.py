@@ -55,6 +55,8 @@ def recorded_rows(storage: Path, job: str) -> list[dict[str, Any]]:
                 "trial": trial.number,
                 "epoch": epoch["epoch"],
                 "score": epoch["score"],
+                "train_loss": epoch["train_loss"],
+                "validation_loss": epoch["validation_loss"],
                 "seconds": epoch["seconds"],
             }
             for study in record.studies(job)

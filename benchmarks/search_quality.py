@@ -34,6 +34,7 @@ SLOTS = 2
 WITHIN = 0.005
 SHARES = (0.05, 0.10, 0.12, 0.20, 0.40, 1.0)  # of the grid's epochs
 PARAMETERS = ("adapter_size", "learning_rate", "epochs")
+MEASURED = ("score", "validation_loss", "seconds")
 
 Key = tuple[Any, ...]
 Trials = Mapping[Key, list[dict[str, Any]]]  # epochs, by configuration
@@ -44,7 +45,7 @@ class Recorded:
     """A task's grid.
 
     Attributes:
-        trials: by the values of `PARAMETERS`: an epoch's number, score and seconds, first epoch first.
+        trials: by the values of `PARAMETERS`: each epoch's number and `MEASURED`, first epoch first.
     """
 
     trials: Trials
@@ -109,7 +110,7 @@ def read_record(path: Path) -> dict[str, dict[int, Recorded]]:
     found: dict[str, dict[int, dict[Key, list[dict[str, Any]]]]] = defaultdict(lambda: defaultdict(dict))
     for row in sorted(pq.read_table(path).to_pylist(), key=lambda row: row["epoch"]):
         key = tuple(row[name] for name in PARAMETERS)
-        epoch = {name: row[name] for name in ("epoch", "score", "seconds")}
+        epoch = {name: row[name] for name in ("epoch", *MEASURED)}
         found[row["task"]][row["seed"]].setdefault(key, []).append(epoch)
     return {task: {seed: Recorded(trials) for seed, trials in seeds.items()} for task, seeds in found.items()}
 

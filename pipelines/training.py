@@ -38,6 +38,8 @@ class EpochResult:
         score: the metric that chooses.
         seconds: of training only, without validation.
         finished_at: seconds since 1970, by the clock of the machine that trained.
+        validation_loss: the training's loss on the validation set, without dropout; None for spans, whose
+            windows do not each have an answer.
     """
 
     epoch: int
@@ -46,6 +48,7 @@ class EpochResult:
     score: float
     seconds: float
     finished_at: float
+    validation_loss: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,7 +108,7 @@ class Training:
         self.failure: TrialDiverged | None = None
         self.steps = 0  # taken so far
         self.target_mean, self.target_std = target_scale(task)
-        self._targets = _training_targets(task, self.target_mean, self.target_std)
+        self._targets = _scaled_targets(task.train_targets, task.kind, self.target_mean, self.target_std)
         self._steps_an_epoch = math.ceil(len(task.train) / config.batch_size)
         self._started = 0.0  # when this epoch's first step was taken
         self._begin_epoch()
@@ -245,7 +248,8 @@ class Training:
             TrialDiverged: an output is not finite.
         """
         seconds = time.perf_counter() - self._started
-        scores = self._score(evaluate())
+        outputs = evaluate()
+        scores = self._score(outputs)
         result = EpochResult(
             epoch=len(self.epochs) + 1,
             train_loss=self._loss_sum / len(self.task.train),
@@ -253,11 +257,19 @@ class Training:
             score=scores[self.task.metric],
             seconds=seconds,
             finished_at=time.time(),
+            validation_loss=self._validation_loss(outputs),
         )
         if not self.epochs or result.score > max(done.score for done in self.epochs):
             self.best = {name: view.cpu().clone() for name, view in self.model.trained(self.place).items()}
         self.epochs.append(result)
         self._begin_epoch()
+
+    def _validation_loss(self, outputs: NDArray[np.float64]) -> float | None:
+        targets = self.task.validation_targets
+        if isinstance(targets, SpanQuestions):
+            return None
+        scaled = _scaled_targets(targets, self.task.kind, self.target_mean, self.target_std)
+        return _loss(torch.from_numpy(outputs).float(), scaled, self.task.kind).item()
 
     def _score(self, outputs: NDArray[np.float64]) -> dict[str, float]:
         if not np.isfinite(outputs).all():
@@ -322,10 +334,10 @@ def target_scale(task: EncodedTask) -> tuple[float, float]:
     return float(task.train_targets.mean()), float(task.train_targets.std()) or 1.0
 
 
-def _training_targets(task: EncodedTask, mean: float, std: float) -> Tensor:
-    if task.kind == "regression":
-        return torch.from_numpy((task.train_targets - mean) / std).float()
-    return torch.from_numpy(task.train_targets.copy()).long()
+def _scaled_targets(targets: NDArray[Any], kind: str, mean: float, std: float) -> Tensor:
+    if kind == "regression":
+        return torch.from_numpy((targets - mean) / std).float()
+    return torch.from_numpy(targets.copy()).long()
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ budgets of adapter searches: trials are compared only with those of the same sch
 rung the best one goes on however few have come so far, so that a search has a fully trained trial early.
 """
 
+import math
 from collections.abc import Collection, Sequence
 
 from search.study import TrialRecord
@@ -29,12 +30,20 @@ def score_at(trial: TrialRecord, rung: int) -> float:
     return float(max(epoch["score"] for epoch in trial.epochs[:rung]))
 
 
+def loss_at(trial: TrialRecord, rung: int) -> float:
+    """A trial's validation loss at a rung: its least up to there; infinite where none was recorded."""
+    losses = [epoch.get("validation_loss") for epoch in trial.epochs[:rung]]
+    return min((loss for loss in losses if loss is not None), default=math.inf)
+
+
 def peers(
     trials: Sequence[TrialRecord], schedule: int, rung: int, *, pareto: bool = False
 ) -> list[TrialRecord]:
     """The trials that are compared at a rung, best first: those of one schedule that have come so far.
 
-    Failed trials have no score, and confirmations are no part of the search.
+    After an epoch many a trial still answers with the most frequent class, and all of these have one score:
+    their validation loss tells them apart. Failed trials have no score, and confirmations are no part of the
+    search.
 
     Args:
         pareto: sort by fronts first: whoever no other beats in both score and size, then the next front.
@@ -47,7 +56,7 @@ def peers(
         and trial.state != "failed"
         and trial.confirms is None
     ]
-    there.sort(key=lambda trial: (-score_at(trial, rung), trial.number))
+    there.sort(key=lambda trial: (-score_at(trial, rung), loss_at(trial, rung), trial.number))
     if not pareto:
         return there
     found = fronts([(score_at(trial, rung), _size(trial)) for trial in there])

@@ -354,6 +354,8 @@ def _metrics(epoch: Mapping[str, Any]) -> "list[Metric]":
 
     at = int(epoch["finished_at"] * 1000)
     values = {"train_loss": epoch["train_loss"], "epoch_seconds": epoch["seconds"]}
+    if epoch.get("validation_loss") is not None:  # spans have none, nor trials of earlier versions
+        values["validation_loss"] = epoch["validation_loss"]
     values |= {f"validation_{name}": value for name, value in epoch["scores"].items()}
     return [Metric(key, value, at, epoch["epoch"]) for key, value in values.items()]
 

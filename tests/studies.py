@@ -26,8 +26,12 @@ def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
     connection.execute("PRAGMA synchronous = OFF")
 
 
-def epoch(number: int, score: float) -> dict[str, Any]:
-    """What a worker reports of one epoch."""
+def epoch(number: int, score: float, loss: float | None = None) -> dict[str, Any]:
+    """What a worker reports of one epoch.
+
+    Args:
+        loss: on the validation set; None: not recorded.
+    """
     return {
         "epoch": number,
         "train_loss": 1 / number,
@@ -35,11 +39,13 @@ def epoch(number: int, score: float) -> dict[str, Any]:
         "score": score,
         "seconds": 0.5,
         "finished_at": 1_700_000_000.25 + number,
+        "validation_loss": loss,
     }
 
 
-def epochs(scores: Sequence[float]) -> list[dict[str, Any]]:
-    return [epoch(number, score) for number, score in enumerate(scores, start=1)]
+def epochs(scores: Sequence[float], losses: Sequence[float | None] | None = None) -> list[dict[str, Any]]:
+    pairs = zip(scores, losses or [None] * len(scores), strict=True)
+    return [epoch(number, score, loss) for number, (score, loss) in enumerate(pairs, start=1)]
 
 
 @cache
@@ -113,6 +119,7 @@ def trial_record(
     promoted: int = 0,
     state: State | None = None,
     confirms: int | None = None,
+    losses: Sequence[float | None] | None = None,
 ) -> TrialRecord:
     """A trial of a search with halving, as the record would hold it; its state follows from its scores."""
     places = rungs(schedule, factor)
@@ -123,7 +130,7 @@ def trial_record(
         number=number,
         state=state,
         params={"epochs": schedule},
-        epochs=tuple(epochs(scores)),
+        epochs=tuple(epochs(scores, losses)),
         reason=None,
         seed=0,
         facts={},

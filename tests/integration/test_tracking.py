@@ -85,17 +85,18 @@ def test_a_trial_has_its_parameters_metrics_and_tags(job):
     params = {"adapter_size": 64, "learning_rate": 0.001, "epochs": 3}
     number = start(study, params, seed=5)
     study.note_trial(number, {"trained_parameters": 1234, "node": "worker-7"})
-    study.record_epochs(number, epochs([0.5, 0.75]))
+    study.record_epochs(number, epochs([0.5, 0.75], losses=[0.7, 0.6]))
     study.finish_trial(number, "complete")
     job.deliver()
     run = job.run("a/adapter/0")
     assert run.data.params == {"adapter_size": "64", "learning_rate": "0.001", "epochs": "3"}
-    validation = {"validation_accuracy", "validation_f1", "best_validation_accuracy"}
+    validation = {"validation_accuracy", "validation_f1", "best_validation_accuracy", "validation_loss"}
     assert set(run.data.metrics) == {"train_loss", "epoch_seconds", *validation}
     assert job.history(run, "best_validation_accuracy") == [(2, 0.75)]
     assert job.history(run, "validation_accuracy") == [(1, 0.5), (2, 0.75)]
     assert job.history(run, "validation_f1") == [(1, 0.25), (2, 0.375)]
     assert job.history(run, "train_loss") == [(1, 1.0), (2, 0.5)]
+    assert job.history(run, "validation_loss") == [(1, 0.7), (2, 0.6)]
     assert job.history(run, "epoch_seconds") == [(1, 0.5), (2, 0.5)]
     tags = run.data.tags
     assert {key: tags[key] for key in ("state", "seed", "trained_parameters", "node")} == {

@@ -76,6 +76,25 @@ def test_no_one_is_promoted_who_is_not_among_the_best_of_a_rung(data, factor, gr
         assert len(there) >= factor
 
 
+def test_of_trials_with_one_score_the_one_with_the_least_validation_loss_goes_on():
+    """After an epoch all three answer with the most frequent class."""
+    losses = {0: [0.69], 1: [0.68], 2: [0.61], 3: [0.65]}
+    trials = [trial_record(number, [0.8], 3, losses=losses[number]) for number in losses]
+    assert next_promotion(trials, 3, growing=True) == trials[2]
+    assert [trial.number for trial in peers(trials, 3, 1)] == [2, 3, 1, 0]
+
+
+def test_a_score_counts_more_than_a_loss():
+    trials = [trial_record(0, [0.8], 3, losses=[0.3]), trial_record(1, [0.9], 3, losses=[0.6])]
+    assert [trial.number for trial in peers(trials, 3, 1)] == [1, 0]
+
+
+def test_trials_without_a_recorded_loss_come_after_those_with_one_then_by_number():
+    losses = {0: None, 1: [0.69], 2: None}
+    trials = [trial_record(number, [0.8], 3, losses=losses[number]) for number in losses]
+    assert [trial.number for trial in peers(trials, 3, 1)] == [1, 0, 2]
+
+
 @given(st.data(), FACTORS)
 def test_promoting_all_who_may_go_on_ends_and_leaves_no_group_without_its_best(data, factor):
     trials = data.draw(searches(factor))

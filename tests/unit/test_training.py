@@ -339,6 +339,15 @@ def test_the_epochs_loss_is_the_mean_over_examples(backbone):
     assert result.train_loss == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_the_validation_loss_is_the_mean_over_the_validation_set(backbone):
+    task = toy_task(rows=20, validation_rows=9)
+    run = training(backbone, task, learning_rate=1e-3, epochs=1)
+    [result] = run.run()
+    outputs = torch.from_numpy(predict(run.model, task.validation, pad_id=0, precision="fp32"))
+    expected = nn.functional.cross_entropy(outputs, torch.from_numpy(task.validation_targets))
+    assert result.validation_loss == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_predictions_come_in_the_order_of_the_texts(backbone):
     task = toy_task(rows=150, validation_rows=8)
     model = training(backbone, task).model
