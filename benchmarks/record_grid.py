@@ -24,6 +24,8 @@ from search.study import Record
 OUT = Path(__file__).parent / "recorded" / "grid.parquet"
 TASKS = ["sms_spam", "cf_global_warming", "cf_airline", "glue_sst2", "news_aggregator"]
 GRID = {"adapter_size": [8, 64, 256], "learning_rate": [3e-5, 3e-4, 3e-3], "epochs": [3, 10]}
+LIMIT = {"train": 600, "validation": 500}  # rows
+MAX_TOKENS = 48
 NAME = "grid"
 
 
@@ -33,10 +35,10 @@ def grid_job(tasks: list[str], data_dir: Path, storage: Path, seed: int) -> Sear
         {
             "name": f"{NAME}-{seed}",
             "backbone": MINILM,
-            "tasks": [{"name": task, "limit": {"train": 600, "validation": 500}} for task in tasks],
+            "tasks": [{"name": task, "limit": LIMIT} for task in tasks],
             "data_dir": str(data_dir),
             "storage": str(storage),
-            "max_tokens": 48,
+            "max_tokens": MAX_TOKENS,
             "space": GRID,
             "search": {"sampler": "grid", "scheduler": "none", "trials": 18, "seed": seed},
         },
