@@ -1,8 +1,9 @@
 """Successive halving that pauses and promotes: who goes on from a rung. Pure: functions of a study's trials.
 
-Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning" (ASHA), with two changes for the small
-budgets of adapter searches: trials are compared only with those of the same schedule, and above the first
-rung the best one goes on however few have come so far, so that a search has a fully trained trial early.
+Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning" (ASHA), with three changes for the
+small budgets of adapter searches: trials are compared only with those of the same schedule; shares are
+rounded up; and above the first rung the best one goes on however few have come so far, so that a search has a
+fully trained trial early.
 """
 
 import math
@@ -97,7 +98,7 @@ def next_promotion(
 ) -> TrialRecord | None:
     """The paused trial that goes on next, or None.
 
-    Of n peers at a rung the best n // factor go on, and at least one. At the first rung no one goes on before
+    Of n peers at a rung the best n / factor go on, rounded up. At the first rung no one goes on before
     there are `factor` peers, as long as there may be more. The furthest trial is taken first, then the one
     whose rest is shortest.
 
@@ -135,8 +136,8 @@ def describe_ends(trials: Sequence[TrialRecord], factor: int, *, pareto: bool = 
 
 
 def _quota(count: int, factor: int) -> int:
-    """How many of so many peers go on."""
-    return max(1, count // factor)
+    """How many of so many peers go on: rounded up, since few are compared and their order is uncertain."""
+    return -(-count // factor)
 
 
 def _coming(trials: Sequence[TrialRecord], schedule: int) -> bool:
