@@ -59,5 +59,8 @@ def drive(storage: Storage, studies: Sequence[Study]) -> Iterator[SearchClock]:
     finally:
         ended.set()
         thread.join()
-        clock.note()
-        rest(studies[0])
+        try:
+            clock.note()
+            rest(studies[0])
+        except Exception:  # what ended the search is what counts; the dead driver is seen by its process
+            log.warning("the end of the driver could not be written", exc_info=True)

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 import torch
 from ray import tune
+from ray.tune import TuneError
 
 from pipelines.kinds import Data, encode_task
 from pipelines.precision import resolve_precision
@@ -22,23 +23,25 @@ from search.agenda import Search
 from search.budget import Budget
 from search.confirmation import Confirm
 from search.driver import SearchClock, drive
-from search.errors import UserError
+from search.errors import StorageError, UserError, first_line, storage_failure
 from search.experience import Experience, gather
 from search.job import SearchJob, differences
 from search.job_parts import ResourcesPart
 from search.packing import HostPool, PackedTrial
 from search.plan import Plan, make_plan
+from search.probe import hide_password
 from search.progress import Progress
 from search.results import is_finished, job_results
 from search.rules import Rules
 from search.searcher import StudyScheduler, StudySearcher
-from search.storage import Storage
+from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study, claim_lock
-from search.tracking import Tracker
-from search.trial import WORKER_RESTARTS, AdapterTrial, WorkerContext
+from search.tracking import CLOSE_SECONDS, Tracker
+from search.trial import WORKER_RESTARTS, AdapterTrial, WorkerContext, unwritable
 from search.winner import finish_studies
 
 PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
+LOST_CLOSE_SECONDS = 5  # how long a search waits for MLflow that ends for want of its storage
 
 
 log = logging.getLogger(__name__)
@@ -62,6 +65,7 @@ def run(
 
     Raises:
         JobError, UserError: the job cannot be run as it is; nothing was started.
+        StorageError: the storage or the database gave way; what was recorded is kept.
         Interrupted: stopped by a signal.
     """
     storage = Storage(job.storage, job.database)
@@ -69,14 +73,34 @@ def run(
     progress.message(f"{job.name}: reading the data, loading the encoder")
     plan = make_plan(job, source=source)
     storage.prepare()
-    with Record(storage) as record:
+    with _saying_what_gave_way(storage), Record(storage) as record:
         studies = open_studies(record, storage, plan)
         if not is_finished(studies):
             with drive(storage, studies) as clock:
+                storage.tidy(job.name)
                 for study in studies:
                     study.hold()
                 _search(plan, storage, studies, clock=clock, cluster=cluster, progress=progress)
         return job_results(studies, storage)
+
+
+@contextlib.contextmanager
+def _saying_what_gave_way(storage: Storage) -> Iterator[None]:
+    try:
+        yield
+    except (UserError, StorageError):
+        raise
+    except Exception as error:
+        cause = storage_failure(error)
+        if cause is None:
+            raise
+        if isinstance(cause, OSError):
+            raise StorageError(unwritable(storage, cause)) from error
+        where = hide_password(storage.database_url, storage.database_url)
+        raise StorageError(
+            f"storage {storage.root} cannot be written or read: its database {where} answers "
+            f"{hide_password(first_line(cause), storage.database_url)}"
+        ) from error
 
 
 def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, ...]:
@@ -99,6 +123,8 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
                 if method not in learned:
                     learned[method] = gather(record, job, method, fingerprint=plan.backbone.fingerprint)
                 attributes = _study_attributes(plan, data, position, learned[method])
+                # Of a job of this name whose study file was lost or moved away.
+                storage.delete(checkpoint_folder(job.name, data.task.name, name.rpartition("/")[2]))
                 found[name] = record.create_study(name, attributes)
             studies.append(found[name])
     storage.write(f"{job.name}/job.json", _json(job.to_dict()))
@@ -169,6 +195,7 @@ def _search(
     progress.message("starting Ray" if not cluster else "joining the Ray cluster")
     with start_ray(storage, job.name, cluster=cluster):
         tracker.start()
+        patience = CLOSE_SECONDS
         try:
             progress.start([(search.study, plan.trials_of(search.study.method)) for search in searches])
             context = _worker_context(plan, storage, progress)
@@ -181,11 +208,14 @@ def _search(
                 check_budget=lambda: _check_budget(job, searches, clock, progress),
             )
             finish_studies(plan, context, studies, cluster=cluster, progress=progress)
+        except StorageError:
+            patience = LOST_CLOSE_SECONDS
+            raise
         finally:
             progress.stop()
             for study in studies:
                 tracker.notify(study)
-            if not tracker.close():
+            if not tracker.close(patience):
                 progress.warn(
                     f"MLflow is behind ({tracker.problem}). Nothing is lost: "
                     f"`adaptune resume {job.name}` brings it up to date."
@@ -277,7 +307,7 @@ def _fit(
     scheduler: StudyScheduler,
     context: WorkerContext,
 ) -> None:
-    tune.Tuner(
+    tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -292,7 +322,23 @@ def _fit(
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
             verbose=0,
         ),
-    ).fit()
+    )
+    with _keeping_interrupt():
+        try:
+            tuner.fit()
+        except TuneError as error:
+            raise searcher.problem or error from error
+
+
+@contextlib.contextmanager
+def _keeping_interrupt() -> Iterator[None]:
+    """Take Ctrl-C back from Tune when its run has ended: its handler would swallow the next one."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _forget_scratch(storage: Storage, job: str) -> None:

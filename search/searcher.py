@@ -5,9 +5,10 @@ rung or to its end. So a paused trial is no Tune trial at all, only a checkpoint
 and taking it up again after a driver's death are one and the same.
 """
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from search.agenda import Search
+from search.errors import StorageError
 from search.study import Study
 from search.trial import REPORT, TrialReport
 
@@ -70,9 +72,23 @@ class StudySearcher(Searcher):
         self.check_budget = check_budget
         self.live: dict[str, Stretch] = {}  # by Tune's trial id
         self.idle = False  # whether nothing can be run until a live trial reports
+        self.problem: Exception | None = None  # what ended Tune's run
+
+    @contextlib.contextmanager
+    def keeping_problems(self) -> Iterator[None]:
+        """Keep an error as it is: Tune makes a text of what its hooks raise."""
+        try:
+            yield
+        except Exception as error:
+            self.problem = self.problem or error
+            raise
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override] # FINISHED is a str
         """The next trial for Tune: its key, number and parameters; None while all slots are taken."""
+        with self.keeping_problems():
+            return self._suggest(trial_id)
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.idle or len(self.live) >= self._slots():
             return None
         self.check_budget()
@@ -103,10 +119,11 @@ class StudySearcher(Searcher):
         stretch = self.live.pop(trial_id, None)
         if stretch is None:
             return
-        if error:
-            stretch.search.fail(stretch.number, "its worker died, and again after each restart")
-        stretch.search.put_down(stretch.number)
-        self._listener(stretch.search.study, stretch.number)
+        with self.keeping_problems():
+            if error:
+                stretch.search.fail(stretch.number, "its worker died, and again after each restart")
+            stretch.search.put_down(stretch.number)
+            self._listener(stretch.search.study, stretch.number)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study has it all."""
@@ -137,21 +154,24 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
         stretch = self._searcher.live[trial.trial_id]
         self._searcher.idle = False
-        self._searcher.check_budget()
-        goes_on = _take(stretch, result)
-        self._listener(stretch.search.study, stretch.number)
+        with self._searcher.keeping_problems():
+            self._searcher.check_budget()
+            goes_on = _take(stretch, result)
+            self._listener(stretch.search.study, stretch.number)
         return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
 
     def on_trial_complete(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> None:
         # Tune skips on_trial_result for a result that says `done`.
         stretch = self._searcher.live.get(trial.trial_id)
         if stretch is not None:
-            _take(stretch, result)
+            with self._searcher.keeping_problems():
+                _take(stretch, result)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Tune asks this every tenth of a second: the place to notice trials that take too long."""
         if self._timeout is not None:
-            self._end_overdue(tune_controller.get_trials())
+            with self._searcher.keeping_problems():
+                self._end_overdue(tune_controller.get_trials())
         chosen: Trial | None = super().choose_trial_to_run(tune_controller)
         return chosen
 
@@ -181,10 +201,17 @@ def _turn(search: Search) -> tuple[bool, int, float, int]:
 
 
 def _take(stretch: Stretch, result: Mapping[str, Any]) -> bool:
-    """Record a result; returns whether its trial goes on."""
+    """Record a result; returns whether its trial goes on.
+
+    Raises:
+        StorageError: the trial cannot, for want of its storage.
+    """
     if REPORT not in result:
         return True
-    return stretch.search.take(stretch.number, TrialReport.loads(result[REPORT])).state == "running"
+    report = TrialReport.loads(result[REPORT])
+    if report.blocked is not None:
+        raise StorageError(report.blocked)
+    return stretch.search.take(stretch.number, report).state == "running"
 
 
 def trial_config(study: Study, number: int) -> dict[str, Any]:

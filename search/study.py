@@ -5,8 +5,10 @@ won are functions of it. MLflow and Ray Tune's folder can be lost without loss.
 """
 
 import contextlib
+import errno
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipelines.config import TrainConfig
+from search.errors import UserError
 from search.storage import Storage
 
 SQLITE_BUSY_SECONDS = 60
@@ -308,15 +311,50 @@ def claim_lock(storage: Storage) -> Iterator[None]:
         yield
         return
     Path(storage.root).mkdir(parents=True, exist_ok=True)
-    with FileLock(storage.path(".lock"), timeout=SQLITE_BUSY_SECONDS):
+    lock = FileLock(storage.path(".lock"), timeout=SQLITE_BUSY_SECONDS)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        yield  # whoever may only read makes and claims nothing
+        return
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _open(storage: Storage) -> RDBStorage:
     url = storage.database_url
-    arguments = {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}} if url.startswith("sqlite") else {}
+    arguments: dict[str, Any] = {"pool_pre_ping": True}  # a connection that was cut is made anew
     with claim_lock(storage):
+        if url.startswith("sqlite"):
+            arguments = {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
+            _refuse_damaged(Path(url.removeprefix("sqlite:///")))
         return RDBStorage(url, engine_kwargs=arguments)
+
+
+def _refuse_damaged(database: Path) -> None:
+    """Look through a study file before anything is read from it; a large one takes some tenths of a second.
+
+    Raises:
+        UserError: it was cut short or changed.
+    """
+    if not database.is_file():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=SQLITE_BUSY_SECONDS)) as connection:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError:
+        return  # it cannot be opened or read: whoever uses it says why
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise UserError(
+            f"{database} is damaged ({' '.join(found.split())}). Put a backup of it in its place, or repair "
+            f"it with `sqlite3 {database} .recover`. Without either, move it away: its jobs then start anew."
+        )
 
 
 def _process_exists(pid: int) -> bool:
