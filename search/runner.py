@@ -4,11 +4,7 @@ import contextlib
 import functools
 import json
 import logging
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -33,7 +29,8 @@ from search.probe import hide_password
 from search.progress import Progress
 from search.results import is_finished, job_results
 from search.rules import Rules
-from search.searcher import StudyScheduler, StudySearcher
+from search.searcher import LeavingNodes, StudyScheduler, StudySearcher
+from search.session import keeping_interrupt, start_ray, terminate_as_interrupt
 from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study, claim_lock
 from search.tracking import CLOSE_SECONDS, Tracker
@@ -41,6 +38,8 @@ from search.trial import WORKER_RESTARTS, AdapterTrial, WorkerContext, unwritabl
 from search.winner import finish_studies
 
 PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
+TRACKED = "tracked"  # of a finished job's first study: whether MLflow has all of it
+CATCH_UP_SECONDS = 3600  # for MLflow alone, when a search is over
 LOST_CLOSE_SECONDS = 5  # how long a search waits for MLflow that ends for want of its storage
 
 
@@ -68,8 +67,12 @@ def run(
         StorageError: the storage or the database gave way; what was recorded is kept.
         Interrupted: stopped by a signal.
     """
+    with terminate_as_interrupt():
+        return _run(job, progress or Progress(), source=source, cluster=cluster)
+
+
+def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> dict[str, Any]:
     storage = Storage(job.storage, job.database)
-    progress = progress or Progress()
     progress.message(f"{job.name}: reading the data, loading the encoder")
     plan = make_plan(job, source=source)
     storage.prepare()
@@ -81,6 +84,12 @@ def run(
                 for study in studies:
                     study.hold()
                 _search(plan, storage, studies, clock=clock, cluster=cluster, progress=progress)
+        elif not studies[0].attributes.get(TRACKED):
+            with (
+                drive(storage, studies),
+                _tracking(job, storage, studies, progress, patience=CATCH_UP_SECONDS),
+            ):
+                progress.message(f"{job.name}: is finished; bringing MLflow up to date")
         return job_results(studies, storage)
 
 
@@ -172,7 +181,6 @@ def _search(
     progress: Progress,
 ) -> None:
     job = plan.job
-    tracker = Tracker(studies, storage, uri=job.tracking.uri, experiment=job.tracking.experiment or job.name)
     searches = [
         Search(
             study,
@@ -188,14 +196,17 @@ def _search(
         for study in studies
     ]
 
-    def tell(study: Study, number: int) -> None:
-        tracker.notify(study, number)
-        progress.update(study, study.trial(number))
-
     progress.message("starting Ray" if not cluster else "joining the Ray cluster")
-    with start_ray(storage, job.name, cluster=cluster):
-        tracker.start()
-        patience = CLOSE_SECONDS
+    with (
+        start_ray(storage, job.name, cluster=cluster),
+        _tracking(job, storage, studies, progress) as tracker,
+        _saying_what_gave_way(storage),
+    ):
+
+        def tell(study: Study, number: int) -> None:
+            tracker.notify(study, number)
+            progress.update(study, study.trial(number))
+
         try:
             progress.start([(search.study, plan.trials_of(search.study.method)) for search in searches])
             context = _worker_context(plan, storage, progress)
@@ -208,18 +219,37 @@ def _search(
                 check_budget=lambda: _check_budget(job, searches, clock, progress),
             )
             finish_studies(plan, context, studies, cluster=cluster, progress=progress)
-        except StorageError:
-            patience = LOST_CLOSE_SECONDS
-            raise
         finally:
             progress.stop()
-            for study in studies:
-                tracker.notify(study)
-            if not tracker.close(patience):
-                progress.warn(
-                    f"MLflow is behind ({tracker.problem}). Nothing is lost: "
-                    f"`adaptune resume {job.name}` brings it up to date."
-                )
+
+
+@contextlib.contextmanager
+def _tracking(
+    job: SearchJob,
+    storage: Storage,
+    studies: Sequence[Study],
+    progress: Progress,
+    *,
+    patience: float = CLOSE_SECONDS,
+) -> Iterator[Tracker]:
+    """MLflow for the length of a search, and at its end for so many seconds more."""
+    tracker = Tracker(studies, storage, uri=job.tracking.uri, experiment=job.tracking.experiment or job.name)
+    tracker.start()
+    try:
+        yield tracker
+    except StorageError:
+        patience = LOST_CLOSE_SECONDS
+        raise
+    finally:
+        for study in studies:
+            tracker.notify(study)
+        if not tracker.close(patience):
+            progress.warn(
+                f"MLflow is behind ({tracker.problem}). Nothing is lost: "
+                f"`adaptune resume {job.name}` brings it up to date."
+            )
+    if is_finished(studies) and not tracker.behind:
+        studies[0].note(TRACKED, True)
 
 
 def _suggestions(study: Study) -> Sequence[dict[str, Any]]:
@@ -295,7 +325,8 @@ def _run_trials(
         )
         stack.callback(_forget_scratch, context.storage, job.name)
         if any(search.is_open for search in searches):
-            _fit(job, trainable, searcher, StudyScheduler(searcher, tell, timeout=job.trial_timeout), context)
+            scheduler = StudyScheduler(searcher, tell, timeout=job.trial_timeout, leaving=LeavingNodes())
+            _fit(job, trainable, searcher, scheduler, context)
     if any(search.is_open for search in searches):
         raise Interrupted(job.name)
 
@@ -323,64 +354,16 @@ def _fit(
             verbose=0,
         ),
     )
-    with _keeping_interrupt():
+    with keeping_interrupt():
         try:
             tuner.fit()
         except TuneError as error:
             raise searcher.problem or error from error
 
 
-@contextlib.contextmanager
-def _keeping_interrupt() -> Iterator[None]:
-    """Take Ctrl-C back from Tune when its run has ended: its handler would swallow the next one."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
-
-
 def _forget_scratch(storage: Storage, job: str) -> None:
     with contextlib.suppress(OSError):
         storage.delete(f"{job}/tune")
-
-
-@contextlib.contextmanager
-def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
-    """Ray for the length of a search: our own on this machine, or the cluster's.
-
-    Ray puts the folder it is started in onto every worker's module path, where a folder called `search` would
-    hide our package: it is started in the job's own folder instead.
-    """
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the study and MLflow have it all
-    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-    neutral = storage.path(job) if storage.is_folder else Path(os.sep)
-    with contextlib.chdir(neutral):
-        ray.init(
-            address="auto" if cluster else "local",
-            include_dashboard=None if cluster else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    with _terminate_as_interrupt():
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, which a stopped Ray job gets, end the search in order like Ctrl-C; Ray's own aborts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's business
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _room(resources: ResourcesPart, *, cluster: bool) -> int:

@@ -6,9 +6,10 @@ and taking it up again after a driver's death are one and the same.
 """
 
 import contextlib
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from search.agenda import Search
 from search.errors import StorageError
 from search.study import Study
 from search.trial import REPORT, TrialReport
+
+DRAIN_POLL_SECONDS = 2  # between two looks at which nodes are about to be taken away
 
 Listener = Callable[[Study, int], None]  # called with a trial after every change of its record
 
@@ -143,13 +146,22 @@ class StudyScheduler(FIFOScheduler):
 
     Args:
         timeout: minutes that a trial may take; one that takes longer is failed, even if it hangs.
+        leaving: the nodes that are about to be taken away, by Ray's ids.
     """
 
-    def __init__(self, searcher: StudySearcher, listener: Listener, *, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        searcher: StudySearcher,
+        listener: Listener,
+        *,
+        timeout: float | None = None,
+        leaving: Callable[[], Container[str]] = tuple,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # untyped in Ray
         self._searcher = searcher
         self._listener = listener
         self._timeout = timeout
+        self._leaving = leaving
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
         stretch = self._searcher.live[trial.trial_id]
@@ -158,6 +170,8 @@ class StudyScheduler(FIFOScheduler):
             self._searcher.check_budget()
             goes_on = _take(stretch, result)
             self._listener(stretch.search.study, stretch.number)
+            if goes_on:
+                self._move_from_leaving(trial, stretch, result)
         return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
 
     def on_trial_complete(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> None:
@@ -174,6 +188,18 @@ class StudyScheduler(FIFOScheduler):
                 self._end_overdue(tune_controller.get_trials())
         chosen: Trial | None = super().choose_trial_to_run(tune_controller)
         return chosen
+
+    def _move_from_leaving(self, trial: Trial, stretch: Stretch, result: Mapping[str, Any]) -> None:
+        """Take a trial from a node that drains. Its checkpoint was just written: Ray has its next worker, or
+        its host, start on another node, and there it goes on.
+        """
+        if REPORT not in result or TrialReport.loads(result[REPORT]).node_id not in self._leaving():
+            return
+        if stretch.host is not None:
+            ray.kill(ray.get_actor(stretch.host), no_restart=False)
+        else:
+            trial.max_failures += 1  # it did not fail
+            ray.kill(trial.temporary_state.ray_actor)
 
     def _end_overdue(self, trials: Sequence[Trial]) -> None:
         now = time.monotonic()
@@ -193,6 +219,20 @@ class StudyScheduler(FIFOScheduler):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+class LeavingNodes:
+    """The nodes that Ray has announced to drain: on a spot notice, or before an autoscaler ends them."""
+
+    def __init__(self) -> None:
+        self._found: Container[str] = ()
+        self._looked_at = -math.inf
+
+    def __call__(self) -> Container[str]:
+        if time.monotonic() - self._looked_at > DRAIN_POLL_SECONDS:
+            self._looked_at = time.monotonic()
+            self._found = ray._private.state.state.get_draining_nodes().keys()
+        return self._found
 
 
 def _turn(search: Search) -> tuple[bool, int, float, int]:

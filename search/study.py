@@ -6,10 +6,7 @@ won are functions of it. MLflow and Ray Tune's folder can be lost without loss.
 
 import contextlib
 import errno
-import os
-import socket
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,8 +24,6 @@ from search.errors import UserError
 from search.storage import Storage
 
 SQLITE_BUSY_SECONDS = 60
-HEARTBEAT_SECONDS = 10
-DEAD_AFTER_SECONDS = 60  # without a heartbeat
 _EPOCH = "epoch:"  # user attribute of a trial: epoch:N -> EpochResult as a dict
 _FACT = "fact:"
 
@@ -284,26 +279,6 @@ class Record:
         self.close()
 
 
-def beat(study: Study) -> None:
-    """Say in a study that this process is its job's driver, and alive."""
-    study.note("driver", {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()})
-
-
-def rest(study: Study) -> None:
-    """Say that the job has no driver any more."""
-    study.note("driver", None)
-
-
-def driver_of(studies: Sequence[Study]) -> dict[str, Any] | None:
-    """The living driver of a job (host, pid, time of its last sign), or None."""
-    driver: dict[str, Any] | None = studies[0].attributes.get("driver") if studies else None
-    if driver is None or time.time() - driver["time"] > DEAD_AFTER_SECONDS:
-        return None
-    if driver["host"] == socket.gethostname() and not _process_exists(driver["pid"]):
-        return None
-    return driver
-
-
 @contextlib.contextmanager
 def claim_lock(storage: Storage) -> Iterator[None]:
     """Hold the storage's lock for a moment: for making schemas and for becoming a job's driver."""
@@ -355,19 +330,6 @@ def _refuse_damaged(database: Path) -> None:
             f"{database} is damaged ({' '.join(found.split())}). Put a backup of it in its place, or repair "
             f"it with `sqlite3 {database} .recover`. Without either, move it away: its jobs then start anew."
         )
-
-
-def _process_exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with contextlib.suppress(OSError):  # no /proc: what answers signals counts as alive
-        # One that ended and was not waited for, as in a container without an init, answers them too.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return True
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

@@ -87,6 +87,11 @@ class Tracker:
         """Why something could not be delivered yet; None where all is well."""
         return next(iter(self._refused.copy().values()), None)
 
+    @property
+    def behind(self) -> bool:
+        """Whether something is still to be delivered."""
+        return bool(self._due) or self._thread.is_alive()
+
     def close(self, seconds: float = CLOSE_SECONDS) -> bool:
         """Deliver what is left, for at most so long; returns whether MLflow now has everything."""
         with self._changed:
@@ -96,7 +101,7 @@ class Tracker:
         with self._changed:
             self._given_up = True  # a thread that still waits for an answer ends after it
             self._changed.notify()
-        return not self._due and not self._thread.is_alive()
+        return not self.behind
 
     def _deliver_all(self) -> None:
         failures = 0

@@ -39,6 +39,7 @@ class TrialReport:
         finished: whether its schedule is done.
         failure: why it failed, if it did.
         blocked: why it cannot go on, where that is the storage's fault: all else is then left as it was.
+        node_id: Ray's, of where it trains.
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -46,6 +47,7 @@ class TrialReport:
     finished: bool = False
     failure: str | None = None
     blocked: str | None = None
+    node_id: str | None = None
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -203,8 +205,9 @@ def make_report(
         epochs: how many of its epochs; None: all.
     """
     facts: dict[str, Any] = {"node": os.uname().nodename}
+    node_id = ray.get_runtime_context().get_node_id()
     if training is None:
-        return TrialReport(facts=facts, failure=failure)
+        return TrialReport(facts=facts, failure=failure, node_id=node_id)
     facts["trained_parameters"] = sum(one.numel() for one in training.parameters.values())
     told = training.epochs[:epochs]
     return TrialReport(
@@ -212,6 +215,7 @@ def make_report(
         facts=facts,
         finished=len(told) == training.config.epochs,
         failure=failure,
+        node_id=node_id,
     )
 
 

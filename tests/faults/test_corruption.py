@@ -14,11 +14,17 @@ def interrupt(folder: Path, *, epochs: int = 20) -> Command:
     """A job that was killed with so many epochs recorded."""
     write_grid(folder)
     command = Command("run", f"{NAME}.yaml", folder=folder)
-    assert command.wait_until(lambda: count_epochs(folder / "runs") >= epochs)
+    assert command.wait_until(
+        lambda: count_epochs(folder / "runs") >= epochs and len(checkpoints_of(folder / "runs")) >= 2
+    )
     command.signal()
     command.process.wait()
     wait_until_gone(command.mark)  # nobody writes a checkpoint any more
     return command
+
+
+def checkpoints_of(storage: Path) -> list[Path]:
+    return sorted((storage / NAME / "checkpoints").rglob("*.safetensors"))
 
 
 def cut_short(path: Path) -> None:
@@ -40,8 +46,7 @@ def take_away(path: Path) -> None:
 def test_damaged_checkpoints_are_trained_again(tmp_path: Path, reference: Reference) -> None:
     command = interrupt(tmp_path)
     storage = tmp_path / "runs"
-    checkpoints = sorted((storage / NAME / "checkpoints").rglob("*.safetensors"))
-    assert len(checkpoints) >= 2
+    checkpoints = checkpoints_of(storage)
     cut_short(checkpoints[-1])
     flip_a_bit(checkpoints[-2])
     output = Command("resume", NAME, folder=tmp_path, mark=command.mark).wait(0)
@@ -57,7 +62,7 @@ def test_all_checkpoints_of_an_interrupted_job_damaged_at_once(
     """Those of finished trials, too: the winner's is found damaged when the bundle is to be written."""
     command = interrupt(tmp_path, epochs=60)
     storage = tmp_path / "runs"
-    for path in (storage / NAME / "checkpoints").rglob("*.safetensors"):
+    for path in checkpoints_of(storage):
         damage(path)
     output = Command("resume", NAME, folder=tmp_path, mark=command.mark).wait(0)
     assert "Traceback" not in output

@@ -33,9 +33,19 @@ def test_ctrl_c_twice_ends_at_once_and_the_job_goes_on_later(tmp_path: Path, ref
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("gap", [None, 0.0, 1.5])  # seconds to a second one
-@pytest.mark.parametrize("when", ["starting Ray", "searching:", "reading the test set"])
+@pytest.mark.parametrize(
+    ("when", "sent", "gap"),  # seconds to a second one
+    [
+        ("reading the data", signal.SIGTERM, None),
+        ("starting Ray", signal.SIGTERM, None),
+        ("starting Ray", signal.SIGINT, 0.1),
+        ("searching:", signal.SIGINT, None),
+        ("searching:", signal.SIGTERM, 0.0),
+        ("searching:", signal.SIGINT, 1.5),
+        ("reading the test set", signal.SIGINT, None),
+        ("reading the test set", signal.SIGTERM, 0.1),
+    ],
+)
 def test_a_signal_at_any_stage_says_how_to_go_on(
     tmp_path: Path, reference: Reference, sent: signal.Signals, gap: float | None, when: str
 ) -> None:
