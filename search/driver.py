@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from search.errors import UserError
+from search.errors import UserError, first_line
 from search.liveness import HEARTBEAT_SECONDS, beat, driver_of, rest
 from search.storage import Storage
 from search.study import Study, claim_lock
@@ -71,8 +71,8 @@ def drive(storage: Storage, studies: Sequence[Study]) -> Iterator[SearchClock]:
             try:
                 beat(studies[0])
                 clock.note()
-            except Exception:  # a database that is away for a moment: the next sign may get there
-                log.warning("the driver's sign of life could not be written", exc_info=True)
+            except Exception as error:  # a database that is away for a moment: the next sign may get there
+                log.warning("the driver's sign of life could not be written: %s", first_line(error))
 
     thread = threading.Thread(target=show_life, name="heartbeat", daemon=True)
     thread.start()
@@ -84,5 +84,5 @@ def drive(storage: Storage, studies: Sequence[Study]) -> Iterator[SearchClock]:
         try:
             clock.note()
             rest(studies[0])
-        except Exception:  # what ended the search is what counts; the dead driver is seen by its process
-            log.warning("the end of the driver could not be written", exc_info=True)
+        except Exception as error:  # what ended the search counts; that its driver is gone is seen anyway
+            log.debug("the end of the driver could not be written: %s", first_line(error))

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -36,6 +37,7 @@ class Stretch:
         seconds: what it had trained before.
         host: the actor that trains it beside others, where there are such.
         running_since: when Tune was first seen to run it (monotonic seconds).
+        loss: what Ray said of the last worker that it lost.
     """
 
     search: Search
@@ -43,6 +45,7 @@ class Stretch:
     seconds: float
     host: str | None = None
     running_since: float | None = None
+    loss: str = "no reason known"
 
 
 class StudySearcher(Searcher):
@@ -124,7 +127,8 @@ class StudySearcher(Searcher):
             return
         with self.keeping_problems():
             if error:
-                stretch.search.fail(stretch.number, "its worker died, and again after each restart")
+                reason = f"its worker died, and again after each restart: {stretch.loss}"
+                stretch.search.fail(stretch.number, reason)
             stretch.search.put_down(stretch.number)
             self._listener(stretch.search.study, stretch.number)
 
@@ -180,6 +184,11 @@ class StudyScheduler(FIFOScheduler):
         if stretch is not None:
             with self._searcher.keeping_problems():
                 _take(stretch, result)
+
+    def on_trial_error(self, tune_controller: object, trial: Trial) -> None:
+        stretch = self._searcher.live.get(trial.trial_id)
+        if stretch is not None and trial.error_file is not None:
+            stretch.loss = _last_error(Path(trial.error_file))
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Tune asks this every tenth of a second: the place to notice trials that take too long."""
@@ -238,6 +247,18 @@ class LeavingNodes:
 def _turn(search: Search) -> tuple[bool, int, float, int]:
     """Who is served first: what is unfinished; then the study with the least now, and the least so far."""
     return (not search.unfinished, len(search.live), search.seconds, search.started)
+
+
+def _last_error(file: Path) -> str:
+    """Of what Tune noted of a trial: the last worker's own error, or what Ray said of it."""
+    try:
+        last = file.read_text().rpartition("Failure #")[2]
+    except OSError:
+        return "no reason known"
+    lines = [line.strip() for line in last.splitlines()[1:] if line.strip()]
+    if not lines:
+        return "no reason known"
+    return lines[-1 if lines[0].startswith("ray::") else 0][:1000]
 
 
 def _take(stretch: Stretch, result: Mapping[str, Any]) -> bool:

@@ -13,7 +13,8 @@ from pathlib import Path
 from jobs import COMMAND
 
 MARK = "ADAPTUNE_TEST_MARK"  # in the environment; inherited by all that a command starts
-PATIENCE_SECONDS = 300  # a busy machine is slow, not wrong; only a test that fails waits so long
+MARKS: set[str] = set()  # of all commands since a test began
+PATIENCE_SECONDS = 900  # a busy machine is slow, not wrong; only a test that fails waits so long
 
 
 class Command:
@@ -27,6 +28,7 @@ class Command:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.mark = mark or secrets.token_hex(8)
+        MARKS.add(self.mark)
         self.process = subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             cwd=folder,

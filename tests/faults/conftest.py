@@ -1,12 +1,13 @@
 """One undisturbed run, which all others are compared with."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 from aftermath import Reference, check_finished
 from grids import NAME, TRIALS, write_grid
-from processes import Command
+from processes import MARKS, Command, kill_all, marked
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,15 @@ class Undisturbed:
 
     reference: Reference
     seconds: float
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_on() -> Iterator[None]:
+    """A test that fails leaves no search running beside the next one."""
+    MARKS.clear()
+    yield
+    for mark in MARKS:
+        kill_all(marked(mark))
 
 
 @pytest.fixture(scope="session")
