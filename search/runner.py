@@ -39,7 +39,6 @@ from search.winner import finish_studies
 
 PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
 TRACKED = "tracked"  # of a finished job's first study: whether MLflow has all of it
-CATCH_UP_SECONDS = 3600  # for MLflow alone, when a search is over
 LOST_CLOSE_SECONDS = 5  # how long a search waits for MLflow that ends for want of its storage
 
 
@@ -87,7 +86,7 @@ def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> d
         elif not studies[0].attributes.get(TRACKED):
             with (
                 drive(storage, studies),
-                _tracking(job, storage, studies, progress, patience=CATCH_UP_SECONDS),
+                _tracking(job, storage, studies, progress, catching_up=True),
             ):
                 progress.message(f"{job.name}: is finished; bringing MLflow up to date")
         return job_results(studies, storage)
@@ -97,14 +96,18 @@ def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> d
 def _saying_what_gave_way(storage: Storage) -> Iterator[None]:
     try:
         yield
-    except (UserError, StorageError):
+    except StorageError as error:
+        raise StorageError(str(getattr(error, "cause", error))) from error  # `cause`: of one from a worker
+    except UserError:
         raise
     except Exception as error:
         cause = storage_failure(error)
         if cause is None:
             raise
         if isinstance(cause, OSError):
-            raise StorageError(unwritable(storage, cause)) from error
+            elsewhere = cause.filename is not None and not str(cause.filename).startswith(storage.root)
+            what = f"{cause.filename} cannot be written ({cause.strerror})"
+            raise StorageError(what if elsewhere else unwritable(storage, cause)) from error
         where = hide_password(storage.database_url, storage.database_url)
         raise StorageError(
             f"storage {storage.root} cannot be written or read: its database {where} answers "
@@ -230,10 +233,11 @@ def _tracking(
     studies: Sequence[Study],
     progress: Progress,
     *,
-    patience: float = CLOSE_SECONDS,
+    catching_up: bool = False,
 ) -> Iterator[Tracker]:
-    """MLflow for the length of a search, and at its end for so many seconds more."""
+    """MLflow for the length of a search and a minute more; to catch up, as long as it advances."""
     tracker = Tracker(studies, storage, uri=job.tracking.uri, experiment=job.tracking.experiment or job.name)
+    patience: float = CLOSE_SECONDS
     tracker.start()
     try:
         yield tracker
@@ -243,10 +247,11 @@ def _tracking(
     finally:
         for study in studies:
             tracker.notify(study)
-        if not tracker.close(patience):
+        if not tracker.close(patience, while_it_advances=catching_up):
+            where = job.tracking.uri or storage.tracking_uri
             progress.warn(
-                f"MLflow is behind ({tracker.problem}). Nothing is lost: "
-                f"`adaptune resume {job.name}` brings it up to date."
+                f"MLflow is behind ({tracker.problem}). Nothing is lost: `adaptune resume {job.name}` brings "
+                f"{hide_password(where, where)} up to date. If it is damaged, move it away first."
             )
     if is_finished(studies) and not tracker.behind:
         studies[0].note(TRACKED, True)
@@ -358,7 +363,9 @@ def _fit(
         try:
             tuner.fit()
         except TuneError as error:
-            raise searcher.problem or error from error
+            if searcher.problem is None:
+                raise
+            raise searcher.problem from error
 
 
 def _forget_scratch(storage: Storage, job: str) -> None:

@@ -166,6 +166,7 @@ class StudyScheduler(FIFOScheduler):
         self._listener = listener
         self._timeout = timeout
         self._leaving = leaving
+        self._moved: set[tuple[str, str]] = set()  # hosts, with the nodes that they were taken from
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
         stretch = self._searcher.live[trial.trial_id]
@@ -202,10 +203,13 @@ class StudyScheduler(FIFOScheduler):
         """Take a trial from a node that drains. Its checkpoint was just written: Ray has its next worker, or
         its host, start on another node, and there it goes on.
         """
-        if REPORT not in result or TrialReport.loads(result[REPORT]).node_id not in self._leaving():
+        node = TrialReport.loads(result[REPORT]).node_id if REPORT in result else None
+        if node is None or node not in self._leaving():
             return
         if stretch.host is not None:
-            ray.kill(ray.get_actor(stretch.host), no_restart=False)
+            if (stretch.host, node) not in self._moved:  # others of its trials may report from there yet
+                self._moved.add((stretch.host, node))
+                ray.kill(ray.get_actor(stretch.host), no_restart=False)
         else:
             trial.max_failures += 1  # it did not fail
             ray.kill(trial.temporary_state.ray_actor)

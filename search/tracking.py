@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -92,12 +93,18 @@ class Tracker:
         """Whether something is still to be delivered."""
         return bool(self._due) or self._thread.is_alive()
 
-    def close(self, seconds: float = CLOSE_SECONDS) -> bool:
-        """Deliver what is left, for at most so long; returns whether MLflow now has everything."""
+    def close(self, seconds: float = CLOSE_SECONDS, *, while_it_advances: bool = False) -> bool:
+        """Deliver what is left, for at most so long (or so long without an advance); returns whether MLflow
+        now has everything.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(timeout=seconds)
+        left, deadline = len(self._due), time.monotonic() + seconds
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(timeout=min(1, seconds))
+            if while_it_advances and len(self._due) < left:
+                left, deadline = len(self._due), time.monotonic() + seconds
         with self._changed:
             self._given_up = True  # a thread that still waits for an answer ends after it
             self._changed.notify()

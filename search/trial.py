@@ -205,7 +205,7 @@ def make_report(
         epochs: how many of its epochs; None: all.
     """
     facts: dict[str, Any] = {"node": os.uname().nodename}
-    node_id = ray.get_runtime_context().get_node_id()
+    node_id = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
     if training is None:
         return TrialReport(facts=facts, failure=failure, node_id=node_id)
     facts["trained_parameters"] = sum(one.numel() for one in training.parameters.values())
