@@ -210,7 +210,7 @@ class StudyScheduler(FIFOScheduler):
             if (stretch.host, node) not in self._moved:  # others of its trials may report from there yet
                 self._moved.add((stretch.host, node))
                 ray.kill(ray.get_actor(stretch.host), no_restart=False)
-        else:
+        elif trial.temporary_state.ray_actor is not None:
             trial.max_failures += 1  # it did not fail
             ray.kill(trial.temporary_state.ray_actor)
 
