@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test unit lint clean
+.PHONY: demo test unit faults lint clean
 
 demo: .venv/installed
 	$(BIN)/adaptune run examples/bbc_news.yaml
 
 test: lint
-	$(BIN)/python -m pytest -m "" -q
+	$(BIN)/python -m pytest -m "not faults" -q
+
+# What a search survives, at length: kills, full disks, lost nodes and servers, ten thousand damaged inputs.
+faults: .venv/installed
+	$(BIN)/python -m pytest -m "" -q -rA tests/faults
 
 unit: .venv/installed
 	$(BIN)/python -m pytest -q

@@ -22,7 +22,8 @@ from tables import Report
 from pipelines.backbone import Backbone, load_backbone
 from search.plan import make_plan
 from search.progress import Progress
-from search.runner import _worker_context, start_ray
+from search.runner import _worker_context
+from search.session import start_ray
 from search.storage import Storage
 from search.trial import WorkerContext, open_backbone
 

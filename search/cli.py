@@ -286,6 +286,7 @@ def schema() -> None:
 
 
 def _run(job: Any, *, source: str, cluster: bool) -> None:
+    from search.errors import StorageError
     from search.progress import ConsoleProgress
     from search.runner import Interrupted
     from search.runner import run as run_job
@@ -296,6 +297,9 @@ def _run(job: Any, *, source: str, cluster: bool) -> None:
         found = run_job(job, source=source, cluster=cluster, progress=ConsoleProgress(out))
     except (Interrupted, KeyboardInterrupt) as error:
         raise Interrupted(f"interrupted; nothing is lost. Go on with: {again}") from error
+    except StorageError as error:
+        kept = "Nothing that was recorded is lost. Put that right, then:"
+        raise StorageError(f"{error}\n{kept} {again}") from error
     out.print()
     out.print(results_table(found))
     bundles = [entry["best"]["bundle"] for entry in found["tasks"] if entry["state"] == "finished"]
@@ -374,7 +378,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), 2
     if "Interrupted" in names:
         return str(error), 130
-    if "RemoteError" in names:
+    if names & {"RemoteError", "StorageError"}:
         return str(error), 1
     again = "`adaptune --debug …` shows where. What was done so far is kept; `adaptune resume NAME` goes on."
     return f"{type(error).__name__}: {error}\n{again}", 1

@@ -2,13 +2,19 @@
 
 import contextlib
 import logging
+import os
+import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
-from search.errors import UserError
+from search.errors import UserError, first_line
+from search.liveness import HEARTBEAT_SECONDS, beat, driver_of, rest
 from search.storage import Storage
-from search.study import HEARTBEAT_SECONDS, Study, beat, claim_lock, driver_of, rest
+from search.study import Study, claim_lock
+
+SETTLE_SECONDS = 2  # longer than it takes to read and write the record
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +36,33 @@ class SearchClock:
         self._study.note("searched_seconds", round(self.seconds, 1))
 
 
+def _refuse(job: str, other: Mapping[str, Any]) -> NoReturn:
+    raise UserError(
+        f"job {job!r} is being run already, by process {other['pid']} on {other['host']}. "
+        "Wait for it or stop it first."
+    )
+
+
+def _give_way(studies: Sequence[Study]) -> None:
+    """Of two that claimed a job at once, let the later one have it: a database that several machines or
+    storages use has no lock of ours.
+    """
+    time.sleep(SETTLE_SECONDS)
+    other = driver_of(studies)
+    if other is not None and (other["host"], other["pid"]) != (socket.gethostname(), os.getpid()):
+        _refuse(studies[0].job, other)
+
+
 @contextlib.contextmanager
 def drive(storage: Storage, studies: Sequence[Study]) -> Iterator[SearchClock]:
     """Be the job's driver: refuse a second one, and show a sign of life until the end."""
     with claim_lock(storage):
         other = driver_of(studies)
         if other is not None:
-            raise UserError(
-                f"job {studies[0].job!r} is being run already, by process {other['pid']} on {other['host']}. "
-                "Wait for it or stop it first."
-            )
+            _refuse(studies[0].job, other)
         beat(studies[0])
+    if storage.database is not None:
+        _give_way(studies)
     clock = SearchClock(studies[0])
     ended = threading.Event()
 
@@ -49,8 +71,8 @@ def drive(storage: Storage, studies: Sequence[Study]) -> Iterator[SearchClock]:
             try:
                 beat(studies[0])
                 clock.note()
-            except Exception:  # a database that is away for a moment: the next sign may get there
-                log.warning("the driver's sign of life could not be written", exc_info=True)
+            except Exception as error:  # a database that is away for a moment: the next sign may get there
+                log.warning("the driver's sign of life could not be written: %s", first_line(error))
 
     thread = threading.Thread(target=show_life, name="heartbeat", daemon=True)
     thread.start()
@@ -59,5 +81,8 @@ def drive(storage: Storage, studies: Sequence[Study]) -> Iterator[SearchClock]:
     finally:
         ended.set()
         thread.join()
-        clock.note()
-        rest(studies[0])
+        try:
+            clock.note()
+            rest(studies[0])
+        except Exception as error:  # what ended the search counts; that its driver is gone is seen anyway
+            log.debug("the end of the driver could not be written: %s", first_line(error))

@@ -2,10 +2,17 @@
 
 UserError
 └── JobError    a job file, or a job from Python, cannot be used
+StorageError    the storage or the database gave way under a search
 """
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+_UNWRITABLE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+}
 
 
 class UserError(Exception):
@@ -23,6 +30,40 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.key} = {self.value!r}: {self.rule}. {self.fix}"
+
+
+class StorageError(Exception):
+    """The storage or the database cannot be used any more: no trial's fault. What was recorded is kept, and
+    the search goes on when that is put right. The command exits with 1.
+    """
+
+
+def storage_failure(error: BaseException) -> BaseException | None:
+    """What failed below an error: a file that cannot be written or a database that is gone; else None."""
+    for cause in _causes(error):
+        names = {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(cause).__mro__}
+        if names & {"sqlalchemy.DBAPIError", "sqlite3.Error"}:
+            return cause
+        if isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
+            return cause
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without what follows."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came from, the nearest first; Ray keeps a worker's own under `cause`."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        found = waiting.pop(0)
+        if found is not None and not any(found is one for one in seen):
+            seen.append(found)
+            yield found
+            waiting += [getattr(found, "cause", None), found.__cause__, found.__context__]
 
 
 class JobError(UserError):

@@ -1,6 +1,7 @@
 """Read a job file, and turn all that is wrong with a job into problems."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
 from pipelines.errors import InputError, InputErrors
 from search.errors import JobError, Problem
@@ -35,7 +36,9 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         rule = error.strerror if isinstance(error, OSError) and error.strerror else "is not UTF-8 text"
         raise _file_error(path, str(path), f"cannot be read: {rule}", "Name a readable YAML file.") from error
     try:
-        raw = YAML(typ="safe", pure=True).load(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)  # the later one counts, as YAML has it
+            raw = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         raise _mark_error(path, text, error) from error
     except (YAMLError, ValueError, RecursionError) as error:

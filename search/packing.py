@@ -18,18 +18,19 @@ import ray
 from ray.exceptions import RayActorError
 from ray.tune import Trainable
 
+from search.errors import StorageError
 from search.places import Places
 from search.trial import (
     REPORT,
     TrialReport,
     WorkerContext,
-    checkpoint_of,
     describe_failure,
     make_report,
     open_backbone,
     open_cache,
     read_state,
     train_config,
+    write_state,
 )
 
 if TYPE_CHECKING:  # torch takes seconds to import: drivers and proxies do without
@@ -49,6 +50,7 @@ class Guest:
     Attributes:
         asked: how many epochs its Tune trial knows; one more is trained ahead of its asking.
         training: None until it has a place for the first time.
+        blocked: why it cannot go on, where that is the storage's fault.
         ready: how many of its epochs can be told.
         visit: who asked last; only they can drop it.
         states: by epoch, those that are not in the checkpoint yet.
@@ -59,13 +61,14 @@ class Guest:
     visit: str
     training: "Training | None" = None
     failure: str | None = None
+    blocked: str | None = None
     ready: int = 0
     states: "dict[int, TrainingState]" = field(default_factory=dict)
 
     @property
     def wants_place(self) -> bool:
         """Whether there is something for it to train."""
-        if self.failure is not None:
+        if self.failure is not None or self.blocked is not None:
             return False
         return self.training is None or (not self.training.finished and self.ready <= self.asked)
 
@@ -105,12 +108,15 @@ class PackHost:
             guest = self._guests.setdefault(key, Guest(config, known, visit))
             guest.asked, guest.visit = known, visit
             self._changed.notify_all()
-            self._changed.wait_for(lambda: guest.failure is not None or guest.ready > known)
+            self._changed.wait_for(lambda: guest.failure or guest.blocked or guest.ready > known)
             state = guest.states.pop(known + 1, None)
         if state is not None:
-            from pipelines.checkpoint import dump_state
-
-            self._context.storage.write(checkpoint_of(self._context, config), dump_state(state))
+            try:
+                write_state(self._context, config, state)
+            except StorageError as error:
+                guest.blocked = str(error)
+        if guest.blocked is not None:
+            return TrialReport(blocked=guest.blocked).dumps()
         epochs = None if guest.failure is not None else known + 1
         return make_report(guest.training, failure=guest.failure, epochs=epochs).dumps()
 
@@ -154,6 +160,8 @@ class PackHost:
                 try:
                     self._sit_down(guest)
                     seated += 1
+                except StorageError as error:
+                    guest.blocked = str(error)
                 except Exception as error:  # whatever a configuration does wrong is its own failure
                     guest.failure = describe_failure(error)
                 self._changed.notify_all()

@@ -8,9 +8,10 @@ from typing import Any
 
 from search.confirmation import Spread
 from search.errors import UserError
+from search.liveness import driver_of
 from search.selection import pareto_front, pick_best
 from search.storage import Storage
-from search.study import Record, Study, TrialRecord, driver_of
+from search.study import Record, Study, TrialRecord
 
 
 def is_finished(studies: Sequence[Study]) -> bool:

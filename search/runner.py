@@ -4,16 +4,13 @@ import contextlib
 import functools
 import json
 import logging
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 from ray import tune
+from ray.tune import TuneError
 
 from pipelines.kinds import Data, encode_task
 from pipelines.precision import resolve_precision
@@ -22,23 +19,27 @@ from search.agenda import Search
 from search.budget import Budget
 from search.confirmation import Confirm
 from search.driver import SearchClock, drive
-from search.errors import UserError
+from search.errors import StorageError, UserError, first_line, storage_failure
 from search.experience import Experience, gather
 from search.job import SearchJob, differences
 from search.job_parts import ResourcesPart
 from search.packing import HostPool, PackedTrial
 from search.plan import Plan, make_plan
+from search.probe import hide_password
 from search.progress import Progress
 from search.results import is_finished, job_results
 from search.rules import Rules
-from search.searcher import StudyScheduler, StudySearcher
-from search.storage import Storage
+from search.searcher import LeavingNodes, StudyScheduler, StudySearcher
+from search.session import keeping_interrupt, start_ray, terminate_as_interrupt
+from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study, claim_lock
-from search.tracking import Tracker
-from search.trial import WORKER_RESTARTS, AdapterTrial, WorkerContext
+from search.tracking import CLOSE_SECONDS, Tracker
+from search.trial import WORKER_RESTARTS, AdapterTrial, WorkerContext, unwritable
 from search.winner import finish_studies
 
 PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
+TRACKED = "tracked"  # of a finished job's first study: whether MLflow has all of it
+LOST_CLOSE_SECONDS = 5  # how long a search waits for MLflow that ends for want of its storage
 
 
 log = logging.getLogger(__name__)
@@ -62,21 +63,56 @@ def run(
 
     Raises:
         JobError, UserError: the job cannot be run as it is; nothing was started.
+        StorageError: the storage or the database gave way; what was recorded is kept.
         Interrupted: stopped by a signal.
     """
+    with terminate_as_interrupt():
+        return _run(job, progress or Progress(), source=source, cluster=cluster)
+
+
+def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> dict[str, Any]:
     storage = Storage(job.storage, job.database)
-    progress = progress or Progress()
     progress.message(f"{job.name}: reading the data, loading the encoder")
     plan = make_plan(job, source=source)
     storage.prepare()
-    with Record(storage) as record:
+    with _saying_what_gave_way(storage), Record(storage) as record:
         studies = open_studies(record, storage, plan)
         if not is_finished(studies):
             with drive(storage, studies) as clock:
+                storage.tidy(job.name)
                 for study in studies:
                     study.hold()
                 _search(plan, storage, studies, clock=clock, cluster=cluster, progress=progress)
+        elif not studies[0].attributes.get(TRACKED):
+            with (
+                drive(storage, studies),
+                _tracking(job, storage, studies, progress, catching_up=True),
+            ):
+                progress.message(f"{job.name}: is finished; bringing MLflow up to date")
         return job_results(studies, storage)
+
+
+@contextlib.contextmanager
+def _saying_what_gave_way(storage: Storage) -> Iterator[None]:
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(str(getattr(error, "cause", error))) from error  # `cause`: of one from a worker
+    except UserError:
+        raise
+    except Exception as error:
+        cause = storage_failure(error)
+        if cause is None:
+            raise
+        if isinstance(cause, OSError):
+            elsewhere = cause.filename is not None and not str(cause.filename).startswith(storage.root)
+            what = f"{cause.filename} cannot be written ({cause.strerror})"
+            raise StorageError(what if elsewhere else unwritable(storage, cause)) from error
+        where = hide_password(storage.database_url, storage.database_url)
+        raise StorageError(
+            f"storage {storage.root} cannot be written or read: its database {where} answers "
+            f"{hide_password(first_line(cause), storage.database_url)}"
+        ) from error
 
 
 def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, ...]:
@@ -99,6 +135,8 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
                 if method not in learned:
                     learned[method] = gather(record, job, method, fingerprint=plan.backbone.fingerprint)
                 attributes = _study_attributes(plan, data, position, learned[method])
+                # Of a job of this name whose study file was lost or moved away.
+                storage.delete(checkpoint_folder(job.name, data.task.name, name.rpartition("/")[2]))
                 found[name] = record.create_study(name, attributes)
             studies.append(found[name])
     storage.write(f"{job.name}/job.json", _json(job.to_dict()))
@@ -146,7 +184,6 @@ def _search(
     progress: Progress,
 ) -> None:
     job = plan.job
-    tracker = Tracker(studies, storage, uri=job.tracking.uri, experiment=job.tracking.experiment or job.name)
     searches = [
         Search(
             study,
@@ -162,13 +199,17 @@ def _search(
         for study in studies
     ]
 
-    def tell(study: Study, number: int) -> None:
-        tracker.notify(study, number)
-        progress.update(study, study.trial(number))
-
     progress.message("starting Ray" if not cluster else "joining the Ray cluster")
-    with start_ray(storage, job.name, cluster=cluster):
-        tracker.start()
+    with (
+        start_ray(storage, job.name, cluster=cluster),
+        _tracking(job, storage, studies, progress) as tracker,
+        _saying_what_gave_way(storage),
+    ):
+
+        def tell(study: Study, number: int) -> None:
+            tracker.notify(study, number)
+            progress.update(study, study.trial(number))
+
         try:
             progress.start([(search.study, plan.trials_of(search.study.method)) for search in searches])
             context = _worker_context(plan, storage, progress)
@@ -183,13 +224,37 @@ def _search(
             finish_studies(plan, context, studies, cluster=cluster, progress=progress)
         finally:
             progress.stop()
-            for study in studies:
-                tracker.notify(study)
-            if not tracker.close():
-                progress.warn(
-                    f"MLflow is behind ({tracker.problem}). Nothing is lost: "
-                    f"`adaptune resume {job.name}` brings it up to date."
-                )
+
+
+@contextlib.contextmanager
+def _tracking(
+    job: SearchJob,
+    storage: Storage,
+    studies: Sequence[Study],
+    progress: Progress,
+    *,
+    catching_up: bool = False,
+) -> Iterator[Tracker]:
+    """MLflow for the length of a search and a minute more; to catch up, as long as it advances."""
+    tracker = Tracker(studies, storage, uri=job.tracking.uri, experiment=job.tracking.experiment or job.name)
+    patience: float = CLOSE_SECONDS
+    tracker.start()
+    try:
+        yield tracker
+    except StorageError:
+        patience = LOST_CLOSE_SECONDS
+        raise
+    finally:
+        for study in studies:
+            tracker.notify(study)
+        if not tracker.close(patience, while_it_advances=catching_up):
+            where = job.tracking.uri or storage.tracking_uri
+            progress.warn(
+                f"MLflow is behind ({tracker.problem}). Nothing is lost: `adaptune resume {job.name}` brings "
+                f"{hide_password(where, where)} up to date. If it is damaged, move it away first."
+            )
+    if is_finished(studies) and not tracker.behind:
+        studies[0].note(TRACKED, True)
 
 
 def _suggestions(study: Study) -> Sequence[dict[str, Any]]:
@@ -265,7 +330,8 @@ def _run_trials(
         )
         stack.callback(_forget_scratch, context.storage, job.name)
         if any(search.is_open for search in searches):
-            _fit(job, trainable, searcher, StudyScheduler(searcher, tell, timeout=job.trial_timeout), context)
+            scheduler = StudyScheduler(searcher, tell, timeout=job.trial_timeout, leaving=LeavingNodes())
+            _fit(job, trainable, searcher, scheduler, context)
     if any(search.is_open for search in searches):
         raise Interrupted(job.name)
 
@@ -277,7 +343,7 @@ def _fit(
     scheduler: StudyScheduler,
     context: WorkerContext,
 ) -> None:
-    tune.Tuner(
+    tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -292,49 +358,19 @@ def _fit(
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
             verbose=0,
         ),
-    ).fit()
+    )
+    with keeping_interrupt():
+        try:
+            tuner.fit()
+        except TuneError as error:
+            if searcher.problem is None:
+                raise
+            raise searcher.problem from error
 
 
 def _forget_scratch(storage: Storage, job: str) -> None:
     with contextlib.suppress(OSError):
         storage.delete(f"{job}/tune")
-
-
-@contextlib.contextmanager
-def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
-    """Ray for the length of a search: our own on this machine, or the cluster's.
-
-    Ray puts the folder it is started in onto every worker's module path, where a folder called `search` would
-    hide our package: it is started in the job's own folder instead.
-    """
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the study and MLflow have it all
-    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-    neutral = storage.path(job) if storage.is_folder else Path(os.sep)
-    with contextlib.chdir(neutral):
-        ray.init(
-            address="auto" if cluster else "local",
-            include_dashboard=None if cluster else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    with _terminate_as_interrupt():
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, which a stopped Ray job gets, end the search in order like Ctrl-C; Ray's own aborts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's business
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _room(resources: ResourcesPart, *, cluster: bool) -> int:

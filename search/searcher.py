@@ -5,10 +5,13 @@ rung or to its end. So a paused trial is no Tune trial at all, only a checkpoint
 and taking it up again after a driver's death are one and the same.
 """
 
+import contextlib
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -17,8 +20,11 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from search.agenda import Search
+from search.errors import StorageError
 from search.study import Study
 from search.trial import REPORT, TrialReport
+
+DRAIN_POLL_SECONDS = 2  # between two looks at which nodes are about to be taken away
 
 Listener = Callable[[Study, int], None]  # called with a trial after every change of its record
 
@@ -31,6 +37,7 @@ class Stretch:
         seconds: what it had trained before.
         host: the actor that trains it beside others, where there are such.
         running_since: when Tune was first seen to run it (monotonic seconds).
+        loss: what Ray said of the last worker that it lost.
     """
 
     search: Search
@@ -38,6 +45,7 @@ class Stretch:
     seconds: float
     host: str | None = None
     running_since: float | None = None
+    loss: str = "no reason known"
 
 
 class StudySearcher(Searcher):
@@ -70,9 +78,23 @@ class StudySearcher(Searcher):
         self.check_budget = check_budget
         self.live: dict[str, Stretch] = {}  # by Tune's trial id
         self.idle = False  # whether nothing can be run until a live trial reports
+        self.problem: Exception | None = None  # what ended Tune's run
+
+    @contextlib.contextmanager
+    def keeping_problems(self) -> Iterator[None]:
+        """Keep an error as it is: Tune makes a text of what its hooks raise."""
+        try:
+            yield
+        except Exception as error:
+            self.problem = self.problem or error
+            raise
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override] # FINISHED is a str
         """The next trial for Tune: its key, number and parameters; None while all slots are taken."""
+        with self.keeping_problems():
+            return self._suggest(trial_id)
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.idle or len(self.live) >= self._slots():
             return None
         self.check_budget()
@@ -103,10 +125,12 @@ class StudySearcher(Searcher):
         stretch = self.live.pop(trial_id, None)
         if stretch is None:
             return
-        if error:
-            stretch.search.fail(stretch.number, "its worker died, and again after each restart")
-        stretch.search.put_down(stretch.number)
-        self._listener(stretch.search.study, stretch.number)
+        with self.keeping_problems():
+            if error:
+                reason = f"its worker died, and again after each restart: {stretch.loss}"
+                stretch.search.fail(stretch.number, reason)
+            stretch.search.put_down(stretch.number)
+            self._listener(stretch.search.study, stretch.number)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study has it all."""
@@ -126,34 +150,69 @@ class StudyScheduler(FIFOScheduler):
 
     Args:
         timeout: minutes that a trial may take; one that takes longer is failed, even if it hangs.
+        leaving: the nodes that are about to be taken away, by Ray's ids.
     """
 
-    def __init__(self, searcher: StudySearcher, listener: Listener, *, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        searcher: StudySearcher,
+        listener: Listener,
+        *,
+        timeout: float | None = None,
+        leaving: Callable[[], Container[str]] = tuple,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # untyped in Ray
         self._searcher = searcher
         self._listener = listener
         self._timeout = timeout
+        self._leaving = leaving
+        self._moved: set[tuple[str, str]] = set()  # hosts, with the nodes that they were taken from
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
         stretch = self._searcher.live[trial.trial_id]
         self._searcher.idle = False
-        self._searcher.check_budget()
-        goes_on = _take(stretch, result)
-        self._listener(stretch.search.study, stretch.number)
+        with self._searcher.keeping_problems():
+            self._searcher.check_budget()
+            goes_on = _take(stretch, result)
+            self._listener(stretch.search.study, stretch.number)
+            if goes_on:
+                self._move_from_leaving(trial, stretch, result)
         return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
 
     def on_trial_complete(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> None:
         # Tune skips on_trial_result for a result that says `done`.
         stretch = self._searcher.live.get(trial.trial_id)
         if stretch is not None:
-            _take(stretch, result)
+            with self._searcher.keeping_problems():
+                _take(stretch, result)
+
+    def on_trial_error(self, tune_controller: object, trial: Trial) -> None:
+        stretch = self._searcher.live.get(trial.trial_id)
+        if stretch is not None and trial.error_file is not None:
+            stretch.loss = _last_error(Path(trial.error_file))
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Tune asks this every tenth of a second: the place to notice trials that take too long."""
         if self._timeout is not None:
-            self._end_overdue(tune_controller.get_trials())
+            with self._searcher.keeping_problems():
+                self._end_overdue(tune_controller.get_trials())
         chosen: Trial | None = super().choose_trial_to_run(tune_controller)
         return chosen
+
+    def _move_from_leaving(self, trial: Trial, stretch: Stretch, result: Mapping[str, Any]) -> None:
+        """Take a trial from a node that drains. Its checkpoint was just written: Ray has its next worker, or
+        its host, start on another node, and there it goes on.
+        """
+        node = TrialReport.loads(result[REPORT]).node_id if REPORT in result else None
+        if node is None or node not in self._leaving():
+            return
+        if stretch.host is not None:
+            if (stretch.host, node) not in self._moved:  # others of its trials may report from there yet
+                self._moved.add((stretch.host, node))
+                ray.kill(ray.get_actor(stretch.host), no_restart=False)
+        elif trial.temporary_state.ray_actor is not None:
+            trial.max_failures += 1  # it did not fail
+            ray.kill(trial.temporary_state.ray_actor)
 
     def _end_overdue(self, trials: Sequence[Trial]) -> None:
         now = time.monotonic()
@@ -175,16 +234,49 @@ class StudyScheduler(FIFOScheduler):
         return {}
 
 
+class LeavingNodes:
+    """The nodes that Ray has announced to drain: on a spot notice, or before an autoscaler ends them."""
+
+    def __init__(self) -> None:
+        self._found: Container[str] = ()
+        self._looked_at = -math.inf
+
+    def __call__(self) -> Container[str]:
+        if time.monotonic() - self._looked_at > DRAIN_POLL_SECONDS:
+            self._looked_at = time.monotonic()
+            self._found = ray._private.state.state.get_draining_nodes().keys()
+        return self._found
+
+
 def _turn(search: Search) -> tuple[bool, int, float, int]:
     """Who is served first: what is unfinished; then the study with the least now, and the least so far."""
     return (not search.unfinished, len(search.live), search.seconds, search.started)
 
 
+def _last_error(file: Path) -> str:
+    """Of what Tune noted of a trial: the last worker's own error, or what Ray said of it."""
+    try:
+        last = file.read_text().rpartition("Failure #")[2]
+    except OSError:
+        return "no reason known"
+    lines = [line.strip() for line in last.splitlines()[1:] if line.strip()]
+    if not lines:
+        return "no reason known"
+    return lines[-1 if lines[0].startswith("ray::") else 0][:1000]
+
+
 def _take(stretch: Stretch, result: Mapping[str, Any]) -> bool:
-    """Record a result; returns whether its trial goes on."""
+    """Record a result; returns whether its trial goes on.
+
+    Raises:
+        StorageError: the trial cannot, for want of its storage.
+    """
     if REPORT not in result:
         return True
-    return stretch.search.take(stretch.number, TrialReport.loads(result[REPORT])).state == "running"
+    report = TrialReport.loads(result[REPORT])
+    if report.blocked is not None:
+        raise StorageError(report.blocked)
+    return stretch.search.take(stretch.number, report).state == "running"
 
 
 def trial_config(study: Study, number: int) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from pyarrow import fs
 
 from search.errors import UserError
 
+_WRITING = ".writing-"  # begins the name of a file that is not whole yet
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -104,6 +106,13 @@ class Storage:
         elif info.type == fs.FileType.File:
             filesystem.delete_file(path)
 
+    def tidy(self, key: str) -> None:
+        """Remove from a folder what killed processes had half written; for its one writer."""
+        filesystem, path = self._open(key)
+        if filesystem is None:
+            for left in Path(path).rglob(f"{_WRITING}*"):
+                _delete(left)
+
     def upload(self, folder: Path, key: str) -> None:
         """Put a local folder in place of whatever is at `key`."""
         filesystem, path = self._open(key)
@@ -139,7 +148,7 @@ class Storage:
 
 def _write_file(target: Path, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=_WRITING)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -172,7 +181,12 @@ def _replace_folder(target: Path, folder: Path) -> None:
 
 def checkpoint_key(job: str, task: str, method: str, number: int) -> str:
     """Where a trial's checkpoint lies: found by name, by any worker at any time."""
-    return f"{job}/checkpoints/{task}/{method}/{number:05d}.safetensors"
+    return f"{checkpoint_folder(job, task, method)}/{number:05d}.safetensors"
+
+
+def checkpoint_folder(job: str, task: str, method: str) -> str:
+    """Where the checkpoints of a study's trials lie."""
+    return f"{job}/checkpoints/{task}/{method}"
 
 
 def bundle_key(job: str, task: str, method: str) -> str:

@@ -5,9 +5,8 @@ won are functions of it. MLflow and Ray Tune's folder can be lost without loss.
 """
 
 import contextlib
-import os
-import socket
-import time
+import errno
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,11 +20,10 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipelines.config import TrainConfig
+from search.errors import UserError
 from search.storage import Storage
 
 SQLITE_BUSY_SECONDS = 60
-HEARTBEAT_SECONDS = 10
-DEAD_AFTER_SECONDS = 60  # without a heartbeat
 _EPOCH = "epoch:"  # user attribute of a trial: epoch:N -> EpochResult as a dict
 _FACT = "fact:"
 
@@ -281,26 +279,6 @@ class Record:
         self.close()
 
 
-def beat(study: Study) -> None:
-    """Say in a study that this process is its job's driver, and alive."""
-    study.note("driver", {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()})
-
-
-def rest(study: Study) -> None:
-    """Say that the job has no driver any more."""
-    study.note("driver", None)
-
-
-def driver_of(studies: Sequence[Study]) -> dict[str, Any] | None:
-    """The living driver of a job (host, pid, time of its last sign), or None."""
-    driver: dict[str, Any] | None = studies[0].attributes.get("driver") if studies else None
-    if driver is None or time.time() - driver["time"] > DEAD_AFTER_SECONDS:
-        return None
-    if driver["host"] == socket.gethostname() and not _process_exists(driver["pid"]):
-        return None
-    return driver
-
-
 @contextlib.contextmanager
 def claim_lock(storage: Storage) -> Iterator[None]:
     """Hold the storage's lock for a moment: for making schemas and for becoming a job's driver."""
@@ -308,28 +286,50 @@ def claim_lock(storage: Storage) -> Iterator[None]:
         yield
         return
     Path(storage.root).mkdir(parents=True, exist_ok=True)
-    with FileLock(storage.path(".lock"), timeout=SQLITE_BUSY_SECONDS):
+    lock = FileLock(storage.path(".lock"), timeout=SQLITE_BUSY_SECONDS)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        yield  # whoever may only read makes and claims nothing
+        return
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _open(storage: Storage) -> RDBStorage:
     url = storage.database_url
-    arguments = {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}} if url.startswith("sqlite") else {}
+    arguments: dict[str, Any] = {"pool_pre_ping": True}  # a connection that was cut is made anew
     with claim_lock(storage):
+        if url.startswith("sqlite"):
+            arguments = {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
+            _refuse_damaged(Path(url.removeprefix("sqlite:///")))
         return RDBStorage(url, engine_kwargs=arguments)
 
 
-def _process_exists(pid: int) -> bool:
+def _refuse_damaged(database: Path) -> None:
+    """Look through a study file before anything is read from it; a large one takes some tenths of a second.
+
+    Raises:
+        UserError: it was cut short or changed.
+    """
+    if not database.is_file():
+        return
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with contextlib.suppress(OSError):  # no /proc: what answers signals counts as alive
-        # One that ended and was not waited for, as in a container without an init, answers them too.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return True
+        with contextlib.closing(sqlite3.connect(database, timeout=SQLITE_BUSY_SECONDS)) as connection:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError:
+        return  # it cannot be opened or read: whoever uses it says why
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise UserError(
+            f"{database} is damaged ({' '.join(found.split())}). Put a backup of it in its place, or repair "
+            f"it with `sqlite3 {database} .recover`. Without either, move it away: its jobs then start anew."
+        )
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -87,16 +88,27 @@ class Tracker:
         """Why something could not be delivered yet; None where all is well."""
         return next(iter(self._refused.copy().values()), None)
 
-    def close(self, seconds: float = CLOSE_SECONDS) -> bool:
-        """Deliver what is left, for at most so long; returns whether MLflow now has everything."""
+    @property
+    def behind(self) -> bool:
+        """Whether something is still to be delivered."""
+        return bool(self._due) or self._thread.is_alive()
+
+    def close(self, seconds: float = CLOSE_SECONDS, *, while_it_advances: bool = False) -> bool:
+        """Deliver what is left, for at most so long (or so long without an advance); returns whether MLflow
+        now has everything.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(timeout=seconds)
+        left, deadline = len(self._due), time.monotonic() + seconds
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(timeout=min(1, seconds))
+            if while_it_advances and len(self._due) < left:
+                left, deadline = len(self._due), time.monotonic() + seconds
         with self._changed:
             self._given_up = True  # a thread that still waits for an answer ends after it
             self._changed.notify()
-        return not self._due and not self._thread.is_alive()
+        return not self.behind
 
     def _deliver_all(self) -> None:
         failures = 0

@@ -1,6 +1,7 @@
 """The Tune trainable: a warm worker that takes trial after trial. Beyond it, no dict of parameters."""
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.tune import Trainable
 
+from search.errors import StorageError, first_line
 from search.storage import Storage, checkpoint_key
 
 if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without
@@ -21,8 +23,10 @@ if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line do
     from pipelines.tokens import EncodedTask
     from pipelines.training import EpochResult, Training, TrainingState
 
-WORKER_RESTARTS = 3  # a trial whose worker dies goes on from its checkpoint so many times
-REPORT = "report"  # the one key of a Tune result that is ours: a TrialReport as JSON
+WORKER_RESTARTS = 2  # a trial whose worker or node is lost goes on from its checkpoint so many times
+REPORT = "report"  # a TrialReport as JSON; all that Tune's results have of ours
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,16 @@ class TrialReport:
         facts: of the trial: trained_parameters, node.
         finished: whether its schedule is done.
         failure: why it failed, if it did.
+        blocked: why it cannot go on, where that is the storage's fault: all else is then left as it was.
+        node_id: Ray's, of where it trains.
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     finished: bool = False
     failure: str | None = None
+    blocked: str | None = None
+    node_id: str | None = None
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -92,6 +100,8 @@ class AdapterTrial(Trainable):
         """Train one epoch, write the checkpoint, report. What a trial does wrong is its failure, not ours."""
         try:
             self._advance()
+        except StorageError as error:
+            return {REPORT: TrialReport(blocked=str(error)).dumps()}
         except Exception as error:
             report = make_report(self._training, failure=describe_failure(error))
             return {REPORT: report.dumps(), "done": True}
@@ -111,16 +121,16 @@ class AdapterTrial(Trainable):
         self._epochs: Iterator[EpochResult] = iter(())
 
     def _advance(self) -> None:
-        from pipelines.checkpoint import dump_state
-
+        known = self._config.get("known", 0)
         if self._training is None:
             self._training = self._start()
             self._epochs = self._training.run()
-            if len(self._training.epochs) > self._config.get("known", 0):
+            if len(self._training.epochs) > known:
                 return  # an epoch whose report a killed driver did not get: it may have ended at a rung
-        if next(self._epochs, None) is not None:
-            data = dump_state(self._training.state())
-            self._context.storage.write(checkpoint_of(self._context, self._config), data)
+        for _ in self._epochs:
+            write_state(self._context, self._config, self._training.state())
+            if len(self._training.epochs) > known:
+                return  # what the record has of a trial whose checkpoint was lost is trained again at once
 
     def _start(self) -> "Training":
         """The trial's training, from its checkpoint if there is one."""
@@ -153,11 +163,37 @@ def checkpoint_of(context: WorkerContext, config: Mapping[str, Any]) -> str:
 
 
 def read_state(context: WorkerContext, config: Mapping[str, Any]) -> "TrainingState | None":
-    """Where a trial's checkpoint left it; None where it has none."""
-    from pipelines.checkpoint import load_state
+    """Where a trial's checkpoint left it; None where it has none, or one that is damaged.
 
-    saved = context.storage.read(checkpoint_of(context, config))
-    return None if saved is None else load_state(saved)
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    from pipelines.checkpoint import CheckpointError, load_state
+
+    key = checkpoint_of(context, config)
+    try:
+        saved = context.storage.read(key)
+    except OSError as error:
+        raise StorageError(f"{context.storage.uri(key)} cannot be read ({error})") from error
+    try:
+        return None if saved is None else load_state(saved)
+    except CheckpointError as error:
+        log.warning("%s: %s; the trial is trained again", context.storage.uri(key), error)
+        return None
+
+
+def write_state(context: WorkerContext, config: Mapping[str, Any], state: "TrainingState") -> None:
+    """Write a trial's checkpoint.
+
+    Raises:
+        StorageError: the storage cannot be written.
+    """
+    from pipelines.checkpoint import dump_state
+
+    try:
+        context.storage.write(checkpoint_of(context, config), dump_state(state))
+    except OSError as error:
+        raise StorageError(unwritable(context.storage, error)) from error
 
 
 def make_report(
@@ -169,8 +205,9 @@ def make_report(
         epochs: how many of its epochs; None: all.
     """
     facts: dict[str, Any] = {"node": os.uname().nodename}
+    node_id = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
     if training is None:
-        return TrialReport(facts=facts, failure=failure)
+        return TrialReport(facts=facts, failure=failure, node_id=node_id)
     facts["trained_parameters"] = sum(one.numel() for one in training.parameters.values())
     told = training.epochs[:epochs]
     return TrialReport(
@@ -178,6 +215,7 @@ def make_report(
         facts=facts,
         finished=len(told) == training.config.epochs,
         failure=failure,
+        node_id=node_id,
     )
 
 
@@ -203,6 +241,11 @@ def open_cache(context: WorkerContext) -> "PrefixCache | None":
     local = Path(tempfile.gettempdir(), f"adaptune-cache-{os.getuid()}")
     folder = context.storage.path("cache") if context.storage.is_folder else local
     return PrefixCache(folder, context.cache)
+
+
+def unwritable(storage: Storage, error: BaseException) -> str:
+    """What to say of a storage that cannot be written."""
+    return f"storage {storage.root} cannot be written ({first_line(error)})"
 
 
 def describe_failure(error: Exception) -> str:

@@ -1,5 +1,7 @@
 """The end of a search: who won, its test score, read once, and its bundle."""
 
+import itertools
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,26 +9,36 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 
 from pipelines.backbone import Backbone
 from pipelines.bundle import BundleConfig, write_bundle
-from pipelines.checkpoint import load_state
 from pipelines.kinds import Data, encode_held_out
 from pipelines.model import build_model
 from pipelines.pack import predict
 from pipelines.precision import resolve_precision
 from pipelines.tokens import EncodedTask, Targets, Tokens
-from pipelines.training import TrainingState, score_outputs, target_scale
+from pipelines.training import Training, TrainingState, score_outputs, target_scale
 from search.card import model_card
 from search.confirmation import Spread, runs_of
+from search.errors import StorageError
 from search.job import SearchJob
 from search.plan import Plan
 from search.progress import Progress
 from search.rules import common_failure
+from search.searcher import trial_config
 from search.selection import pick_best
-from search.storage import bundle_key, checkpoint_key
+from search.storage import bundle_key
 from search.study import Study, TrialRecord
-from search.trial import WORKER_RESTARTS, WorkerContext, open_backbone
+from search.trial import (
+    WORKER_RESTARTS,
+    WorkerContext,
+    checkpoint_of,
+    open_backbone,
+    read_state,
+    train_config,
+    write_state,
+)
 
 SetScores = dict[str, dict[str, float]]  # by set, then by metric
 
@@ -37,7 +49,8 @@ class Winner:
 
     Attributes:
         number: the trial.
-        runs: it and the other complete runs of its configuration, by seed.
+        runs: it and the other complete runs of its configuration, by seed: what their workers were given.
+        scores: by trial, the validation score in the record.
         card: the model card's text; `{test}` in it becomes the test scores.
         facts: goes into metrics.json beside the scores.
     """
@@ -45,7 +58,8 @@ class Winner:
     task: str
     method: str
     number: int
-    runs: tuple[int, ...]
+    runs: tuple[Mapping[str, Any], ...]
+    scores: Mapping[int, float]
     text_columns: tuple[str, ...]
     card: str
     facts: dict[str, Any]
@@ -124,8 +138,8 @@ def finish_winner(
     backbone = backbone or open_backbone(context)
     mean, std = target_scale(task)
     scores: dict[int, SetScores] = {}
-    for number in winner.runs:
-        state = _read_state(context, winner, number)
+    states = {run["number"]: _state_of(run, winner, context, task, backbone) for run in winner.runs}
+    for number, state in states.items():
         model = build_model(
             backbone,
             state.config,
@@ -140,7 +154,7 @@ def finish_winner(
             outputs = predict(model, tokens, pad_id=backbone.pad_id, precision=precision)
             scores[number][name] = score_outputs(outputs, task, targets, mean, std)
 
-    state = _read_state(context, winner, winner.number)
+    state = states[winner.number]
     config = BundleConfig(
         backbone=backbone.name,
         backbone_fingerprint=backbone.fingerprint,
@@ -189,11 +203,13 @@ def _describe_failure(trials: Sequence[TrialRecord], stopped: str | None) -> str
 
 
 def _winner(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> Winner:
+    runs = runs_of(study.trials(), best)
     return Winner(
         task=study.task,
         method=study.method,
         number=best.number,
-        runs=tuple(run.number for run in runs_of(study.trials(), best)),
+        runs=tuple(trial_config(study, run.number) for run in runs),
+        scores={run.number: run.score for run in runs if run.score is not None},
         text_columns=data.task.text,
         card=model_card(study, best, job, data),
         facts={
@@ -210,8 +226,39 @@ def _winner(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> Winn
     )
 
 
-def _read_state(context: WorkerContext, winner: Winner, number: int) -> TrainingState:
-    data = context.storage.read(checkpoint_key(context.job, winner.task, winner.method, number))
-    if data is None:
-        raise FileNotFoundError(f"the checkpoint of trial {number} is gone; run the job under a new name")
-    return load_state(data)
+def _state_of(
+    run: Mapping[str, Any], winner: Winner, context: WorkerContext, task: EncodedTask, backbone: Backbone
+) -> TrainingState:
+    """A run as its checkpoint left it. Where that was lost or damaged, it is trained again, as far as the
+    record has it.
+
+    Raises:
+        StorageError: trained again, it does not score what the record has.
+    """
+    number = run["number"]
+    state = read_state(context, run)
+    if state is not None and _scores_alike(state, winner.scores[number]):
+        return state
+    before = torch.get_num_threads()
+    torch.set_num_threads(context.threads or before)  # a worker's: the order of sums depends on it
+    try:
+        training = Training(
+            backbone, task, train_config(run), pooling=context.pooling, precision=context.precision
+        )
+        for _ in itertools.islice(training.run(), run["known"]):
+            pass
+    finally:
+        torch.set_num_threads(before)
+    state = training.state()
+    if not _scores_alike(state, winner.scores[number]):
+        raise StorageError(
+            f"the checkpoint {context.storage.uri(checkpoint_of(context, run))} is lost or damaged, and "
+            f"trained again here its trial scores {max(epoch.score for epoch in state.epochs):.6f}, not "
+            f"{winner.scores[number]:.6f}. Put a backup of it in its place, or run the job under a new name"
+        )
+    write_state(context, run, state)
+    return state
+
+
+def _scores_alike(state: TrainingState, score: float) -> bool:
+    return math.isclose(max((epoch.score for epoch in state.epochs), default=math.nan), score, abs_tol=1e-9)

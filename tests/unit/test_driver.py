@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from studies import create, opened
 
+from search import driver
 from search.driver import drive
 from search.errors import UserError
+from search.liveness import DEAD_AFTER_SECONDS, beat, driver_of
 from search.storage import Storage
-from search.study import driver_of
 
 
 def test_a_second_driver_of_a_job_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
@@ -30,15 +31,15 @@ def test_a_second_driver_of_a_job_is_refused_and_told_who_the_first_is(tmp_path:
 
 def test_a_killed_driver_that_its_parent_has_not_waited_for_is_dead(tmp_path: Path) -> None:
     """A container without an init keeps such processes: the job could not be resumed for a minute."""
-    driver = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with opened(tmp_path) as record:
         study = create(record)
-        study.note("driver", {"host": socket.gethostname(), "pid": driver.pid, "time": time.time()})
+        study.note("driver", {"host": socket.gethostname(), "pid": killed.pid, "time": time.time()})
         assert driver_of([study]) is not None
-        driver.kill()
-        os.waitid(os.P_PID, driver.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has taken note
+        killed.kill()
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has taken note
         assert driver_of([study]) is None
-    driver.communicate()
+    killed.communicate()
 
 
 def test_a_driver_shows_that_it_lives_and_says_when_it_has_ended(tmp_path: Path) -> None:
@@ -47,3 +48,29 @@ def test_a_driver_shows_that_it_lives_and_says_when_it_has_ended(tmp_path: Path)
         with drive(Storage(str(tmp_path)), [study]):
             assert study.attributes["driver"]["pid"] == os.getpid()
         assert study.attributes["driver"] is None
+
+
+def test_a_driver_of_this_machine_that_was_stopped_for_long_is_alive_and_one_whose_id_was_given_again_is_dead(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path) as record:
+        study = create(record)
+        beat(study)
+        sign = study.attributes["driver"]
+        study.note("driver", {**sign, "time": time.time() - 10 * DEAD_AFTER_SECONDS})
+        assert driver_of([study]) is not None
+        study.note("driver", {**sign, "started": "1"})
+        assert driver_of([study]) is None
+
+
+def test_of_two_that_claim_a_job_at_once_in_a_shared_database_the_later_one_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as record:
+        study = create(record)
+        other = {"host": "another-host", "pid": 1, "time": time.time()}
+        monkeypatch.setattr(driver.time, "sleep", lambda _: study.note("driver", other))
+        shared = Storage("s3://bucket/runs", f"sqlite:///{tmp_path}/studies.db")
+        with pytest.raises(UserError, match="by process 1 on another-host"), drive(shared, [study]):
+            pytest.fail("two drivers")
+        assert study.attributes["driver"] == other

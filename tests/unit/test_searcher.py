@@ -10,6 +10,7 @@ from ray.tune.search import Searcher
 from studies import SPACE, add, create, epochs, opened, start
 
 from search.agenda import Search
+from search.errors import StorageError
 from search.searcher import StudyScheduler, StudySearcher
 from search.trial import REPORT, TrialReport
 from spaces import Space
@@ -52,9 +53,9 @@ class Tune:
         self.scheduler.on_trial_complete(None, SimpleNamespace(trial_id=trial_id), last)
         self.searcher.on_trial_complete(trial_id, last)
 
-    def lose(self, trial_id):
+    def lose(self, trial_id, error_file=None):
         """The worker died once too often."""
-        self.scheduler.on_trial_error(None, SimpleNamespace(trial_id=trial_id))
+        self.scheduler.on_trial_error(None, SimpleNamespace(trial_id=trial_id, error_file=error_file))
         self.searcher.on_trial_complete(trial_id, error=True)
 
     def put_down(self, trial_id, last=None):
@@ -260,6 +261,35 @@ def test_a_trial_whose_worker_died_is_failed_and_says_so(record):
     (trial,) = study.trials()
     assert trial.state == "failed"
     assert "worker died" in trial.reason
+
+
+@pytest.mark.parametrize(
+    ("noted", "reason"),
+    [
+        ("The actor died unexpectedly.\n  class_name: Trial\n", "The actor died unexpectedly."),
+        ("ray::Trial.train() (pid=1)\n  File …\nRuntimeError: no backbone\n", "RuntimeError: no backbone"),
+        ("", "no reason known"),
+    ],
+)
+def test_the_reason_of_a_lost_worker_is_what_ray_said_last(record, tmp_path, noted, reason):
+    study = create(record)
+    tune = Tune(search(study))
+    trial_id, _ = tune.ask()
+    error_file = tmp_path / "error.txt"
+    error_file.write_text(f"Failure # 1 (at noon)\nanother\nFailure # 2 (at one)\n{noted}")
+    tune.lose(trial_id, error_file)
+    assert study.trials()[0].reason == f"its worker died, and again after each restart: {reason}"
+
+
+def test_a_trial_that_its_storage_blocks_is_no_failure_and_nothing_is_recorded(record):
+    study = create(record)
+    tune = Tune(search(study))
+    trial_id, _ = tune.ask()
+    with pytest.raises(StorageError, match="cannot be written"):
+        tune.report(trial_id, [0.5], blocked="storage /runs cannot be written (No space left on device)")
+    assert isinstance(tune.searcher.problem, StorageError)  # Tune itself would pass on a text
+    (trial,) = study.trials()
+    assert (trial.state, trial.epochs) == ("running", ())
 
 
 @pytest.mark.parametrize("last", [None, {"training_iteration": 1}, result([0.5])])

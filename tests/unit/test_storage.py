@@ -206,3 +206,11 @@ def test_checkpoints_and_bundles_are_found_by_name():
     assert bundle_key("job", "task", "adapter") == "job/bundles/task/adapter"
     keys = {checkpoint_key("j", task, "adapter", number) for task in "ab" for number in range(3)}
     assert len(keys) == 6
+
+
+def test_what_killed_writers_left_half_written_is_tidied_away(storage, folder):
+    storage.write("job/checkpoints/whole", b"whole")
+    (folder / "job" / "checkpoints" / ".writing-abc").write_bytes(b"ha")
+    storage.tidy("job")
+    assert [path.name for path in (folder / "job" / "checkpoints").iterdir()] == ["whole"]
+    storage.tidy("no such job")

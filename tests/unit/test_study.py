@@ -10,7 +10,7 @@ import time
 import pytest
 from studies import ATTRIBUTES, SPACE, add, create, epoch, epochs, opened, start
 
-from search.study import DEAD_AFTER_SECONDS, beat, driver_of, rest
+from search.liveness import DEAD_AFTER_SECONDS, beat, driver_of, rest
 
 PARAMS = {"adapter_size": 64, "learning_rate": 1e-3, "epochs": 3}
 

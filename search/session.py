@@ -1,0 +1,61 @@
+"""Ray for the length of a search, and what signals do meanwhile."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+
+from search.storage import Storage
+
+
+@contextlib.contextmanager
+def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
+    """Ray for the length of a search: our own on this machine, or the cluster's.
+
+    Ray puts the folder it is started in onto every worker's module path, where a folder called `search` would
+    hide our package: it is started in the job's own folder instead.
+    """
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the study and MLflow have it all
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    neutral = storage.path(job) if storage.is_folder else Path(os.sep)
+    with contextlib.chdir(neutral):
+        ray.init(
+            address="auto" if cluster else "local",
+            include_dashboard=None if cluster else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    with terminate_as_interrupt():  # again: Ray has put its own there
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM, which a stopped Ray job gets, end the search in order like Ctrl-C; Ray's own aborts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's business
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def keeping_interrupt() -> Iterator[None]:
+    """Take Ctrl-C back from Tune when its run has ended: its handler would swallow the next one."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,123 @@
+"""Ray itself dies, a node of a cluster is lost, or is about to be taken away: trials go on elsewhere."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aftermath import Reference, check_finished, check_interrupted
+from clusters import Cluster, Node, start_cluster
+from grids import NAME, TRIALS, count_epochs, write_grid
+from jobs import adaptune, read_json, read_trials
+from processes import Command, command_line, kill_all, marked, wait_until_gone
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.mark.parametrize("part", ["raylet/raylet", "gcs/gcs_server"])
+def test_a_search_whose_ray_dies_ends_and_goes_on_later(
+    tmp_path: Path, reference: Reference, part: str
+) -> None:
+    write_grid(tmp_path)
+    storage = tmp_path / "runs"
+    command = Command("run", f"{NAME}.yaml", folder=tmp_path)
+    assert command.wait_until(lambda: count_epochs(storage) >= 8)
+    kill_all(pid for pid in marked(command.mark) if command_line(pid).split(" ")[0].endswith(part))
+    command.wait(1)
+    wait_until_gone(command.mark)
+    assert check_interrupted(storage, NAME, at_most=TRIALS)
+    adaptune("resume", NAME, folder=tmp_path)
+    check_finished(storage, NAME, trials=TRIALS, reference=reference, mark=command.mark)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with start_cluster(cpus=1) as cluster:
+        yield cluster
+
+
+def submit(cluster: Cluster, folder: Path) -> Path:
+    """The grid sent to a cluster; its storage."""
+    write_grid(folder, storage=str(cluster.folder / "shared"))
+    adaptune(
+        "submit",
+        f"{NAME}.yaml",
+        "--address",
+        cluster.address,
+        folder=folder,
+        environment=cluster.environment(),
+    )
+    return cluster.folder / "shared"
+
+
+def wait_for(storage: Path, epochs: int) -> None:
+    deadline = time.monotonic() + 300
+    while count_epochs(storage) < epochs:
+        assert time.monotonic() < deadline, "the search does not get there"
+        time.sleep(0.1)
+
+
+def wait_for_end(cluster: Cluster, folder: Path) -> str:
+    """Its log, once it has ended."""
+    where = ("--address", cluster.address)
+    environment = cluster.environment()
+    return adaptune("logs", NAME, *where, "--follow", folder=folder, environment=environment).stdout
+
+
+def trains_on(storage: Path, node: Node) -> bool:
+    """Whether a node has a worker that trains, and trials of it have come some epochs far."""
+    return bool(node.workers()) and any(
+        trial.state == "running" and 2 <= len(trial.epochs) < 20 for trial in read_trials(storage)
+    )
+
+
+def test_a_lost_node_and_a_lost_driver_cost_no_trial(
+    tmp_path: Path, cluster: Cluster, reference: Reference
+) -> None:
+    """A second node dies with its trials, then the driver; resumed, and exported from another folder."""
+    second = cluster.add_node(cpus=2)
+    storage = submit(cluster, tmp_path)
+    wait_for(storage, 4)
+    deadline = time.monotonic() + 300
+    while not trains_on(storage, second):
+        assert time.monotonic() < deadline, "nothing trains on the second node"
+        time.sleep(0.1)
+    second.kill()
+    wait_for(storage, count_epochs(storage) + 10)
+    drivers = [pid for pid in cluster.pids() if "adaptune run" in command_line(pid)]
+    assert drivers
+    kill_all(drivers)
+    wait_for_end(cluster, tmp_path)
+    assert check_interrupted(storage, NAME, at_most=TRIALS)
+
+    where = {"folder": tmp_path, "environment": cluster.environment()}
+    adaptune("resume", NAME, "--address", cluster.address, **where)
+    wait_for_end(cluster, tmp_path)
+    check_finished(storage, NAME, trials=TRIALS, reference=reference)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    adaptune("export", NAME, "--storage", storage, "--out", "adapters", folder=elsewhere)
+    predict = ("predict", "adapters/topics", "goal team", "--backbone", tmp_path / "encoder", "--json")
+    assert json.loads(adaptune(*predict, folder=elsewhere).stdout)["label"] in ("sport", "money")
+    results = read_json(adaptune("results", NAME, "--storage", storage, "--json", folder=elsewhere))
+    assert results["tasks"][0]["trials"]["failed"] == 0
+
+
+def test_trials_move_from_a_node_that_is_about_to_be_taken_away(
+    tmp_path: Path, cluster: Cluster, reference: Reference
+) -> None:
+    """A spot notice: the node drains, and is gone at the deadline."""
+    second = cluster.add_node(cpus=1)
+    storage = submit(cluster, tmp_path)
+    deadline = time.monotonic() + 300
+    while not trains_on(storage, second):
+        assert time.monotonic() < deadline, "nothing trains on the second node"
+        time.sleep(0.1)
+    second.drain(seconds=60)
+    while second.workers():
+        assert time.monotonic() < deadline, "its trials stay where they are"
+        time.sleep(0.1)
+    second.kill()
+    wait_for_end(cluster, tmp_path)
+    check_finished(storage, NAME, trials=TRIALS, reference=reference)

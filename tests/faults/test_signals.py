@@ -1,0 +1,66 @@
+"""Ctrl-C and SIGTERM: once, the search ends in order; twice, at once. Both can be resumed."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from aftermath import Reference, check_finished, check_interrupted
+from grids import NAME, TRIALS, count_epochs, write_grid
+from processes import Command, wait_until_gone
+
+
+def start_and_train(folder: Path) -> Command:
+    write_grid(folder)
+    command = Command("run", f"{NAME}.yaml", folder=folder)
+    assert command.wait_until(lambda: count_epochs(folder / "runs") >= 5)
+    return command
+
+
+@pytest.mark.e2e
+def test_ctrl_c_twice_ends_at_once_and_the_job_goes_on_later(tmp_path: Path, reference: Reference) -> None:
+    command = start_and_train(tmp_path)
+    command.signal(signal.SIGINT)
+    time.sleep(0.3)
+    command.signal(signal.SIGINT)
+    output = command.wait(130)
+    assert f"adaptune resume {NAME}" in output
+    assert "Traceback" not in output
+    wait_until_gone(command.mark)
+    assert check_interrupted(tmp_path / "runs", NAME, at_most=TRIALS) > 0
+    Command("resume", NAME, folder=tmp_path, mark=command.mark).wait(0)
+    check_finished(tmp_path / "runs", NAME, trials=TRIALS, reference=reference, mark=command.mark)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("when", "sent", "gap"),  # seconds to a second one
+    [
+        ("reading the data", signal.SIGTERM, None),
+        ("starting Ray", signal.SIGTERM, None),
+        ("starting Ray", signal.SIGINT, 0.1),
+        ("searching:", signal.SIGINT, None),
+        ("searching:", signal.SIGTERM, 0.0),
+        ("searching:", signal.SIGINT, 1.5),
+        ("reading the test set", signal.SIGINT, None),
+        ("reading the test set", signal.SIGTERM, 0.1),
+    ],
+)
+def test_a_signal_at_any_stage_says_how_to_go_on(
+    tmp_path: Path, reference: Reference, sent: signal.Signals, gap: float | None, when: str
+) -> None:
+    write_grid(tmp_path)
+    command = Command("run", f"{NAME}.yaml", folder=tmp_path)
+    assert command.wait_for_output(when)
+    command.signal(sent)
+    if gap is not None:
+        time.sleep(gap)
+        command.signal(sent)
+    output = command.wait()
+    # One that comes too late finds the work done.
+    assert command.process.returncode in (130, 0) if when == "reading the test set" else 130, output
+    assert command.process.returncode == 0 or f"adaptune resume {NAME}" in output
+    assert "Traceback" not in output
+    wait_until_gone(command.mark)
+    Command("run", f"{NAME}.yaml", folder=tmp_path, mark=command.mark).wait(0)
+    check_finished(tmp_path / "runs", NAME, trials=TRIALS, reference=reference, mark=command.mark)

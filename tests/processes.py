@@ -1,0 +1,129 @@
+"""Processes that a test has started, and no other: how they are found, waited for and killed."""
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from jobs import COMMAND
+
+MARK = "ADAPTUNE_TEST_MARK"  # in the environment; inherited by all that a command starts
+MARKS: set[str] = set()  # of all commands since a test began
+PATIENCE_SECONDS = 900  # a busy machine is slow, not wrong; only a test that fails waits so long
+
+
+class Command:
+    """The command `adaptune` in a process of its own, whose output is read while it runs."""
+
+    def __init__(
+        self,
+        *arguments: str | Path,
+        folder: Path,
+        mark: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.mark = mark or secrets.token_hex(8)
+        MARKS.add(self.mark)
+        self.process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            cwd=folder,
+            env={**os.environ, **(environment or {}), MARK: self.mark},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return "".join(self._lines)
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def signal(self, sent: signal.Signals = signal.SIGKILL) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, sent)
+
+    def wait(self, code: int | None = None) -> str:
+        """Its output, once it has ended; with `code`, checks how."""
+        self.process.wait(timeout=PATIENCE_SECONDS)
+        # A killed driver's Ray may hold the pipe open for a minute.
+        self._reader.join(timeout=5)
+        if code is not None:
+            assert self.process.returncode == code, f"exit {self.process.returncode}\n{self.output}"
+        return self.output
+
+    def wait_until(self, reached: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> bool:
+        """Wait for something to be true; False if the command ended before."""
+        deadline = time.monotonic() + seconds
+        while not reached():
+            if self.ended:
+                return False
+            assert time.monotonic() < deadline, f"it does not get there\n{self.output}"
+            time.sleep(0.02)
+        return True
+
+    def wait_for_output(self, text: str) -> bool:
+        """Wait until it has printed something; False if it ended without."""
+        return self.wait_until(lambda: text in self.output) or text in self.output
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                self._lines.append(line)
+
+
+def marked(mark: str) -> list[int]:
+    """Ids of the living processes that were started under a mark."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def named(mark: str, start: str) -> list[int]:
+    """Those of them whose command line starts with a text, such as the name that Ray gives its workers."""
+    return [pid for pid in marked(mark) if command_line(pid).startswith(start)]
+
+
+def workers(mark: str) -> list[int]:
+    """Ray's workers that train: one per trial that runs, or warm."""
+    return named(mark, "ray::ResourceTrainable")
+
+
+def command_line(pid: int) -> str:
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def wait_until_gone(mark: str, *, seconds: float = PATIENCE_SECONDS) -> None:
+    """Nothing that was started under a mark is left.
+
+    The agents of a killed driver's Ray look for its control service for a minute before they give up.
+    """
+    deadline = time.monotonic() + seconds
+    while left := marked(mark):
+        assert time.monotonic() < deadline, [command_line(pid) for pid in left]
+        time.sleep(0.5)
