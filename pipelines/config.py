@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-METHODS = ("adapter", "fine_tune", "top_layers", "layer_norm")
+from pipelines.embedding_config import METHOD as EMBEDDINGS
+from pipelines.embedding_config import PARTS, EmbeddingConfig
+
+METHODS = ("adapter", "fine_tune", "top_layers", "layer_norm")  # of the encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +71,23 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+Config = TrainConfig | EmbeddingConfig
+
+
+def make_config(params: Mapping[str, Any], *, method: str, seed: int) -> Config:
+    """The configuration of a trial's parameters; raises TypeError for a name that its method does not have."""
+    if method == EMBEDDINGS:
+        return EmbeddingConfig.from_params(params, seed=seed)
+    return TrainConfig.from_params(params, method=method, seed=seed)
+
+
+def config_from_dict(raw: Mapping[str, Any]) -> Config:
+    """The configuration that `to_dict` wrote; raises TypeError for fields that it does not have."""
+    return EmbeddingConfig(**raw) if raw.get("method") == EMBEDDINGS else TrainConfig(**raw)
+
+
+def epochs_of(params: Mapping[str, Any], *, method: str) -> int:
+    """The epochs that a trial with these parameters is to train."""
+    return PARTS if method == EMBEDDINGS else int(params.get("epochs", TrainConfig.epochs))
