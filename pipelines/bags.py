@@ -31,7 +31,9 @@ class Bags:
         """The bags of some texts, in this order."""
         lengths = self.lengths[texts]
         offsets = offsets_of(lengths)
-        return Bags(self.rows[np.repeat(self.offsets[texts] - offsets[:-1], lengths) + _count(offsets)], offsets)
+        return Bags(
+            self.rows[np.repeat(self.offsets[texts] - offsets[:-1], lengths) + _count(offsets)], offsets
+        )
 
     def keep(self, kept: NDArray[np.bool_]) -> "Bags":
         """Without the rows that are not kept."""

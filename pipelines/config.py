@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pipelines.embedding_config import METHOD as EMBEDDINGS
-from pipelines.embedding_config import PARTS, EmbeddingConfig
+from pipelines.embedding_config import METHOD, PARTS, SENTENCE, TOKEN_TABLE, EmbeddingConfig
 
+EMBEDDINGS = METHOD  # the one whose configuration is no TrainConfig
 METHODS = ("adapter", "fine_tune", "top_layers", "layer_norm")  # of the encoder
 
 
@@ -77,7 +77,7 @@ Config = TrainConfig | EmbeddingConfig
 
 
 def make_config(params: Mapping[str, Any], *, method: str, seed: int) -> Config:
-    """The configuration of a trial's parameters; raises TypeError for a name that its method does not have."""
+    """A trial's configuration; raises TypeError for a parameter that its method does not have."""
     if method == EMBEDDINGS:
         return EmbeddingConfig.from_params(params, seed=seed)
     return TrainConfig.from_params(params, method=method, seed=seed)
@@ -88,6 +88,13 @@ def config_from_dict(raw: Mapping[str, Any]) -> Config:
     return EmbeddingConfig(**raw) if raw.get("method") == EMBEDDINGS else TrainConfig(**raw)
 
 
-def epochs_of(params: Mapping[str, Any], *, method: str) -> int:
+def vectors_of(config: Config) -> tuple[str, ...]:
+    """The names of the word vectors that a configuration reads: one, or none."""
+    if isinstance(config, TrainConfig) or config.embedding in (TOKEN_TABLE, SENTENCE):
+        return ()
+    return (config.embedding,)
+
+
+def epochs_of(params: Mapping[str, Any], *, method: str = METHODS[0]) -> int:
     """The epochs that a trial with these parameters is to train."""
     return PARTS if method == EMBEDDINGS else int(params.get("epochs", TrainConfig.epochs))

@@ -56,7 +56,8 @@ class Inputs:
         """Of the longer column, where convolutions read them; else alike, as no padding is to be saved."""
         if self.vectors is not None or not self.columns:
             return np.ones(len(self), dtype=np.int64)
-        return np.max([bags.lengths for bags in self.columns], axis=0)
+        longest: NDArray[np.int64] = np.max([bags.lengths for bags in self.columns], axis=0)
+        return longest
 
 
 class Source:

@@ -163,7 +163,9 @@ class EmbeddingTraining:
             batch = self._batch(step)
             loss = self._step(step, batch)
             if not math.isfinite(loss):
-                raise TrialDiverged(f"loss {loss} at step {step + 1} of {self.total_steps} with {self.config}")
+                raise TrialDiverged(
+                    f"loss {loss} at step {step + 1} of {self.total_steps} with {self.config}"
+                )
             loss_sum += loss * len(batch)
             samples += len(batch)
         seconds = time.perf_counter() - started
@@ -196,7 +198,10 @@ class EmbeddingTraining:
                 self._train.lengths, self.config.batch_size, seed=self.config.seed, epoch=number + 1
             )
             self._batches = number, batches
-        return self._batches[1][place]
+        batch = self._batches[1][place]
+        if len(batch) == 1 and place:  # a batch norm needs two
+            batch = np.append(batch, self._batches[1][place - 1][:1])
+        return batch
 
     def _step(self, step: int, batch: NDArray[np.int64]) -> float:
         """One step on some examples; returns their mean loss before it."""

@@ -216,7 +216,7 @@ class FrozenModel(nn.Module):
 
 
 def pooled(output: object, mask: Tensor, pooling: str) -> Tensor:
-    """What a head sees of each text. Shapes: (rows, d), of an encoder's output and its mask (rows, tokens)."""
+    """What a head sees of each text, (rows, d), of an encoder's output and its mask (rows, tokens)."""
     hidden: Tensor = output.last_hidden_state  # type: ignore[attr-defined]
     if pooling == "pooler":
         known: Tensor = output.pooler_output  # type: ignore[attr-defined]

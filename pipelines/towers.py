@@ -1,4 +1,4 @@
-"""The towers of the paper's "no BERT" models (Houlsby et al. 2019, Table 5): parameters, and what they compute.
+"""The towers of the paper's "no BERT" models (Houlsby et al. 2019, Table 5): what they have and compute.
 
 The deep tower is feed-forward over a text's average embedding or over convolutions of its embeddings (Kim
 2014); the wide one is linear over the tokens that a text has (Cheng et al. 2016). Their outputs are added.

@@ -7,11 +7,14 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipelines.errors import InputError
 from pipelines.locations import resolve_location
 
+TABLE, WORDS = "vectors.table", "vectors.words"  # a bundle's tensors
 FORM = "Write a word and its numbers on each line, separated by spaces, as fastText's .vec and GloVe's .txt."
 
 
@@ -98,3 +101,18 @@ def _parse(name: str, path: str, lines: Iterator[str]) -> WordVectors:
         rule = f"its first line announces {count} vectors, and it has {len(rows)}"
         raise InputError(key, path, rule, "Fetch the whole file, or correct its first line.")
     return WordVectors(name, tuple(words), np.stack(rows))
+
+
+def vector_tensors(vectors: WordVectors) -> dict[str, Tensor]:
+    """Word vectors as a bundle holds them: the words as bytes of UTF-8, a line each."""
+    words = np.frombuffer("\n".join(vectors.words).encode(), dtype=np.uint8)
+    return {TABLE: torch.from_numpy(vectors.table.copy()), WORDS: torch.from_numpy(words.copy())}
+
+
+def vectors_in(name: str, tensors: Mapping[str, Tensor]) -> WordVectors:
+    """The word vectors of a bundle. Raises KeyError or ValueError where they are not whole."""
+    words = tuple(tensors[WORDS].numpy().tobytes().decode().split("\n"))
+    table: NDArray[np.float32] = tensors[TABLE].numpy()
+    if table.ndim != 2 or len(table) != len(words):
+        raise ValueError(f"{TABLE} {table.shape} is not for {len(words)} words")
+    return WordVectors(name, words, table)

@@ -181,8 +181,8 @@ _TOWER_RATES = Choice((0.001, 0.005, 0.01, 0.05, 0.1, 0.5))
 _TOWER_WEIGHTS = Choice((0.0, 1e-4, 1e-3, 1e-2))
 register(
     "no_bert",
-    'The "no BERT" AutoML baseline of the 17 further tasks (§3.3, Table 5): 21 parameters of feed-forward and '
-    "convolutional towers over embeddings, here the encoder's own and a job's vectors.",
+    'The "no BERT" AutoML baseline of the 17 further tasks (§3.3, Table 5): 21 parameters of feed-forward '
+    "and convolutional towers over embeddings, here the encoder's own and a job's vectors.",
     _space(
         embedding=Choice(("token_table", "sentence")),
         fine_tune_embedding=Choice(_SWITCH, _SEQUENCE),
@@ -210,8 +210,8 @@ register(
 )
 register(
     "default_embeddings",
-    "What `default` is for embeddings: the part of Table 5 (§3.3) that trains in seconds, without convolutions "
-    "and fine-tuned tables, 1e5 samples each.",
+    "What `default` is for embeddings: the part of Table 5 (§3.3) that trains in seconds, without "
+    "convolutions and fine-tuned tables, 1e5 samples each.",
     _space(
         lowercase=Choice(_SWITCH),
         strip_non_alphanumerics=Choice(_SWITCH),

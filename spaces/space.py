@@ -18,6 +18,7 @@ from spaces.errors import FieldError, SpaceError, suggest
 from spaces.legal import Legal, Number
 from spaces.parameters import PARAMETERS
 
+
 @dataclass(frozen=True)
 class Choice:
     """One of the values, as they stand; a single one is fixed. It exists where all of ``when`` hold."""
@@ -129,6 +130,24 @@ class Space:
         numbers = [value for value in values if isinstance(value, int | float)]
         return (min(numbers), max(numbers)) if numbers else None
 
+    def values(self, name: str) -> tuple[Value, ...]:
+        """The values of a choice; none where the parameter is left out or a range."""
+        parameter = dict(self.parameters).get(name)
+        return parameter.values if isinstance(parameter, Choice) else ()
+
+    def beside(self, name: str, value: Value, more: tuple[Value, ...]) -> "Space":
+        """With more values of a choice, for which all exists that exists for `value`.
+
+        A parameter that the space leaves out is then chosen from `value` and these.
+        """
+        if not more:
+            return self
+        found = {
+            other: _beside(other == name, parameter, name, value, more)
+            for other, parameter in self.parameters
+        }
+        return Space(tuple({name: Choice((value, *more)), **found}.items()))
+
     @property
     def is_conditional(self) -> bool:
         """Whether some parameter exists only for some values of others."""
@@ -212,6 +231,16 @@ class Space:
         return params.keys() == wanted.keys() and all(
             _has(PARAMETERS[name], p, params[name]) for name, p in wanted.items()
         )
+
+
+def _beside(own: bool, parameter: Parameter, name: str, value: Value, more: tuple[Value, ...]) -> Parameter:
+    when = tuple(
+        replace(one, values=(*one.values, *more)) if one.name == name and value in one.values else one
+        for one in parameter.when
+    )
+    if own and isinstance(parameter, Choice):
+        return Choice((*parameter.values, *more), when)
+    return replace(parameter, when=when)
 
 
 def _empty(raw: object) -> FieldError:
