@@ -89,6 +89,13 @@ class EmbeddingConfig:
         """What is done to a text first: lower-cased, and stripped of all but letters and digits."""
         return self.lowercase, self.strip_non_alphanumerics
 
+    @property
+    def batch_norm(self) -> bool:
+        """Whether what a text gives in training depends on the others of its batch."""
+        return (self.convolution and self.convolution_batch_norm) or (
+            self.hidden_layers > 0 and self.hidden_norm == "batch"
+        )
+
     @classmethod
     def from_params(cls, params: Mapping[str, Any], *, seed: int) -> "EmbeddingConfig":
         """The configuration of a trial's parameters; raises TypeError for a name it does not have."""

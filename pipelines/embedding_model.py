@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipelines.backbone import Backbone
 from pipelines.bags import Bags, bags_of, distinct, pool
+from pipelines.batches import evaluation_batches
 from pipelines.embedding_config import SENTENCE, TOKEN_TABLE, EmbeddingConfig
 from pipelines.errors import InputError, nearest
 from pipelines.prefix import PrefixCache
@@ -28,7 +29,7 @@ from pipelines.towers import (
 from pipelines.vectors import WordVectors
 
 WIDE_IDS, TABLE_IDS = "wide.ids", "embedding.ids"  # which rows of the whole tables a state has
-EVALUATION_BATCH = 512  # texts
+EVALUATION_BATCH = 256  # texts
 AVERAGES_BYTES = 1 << 28  # averages of a set are computed once up to here, else batch by batch
 
 Vectors = Mapping[str, WordVectors]
@@ -232,8 +233,7 @@ def predict_towers(
         tensors: the towers' state; the rows of `WIDE` are those that `inputs.wide` points into.
     """
     outputs = np.empty((len(inputs), tensors[WIDE].shape[1]), dtype=np.float64)
-    for start in range(0, len(inputs), EVALUATION_BATCH):
-        texts = np.arange(start, min(start + EVALUATION_BATCH, len(inputs)), dtype=np.int64)
+    for texts in evaluation_batches(inputs.lengths, EVALUATION_BATCH):
         found = deep_outputs(config, tensors, inputs, texts, table)
         found = found + pool(inputs.wide.take(texts), tensors[WIDE], "sum")
         outputs[texts] = found.numpy()

@@ -106,10 +106,13 @@ class EmbeddingTraining:
         self._optimizer = self._make_optimizer()
         self.target_mean, self.target_std = target_scale(task)
         self._targets = training_targets(task, self.target_mean, self.target_std)
-        rows = len(self._train)
-        self._steps_a_pass = math.ceil(rows / config.batch_size)
-        passes, rest = divmod(config.training_samples, rows)
-        self.total_steps = max(PARTS, passes * self._steps_a_pass + math.ceil(rest / config.batch_size))
+        self._plan_steps()
+
+    def _plan_steps(self) -> None:
+        rows, size = len(self._train), self.config.batch_size
+        self._steps_a_pass = math.ceil(rows / size)
+        passes, rest = divmod(self.config.training_samples, rows)
+        self.total_steps = max(PARTS, passes * self._steps_a_pass + math.ceil(rest / size))
         self._batches: tuple[int, list[NDArray[np.int64]]] = (-1, [])  # a pass, and its batches
 
     @property
@@ -199,7 +202,7 @@ class EmbeddingTraining:
             )
             self._batches = number, batches
         batch = self._batches[1][place]
-        if len(batch) == 1 and place:  # a batch norm needs two
+        if len(batch) == 1 and self._steps_a_pass > 1 and self.config.batch_norm:  # it needs two
             batch = np.append(batch, self._batches[1][place - 1][:1])
         return batch
 

@@ -254,12 +254,6 @@ def test_a_job_refuses(changes, message):
     assert any(message in found for found in messages(**changes)), messages(**changes)
 
 
-def test_what_comes_later_is_refused_until_then():
-    (message,) = messages(method="embeddings")
-    assert message.startswith("method = ")
-    assert ": not supported yet. " in message
-
-
 def test_all_problems_of_a_file_are_reported_at_once(write):
     path = write(
         """

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from embeddings import READINGS, toy_vectors
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,8 +9,6 @@ from tiny import tiny_tokenizer
 from pipelines.bags import Bags, bags_of, distinct, pool
 from pipelines.texts import framing_tokens, offsets_of, read_text, read_texts, split_words
 from pipelines.tokens import encode
-
-import torch
 
 TOKENIZER = tiny_tokenizer(do_lower_case=False)
 
@@ -36,7 +35,9 @@ def test_each_reading_has_its_own_tokens():
     texts = read_texts(rows, TOKENIZER, 16, readings=READINGS, vectors={})
     for reading in READINGS:
         (tokens,) = texts.tokens[reading]
-        assert list(tokens.ids) == list(encode([(read_text(t, reading),) for (t,) in rows], TOKENIZER, 16).ids)
+        assert list(tokens.ids) == list(
+            encode([(read_text(t, reading),) for (t,) in rows], TOKENIZER, 16).ids
+        )
     (both,) = texts.tokens[True, True]
     first, second = np.split(both.ids, both.offsets[1:-1])
     assert list(first) == list(second)
@@ -63,9 +64,7 @@ def test_words_without_a_vector_are_left_out_and_texts_are_cut():
 
 
 def test_the_columns_of_a_pair_are_read_each_by_itself():
-    texts = read_texts(
-        [("good", "bad day"), ("a", "")], TOKENIZER, 16, readings=[(True, True)], vectors={}
-    )
+    texts = read_texts([("good", "bad day"), ("a", "")], TOKENIZER, 16, readings=[(True, True)], vectors={})
     left, right = (bags_of(tokens, framing_tokens(TOKENIZER)) for tokens in texts.tokens[True, True])
     assert (list(left.lengths), list(right.lengths)) == ([1, 1], [2, 0])
 
@@ -106,9 +105,7 @@ def test_bags_are_lists_of_rows(rows, data):
 def test_a_wide_bag_has_each_row_once_and_tells_the_columns_apart(rows):
     assert unpack(distinct([bags(rows)], 10)) == [sorted({*own}) for own in rows]
     turned = rows[::-1]
-    expected = [
-        sorted({*own} | {10 + row for row in other}) for own, other in zip(rows, turned, strict=True)
-    ]
+    expected = [sorted({*own} | {10 + row for row in other}) for own, other in zip(rows, turned, strict=True)]
     assert unpack(distinct([bags(rows), bags(turned)], 10)) == expected
 
 
