@@ -9,7 +9,7 @@ from torch import Tensor
 from pipelines.backbone import Backbone
 from pipelines.bank import Shape
 from pipelines.embedding_config import SENTENCE, TOKEN_TABLE, EmbeddingConfig
-from pipelines.embedding_model import TABLE_IDS, WIDE_IDS, Source, trained_outputs
+from pipelines.embedding_model import TABLE_IDS, WIDE_IDS, Source, table_shape, trained_outputs
 from pipelines.precision import resolve_precision
 from pipelines.texts import framing_tokens, read_texts
 from pipelines.towers import TABLE, WIDE, tower_shapes
@@ -63,16 +63,12 @@ def different_tensors(
 ) -> list[str]:
     """The names of tensors that are missing, of another shape than the configuration needs, or too many."""
     found: dict[str, Shape] = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    width = backbone.width
-    expected: dict[str, Shape] = {}
-    if config.embedding == TOKEN_TABLE:
-        width = int(backbone.model.get_input_embeddings().weight.shape[1])  # type: ignore[operator]
-    elif config.embedding != SENTENCE:
-        try:
-            width = _vectors(config, tensors)[config.embedding].table.shape[1]
-        except (KeyError, ValueError):
-            return [VECTORS]
-        expected |= {VECTORS: found[VECTORS], WORDS: found[WORDS]}
+    try:
+        vectors = _vectors(config, tensors)
+    except (KeyError, ValueError):
+        return [VECTORS]
+    _, width = table_shape(backbone, config, vectors)
+    expected = {name: found[name] for name in (VECTORS, WORDS) if vectors}
     expected |= tower_shapes(config, width=width, columns=columns, outputs=outputs)
     for table, ids, size in ((WIDE, WIDE_IDS, outputs), (TABLE, TABLE_IDS, width)):
         if table == WIDE or config.fine_tune_embedding:

@@ -90,12 +90,11 @@ class Source:
         self._precision = precision
         self._cache = cache
         self.vocabulary = vocabulary_of(backbone)
-        self._whole = None if config.embedding == SENTENCE else _table(backbone, config, vectors)
-        self.width = backbone.width if self._whole is None else self._whole.shape[1]
-        self._scale = 1.0
-        if self._whole is not None:
-            # So that a rate means the same whatever the vectors' unit is.
-            self._scale = 1 / max(1e-12, float(self._whole.float().square().mean().sqrt()))
+        _, self.width = table_shape(backbone, config, vectors)
+        self._table = _read_table(backbone, config, vectors)
+        # So that a rate means the same whatever the vectors' unit is.
+        size = float(np.linalg.norm(self._table)) / max(1, self._table.size) ** 0.5
+        self._scale = 1 / size if size else 1.0
 
     def wide(self, texts: Texts) -> Bags:
         """The distinct tokens of each text, as numbers in the wide tower's whole vocabulary."""
@@ -105,7 +104,7 @@ class Source:
     def columns(self, texts: Texts) -> tuple[Bags, ...]:
         """Each column's rows in the whole table; none for sentence vectors."""
         config = self._config
-        if self._whole is None:
+        if config.embedding == SENTENCE:
             return ()
         if config.embedding == TOKEN_TABLE:
             return tuple(bags_of(column, self._framing) for column in texts.tokens[config.reading])
@@ -113,11 +112,7 @@ class Source:
 
     def rows(self, ids: NDArray[np.int64]) -> Tensor:
         """Rows of the table, as they are before any training: (ids, d)."""
-        assert self._whole is not None, "sentence vectors have no table"  # noqa: S101 - for the type checker
-        # As workers hold an encoder that computes in bf16: the same everywhere, whatever holds it here.
-        rounds = self._config.embedding == TOKEN_TABLE
-        rows = self._whole[torch.from_numpy(ids)]
-        return (rows.to(torch.bfloat16) if rounds else rows).float() * self._scale
+        return torch.from_numpy(self._table[ids] * np.float32(self._scale))
 
     def sentences(self, texts: Texts) -> Tensor:
         """The frozen sentence vectors of each text, (n, columns, d)."""
@@ -137,7 +132,7 @@ class Source:
     def inputs(self, texts: Texts, wide_ids: NDArray[np.int64], table_ids: NDArray[np.int64]) -> Inputs:
         """What towers read that have these rows of the whole tables, both sorted."""
         wide = self.wide(texts).within(wide_ids)
-        if self._whole is None:
+        if self._config.embedding == SENTENCE:
             return Inputs(wide, (), self.sentences(texts))
         return Inputs(wide, tuple(bags.within(table_ids) for bags in self.columns(texts)))
 
@@ -147,23 +142,45 @@ def vocabulary_of(backbone: Backbone) -> int:
     return int(backbone.model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
 
 
-def _table(backbone: Backbone, config: EmbeddingConfig, vectors: Vectors) -> Tensor:
+def table_shape(backbone: Backbone, config: EmbeddingConfig, vectors: Vectors) -> tuple[int, int]:
+    """Rows and width of a configuration's embedding; sentence vectors have no rows.
+
+    Raises:
+        InputError: there are no word vectors of that name.
+    """
+    if config.embedding == SENTENCE:
+        return 0, backbone.width
     if config.embedding == TOKEN_TABLE:
-        weight: Tensor = backbone.model.get_input_embeddings().weight  # type: ignore[operator]
-        return weight.detach().cpu()
+        rows, width = _token_table(backbone).shape
+        return rows, width
     if config.embedding not in vectors:
         known = (TOKEN_TABLE, SENTENCE, *vectors)
         raise InputError("embedding", config.embedding, "no such embedding", nearest(config.embedding, known))
-    return torch.from_numpy(vectors[config.embedding].table.copy())
+    rows, width = vectors[config.embedding].table.shape
+    return rows, width
+
+
+def _token_table(backbone: Backbone) -> Tensor:
+    weight: Tensor = backbone.model.get_input_embeddings().weight  # type: ignore[operator]
+    return weight.detach()
+
+
+def _read_table(backbone: Backbone, config: EmbeddingConfig, vectors: Vectors) -> NDArray[np.float32]:
+    """The whole table; of sentence vectors an empty one."""
+    if config.embedding == SENTENCE:
+        return np.empty((0, backbone.width), dtype=np.float32)
+    if config.embedding != TOKEN_TABLE:
+        return vectors[config.embedding].table
+    # Rounded as workers hold an encoder that computes in bf16: the same everywhere, whatever holds it here.
+    table: NDArray[np.float32] = _token_table(backbone).cpu().to(torch.bfloat16).float().numpy()
+    return table
 
 
 def count_trained_embeddings(
     backbone: Backbone, config: EmbeddingConfig, *, outputs: int, columns: int, vectors: Vectors
 ) -> int:
     """How many parameters train."""
-    rows, width = 0, backbone.width
-    if config.embedding != SENTENCE:
-        rows, width = _table(backbone, config, vectors).shape
+    rows, width = table_shape(backbone, config, vectors)
     return count_trained_towers(
         config,
         width=width,
@@ -245,12 +262,10 @@ def trained_outputs(
 ) -> NDArray[np.float64]:
     """What trained towers say of any texts, seen or unseen: (n, outputs)."""
     ids = distinct_rows(source.columns(texts))
-    table = torch.empty(0, source.width)
-    if config.embedding != SENTENCE:
-        table = source.rows(ids)
-        if TABLE in tensors:
-            tuned = tensors[TABLE_IDS].numpy()
-            places = np.flatnonzero(np.isin(ids, tuned))
-            table[places] = tensors[TABLE][torch.from_numpy(np.searchsorted(tuned, ids[places]))]
+    table = source.rows(ids)
+    if TABLE in tensors:
+        tuned = tensors[TABLE_IDS].numpy()
+        places = np.flatnonzero(np.isin(ids, tuned))
+        table[places] = tensors[TABLE][torch.from_numpy(np.searchsorted(tuned, ids[places]))]
     inputs = source.inputs(texts, tensors[WIDE_IDS].numpy(), ids)
     return predict_towers(config, tensors, with_averages(inputs, config, table), table)

@@ -13,7 +13,7 @@ from pipelines.adagrad import Adagrad
 from pipelines.backbone import Backbone
 from pipelines.bags import Bags, pool
 from pipelines.batches import training_batches
-from pipelines.embedding_config import PARTS, SENTENCE, EmbeddingConfig
+from pipelines.embedding_config import PARTS, EmbeddingConfig
 from pipelines.embedding_model import (
     TABLE_IDS,
     WIDE_IDS,
@@ -85,9 +85,7 @@ class EmbeddingTraining:
         texts = task.texts
         wide_ids = distinct_rows([source.wide(texts.train)])
         table_ids = distinct_rows(source.columns(texts.train), source.columns(texts.validation))
-        self.table = torch.empty(0, source.width)
-        if config.embedding != SENTENCE:
-            self.table = source.rows(table_ids)
+        self.table = source.rows(table_ids)
         self._train, self._validation = (
             with_averages(source.inputs(one, wide_ids, table_ids), config, self.table)
             for one in (texts.train, texts.validation)

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,7 @@ def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerC
         threads=None if gpu else job.resources.cpus,
         gpu=gpu,
         cache=job.cache.gigabytes,
-        vectors={name: ray.put(one) for name, one in plan.vectors.items()},
+        vectors={name: ray.put(replace(one)) for name, one in plan.vectors.items()},  # without their index
     )
 
 

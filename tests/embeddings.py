@@ -80,7 +80,7 @@ def training(
     vectors = {"glove": toy_vectors()}
     return EmbeddingTraining(
         backbone,
-        encoded(data or toy_data(), backbone, **vectors),
+        encoded(data or toy_data(), backbone if backbone.tokenizer else tiny_backbone(), **vectors),
         config(**(changes or {})),
         precision="fp32",
         vectors=vectors,

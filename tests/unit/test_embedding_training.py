@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import MAX_TOKENS, tiny_backbone, toy_spans
 
+from pipelines.architectures import ARCHITECTURES
 from pipelines.bundle import AdapterBundle, BundleConfig, BundleError, write_bundle
 from pipelines.checkpoint import dump_state, load_state
 from pipelines.dispatch import (
@@ -26,6 +27,7 @@ from pipelines.errors import InputError
 from pipelines.kinds import encode_task
 from pipelines.pack import TrialDiverged
 from pipelines.prefix import PrefixCache
+from pipelines.sharing import share
 from pipelines.training import score_outputs
 
 VARIANTS = [
@@ -68,6 +70,20 @@ def test_towers_learn_of_texts_and_pairs_classes_and_numbers(kind, pairs):
 )
 def test_each_tower_learns_alone(deep, wide):
     assert max(result.score for result in training(deep).run()) >= 0.9, wide
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("embedding", ["token_table", "sentence"])
+def test_every_architecture_has_embeddings(architecture, embedding):
+    run = training({"embedding": embedding}, backbone=tiny_backbone(architecture))
+    assert max(result.score for result in run.run()) >= 0.9
+
+
+def test_a_worker_that_holds_the_encoder_in_bf16_trains_the_same():
+    backbone = tiny_backbone()
+    shared = share(backbone, "bf16").open()
+    runs = [training({"fine_tune_embedding": True}, backbone=one) for one in (backbone, shared)]
+    assert torch.equal(runs[0].table, runs[1].table)
 
 
 def test_training_is_a_function_of_configuration_and_seed():
