@@ -5,7 +5,7 @@ Whoever deals with trials of every method asks here; nothing else looks at which
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,20 +80,20 @@ def add_texts(
     vectors: Vectors,
 ) -> EncodedTask:
     """An encoded task with its texts, for the method `embeddings`. Raises InputError for span tasks."""
-    check_texts(data)
-    assert isinstance(data, TaskData)  # noqa: S101 - for the type checker
+    rows = check_texts(data)
     train, validation = (
         read_texts(one.texts, backbone.tokenizer, task.max_tokens, readings=readings, vectors=vectors)
-        for one in (data.train, data.validation)
+        for one in (rows.train, rows.validation)
     )
     return replace(task, texts=TaskTexts(train, validation, framing_tokens(backbone.tokenizer)))
 
 
-def check_texts(data: Data) -> None:
-    """Raise InputError for a task that has no texts with labels: towers find no spans."""
-    if not isinstance(data, TaskData):
-        rule = f"task {data.task.name!r} asks for spans, and the towers of embeddings see no places in a text"
-        raise InputError("method", "embeddings", rule, "Give span tasks a job of their own, without it.")
+def check_texts(data: Data) -> TaskData:
+    """A task that has texts with labels. Raises InputError for another: towers find no spans."""
+    if isinstance(data, TaskData):
+        return data
+    rule = f"task {data.task.name!r} asks for spans, and the towers of embeddings see no places in a text"
+    raise InputError("method", "embeddings", rule, "Give span tasks a job of their own, without it.")
 
 
 def encode_held_out(
@@ -106,15 +106,14 @@ def encode_held_out(
     """
     if isinstance(config, TrainConfig):
         return {**encode_for_encoder(data, backbone, max_tokens)}
-    check_texts(data)
-    assert isinstance(data, TaskData)  # noqa: S101 - for the type checker
+    rows = check_texts(data)
     used = {name: vectors[name] for name in vectors_of(config)}
     return {
         name: (
             read_texts(one.texts, backbone.tokenizer, max_tokens, readings=[config.reading], vectors=used),
             one.labels,
         )
-        for name, one in {"test": data.test, **data.also}.items()
+        for name, one in {"test": rows.test, **rows.also}.items()
     }
 
 
@@ -141,16 +140,14 @@ def open_trained(
         )
 
         def of_towers(held_out: HeldOut) -> NDArray[np.float64]:
-            assert isinstance(held_out, Texts)  # noqa: S101 - for the type checker
-            return trained_outputs(source, config, parameters, held_out)
+            return trained_outputs(source, config, parameters, cast(Texts, held_out))
 
         return of_towers
     model = build_model(backbone, config, outputs=task.outputs, pooling=pooling, spans=task.kind == "span")
     model.load(dict(parameters))
 
     def of_encoder(held_out: HeldOut) -> NDArray[np.float64]:
-        assert isinstance(held_out, Tokens)  # noqa: S101 - for the type checker
-        return predict(model, held_out, pad_id=backbone.pad_id, precision=precision)
+        return predict(model, cast(Tokens, held_out), pad_id=backbone.pad_id, precision=precision)
 
     return of_encoder
 
