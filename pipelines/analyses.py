@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pipelines.architectures import layer_paths
 from pipelines.batches import Batch, collate, evaluation_batches
 from pipelines.bundle import AdapterBundle
+from pipelines.config import TrainConfig
 from pipelines.errors import InputError
 from pipelines.methods import trained_parts
 from pipelines.model import PackModel
@@ -77,7 +78,7 @@ def ablate(
 def adapted_layers(bundle: AdapterBundle) -> tuple[int, ...]:
     """The layers that have adapters. Raises InputError as `ablate` does."""
     config, backbone = bundle.config.train, bundle.backbone
-    if config.method != "adapter":
+    if not isinstance(config, TrainConfig) or config.method != "adapter":
         rule = f"its method is {config.method}: there are no adapters to remove"
         raise InputError("BUNDLE", bundle.config.task, rule, "Give a bundle of the method adapter.")
     if backbone.architecture.shared_layers:

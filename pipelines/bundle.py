@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.backbone import Backbone, load_backbone
-from pipelines.config import TrainConfig
+from pipelines.config import Config, config_from_dict
+from pipelines.embedding_bundle import TrainedTowers, different_tensors
+from pipelines.embedding_config import EmbeddingConfig
 from pipelines.errors import InputError
 from pipelines.model import PackModel, build_model
 from pipelines.pack import predict
@@ -50,7 +52,7 @@ class BundleConfig:
     labels: tuple[str, ...]
     pooling: str
     max_tokens: int
-    train: TrainConfig
+    train: Config
     target_mean: float = 0.0
     target_std: float = 1.0
 
@@ -70,7 +72,7 @@ class BundleConfig:
                 **raw,
                 "text_columns": tuple(raw["text_columns"]),
                 "labels": tuple(raw["labels"]),
-                "train": TrainConfig(**raw["train"]),
+                "train": config_from_dict(raw["train"]),
             }
         )
 
@@ -117,12 +119,20 @@ def write_bundle(
 
 
 class AdapterBundle:
-    """A loaded bundle: `AdapterBundle.load(folder).predict(texts)`."""
+    """A loaded bundle, of any method: `AdapterBundle.load(folder).predict(texts)`."""
 
-    def __init__(self, config: BundleConfig, backbone: Backbone, model: PackModel) -> None:
+    def __init__(self, config: BundleConfig, backbone: Backbone, trained: PackModel | TrainedTowers) -> None:
         self.config = config
         self.backbone = backbone
-        self.model = model
+        self._trained = trained
+
+    @property
+    def model(self) -> PackModel:
+        """The encoder with what was trained in it. Raises InputError for a bundle of `embeddings`."""
+        if isinstance(self._trained, TrainedTowers):
+            rule = "its method is embeddings: it has trained nothing in an encoder"
+            raise InputError("BUNDLE", self.config.task, rule, "Give a bundle of another method.")
+        return self._trained
 
     @classmethod
     def load(cls, folder: str | Path, *, backbone: str | Backbone | None = None) -> "AdapterBundle":
@@ -144,22 +154,7 @@ class AdapterBundle:
                 f"{config.backbone_fingerprint[:12]}, but {backbone.name!r} has {backbone.fingerprint[:12]}: "
                 "its weights, config or tokenizer differ. Give the backbone it was trained on."
             )
-        model = build_model(
-            backbone,
-            config.train,
-            outputs=config.outputs,
-            pooling=config.pooling,
-            spans=config.kind == "span",
-        )
-        expected = {name: tuple(p.shape) for name, p in model.trained().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
-        if expected != found:
-            different = sorted(dict(expected.items() ^ found.items()))
-            raise BundleError(
-                f"{folder}/{WEIGHTS} does not fit its {CONFIG}: {', '.join(different[:3])} differ"
-            )
-        model.load(parameters)
-        return cls(config, backbone, model)
+        return cls(config, backbone, _open_trained(Path(folder), config, backbone, parameters))
 
     def predict(self, texts: Sequence[str | tuple[str, ...]], *, precision: str = "auto") -> list[Prediction]:
         """Predict labels for texts, or for pairs where the task has two text columns; answers for pairs of
@@ -190,6 +185,8 @@ class AdapterBundle:
 
     def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str = "auto") -> NDArray[np.float64]:
         """The head's raw outputs, shape (n, outputs)."""
+        if isinstance(self._trained, TrainedTowers):
+            return self._trained.outputs(rows, precision=precision)
         return self._run(encode(rows, self.backbone.tokenizer, self.config.max_tokens), precision)
 
     def _answers(self, rows: Sequence[tuple[str, ...]], precision: str) -> list[str]:
@@ -211,6 +208,36 @@ class AdapterBundle:
         probabilities = exponentials / exponentials.sum()
         scores = {label: float(p) for label, p in zip(self.config.labels, probabilities, strict=True)}
         return Prediction(text, self.config.labels[int(probabilities.argmax())], scores)
+
+
+def _open_trained(
+    folder: Path, config: BundleConfig, backbone: Backbone, parameters: Mapping[str, Tensor]
+) -> PackModel | TrainedTowers:
+    """What a bundle's parameters are the parameters of. Raises BundleError where they do not fit."""
+    columns = len(config.text_columns)
+    if isinstance(config.train, EmbeddingConfig):
+        different = different_tensors(
+            backbone, config.train, parameters, columns=columns, outputs=config.outputs
+        )
+    else:
+        model = build_model(
+            backbone,
+            config.train,
+            outputs=config.outputs,
+            pooling=config.pooling,
+            spans=config.kind == "span",
+        )
+        expected = {name: tuple(p.shape) for name, p in model.trained().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
+        different = sorted(dict(expected.items() ^ found.items()))
+    if different:
+        raise BundleError(f"{folder}/{WEIGHTS} does not fit its {CONFIG}: {', '.join(different[:3])} differ")
+    if isinstance(config.train, EmbeddingConfig):
+        return TrainedTowers(
+            backbone, config.train, parameters, pooling=config.pooling, max_tokens=config.max_tokens
+        )
+    model.load(dict(parameters))
+    return model
 
 
 def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pipelines.config import TrainConfig
+from pipelines.config import config_from_dict
 from pipelines.training import EpochResult, TrainingState
 
 
@@ -45,7 +45,7 @@ def load_state(data: bytes) -> TrainingState:
         raise CheckpointError("its checksum does not match: the file was changed or damaged")
     content = json.loads(header)
     try:
-        config = TrainConfig(**content["config"])
+        config = config_from_dict(content["config"])
         epochs = tuple(EpochResult(**epoch) for epoch in content["epochs"])
     except TypeError as error:  # fields that this version does not have, or has besides
         raise CheckpointError(f"written by another version of adaptune ({error})") from error

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-METHODS = ("adapter", "fine_tune", "top_layers", "layer_norm")
+from pipelines.embedding_config import METHOD, PARTS, SENTENCE, TOKEN_TABLE, EmbeddingConfig
+
+EMBEDDINGS = METHOD  # the one whose configuration is no TrainConfig
+METHODS = ("adapter", "fine_tune", "top_layers", "layer_norm")  # of the encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +71,30 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+Config = TrainConfig | EmbeddingConfig
+
+
+def make_config(params: Mapping[str, Any], *, method: str, seed: int) -> Config:
+    """A trial's configuration; raises TypeError for a parameter that its method does not have."""
+    if method == EMBEDDINGS:
+        return EmbeddingConfig.from_params(params, seed=seed)
+    return TrainConfig.from_params(params, method=method, seed=seed)
+
+
+def config_from_dict(raw: Mapping[str, Any]) -> Config:
+    """The configuration that `to_dict` wrote; raises TypeError for fields that it does not have."""
+    return EmbeddingConfig(**raw) if raw.get("method") == EMBEDDINGS else TrainConfig(**raw)
+
+
+def vectors_of(config: Config) -> tuple[str, ...]:
+    """The names of the word vectors that a configuration reads: one, or none."""
+    if isinstance(config, TrainConfig) or config.embedding in (TOKEN_TABLE, SENTENCE):
+        return ()
+    return (config.embedding,)
+
+
+def epochs_of(params: Mapping[str, Any], *, method: str = METHODS[0]) -> int:
+    """The epochs that a trial with these parameters is to train."""
+    return PARTS if method == EMBEDDINGS else int(params.get("epochs", TrainConfig.epochs))

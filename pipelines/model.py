@@ -93,26 +93,16 @@ class PackModel(nn.Module):
         self._known.hidden = batch.hidden
         output = self.encoder(**encoder_inputs(batch, segments=self._has_segments))
         hidden: Tensor = output.last_hidden_state  # (places x rows, tokens, d)
-        pooled = self._pool(output, batch.attention_mask)
+        summary = pooled(output, batch.attention_mask, self.pooling)
         active = range(self.places.count) if self.places.only is None else [self.places.only]
         results = []
         for index, place in enumerate(active):
-            read = hidden if self.occupants[place].spans else pooled
+            read = hidden if self.occupants[place].spans else summary
             width = self.occupants[place].outputs
             weight = self.bank.parameters[f"{HEAD}.weight"][place, :width]
             bias = self.bank.parameters[f"{HEAD}.bias"][place, :width]
             results.append(functional.linear(read.chunk(len(active))[index], weight, bias).float())
         return results
-
-    def _pool(self, output: object, mask: Tensor) -> Tensor:
-        hidden: Tensor = output.last_hidden_state  # type: ignore[attr-defined]
-        if self.pooling == "pooler":
-            pooled: Tensor = output.pooler_output  # type: ignore[attr-defined]
-            return pooled
-        if self.pooling == "cls":
-            return hidden[:, 0]
-        weights = mask[..., None].to(hidden.dtype)
-        return (hidden * weights).sum(1) / weights.sum(1)
 
     def _wrap(self, backbone: Backbone, spans: bool) -> nn.Module:
         """The encoder's modules anew around the backbone's very tensors, with our modules in their places."""
@@ -223,6 +213,18 @@ class FrozenModel(nn.Module):
         ):
             self.encoder(**encoder_inputs(batch, segments=self._has_segments))
         return found[-1]
+
+
+def pooled(output: object, mask: Tensor, pooling: str) -> Tensor:
+    """What a head sees of each text, (rows, d), of an encoder's output and its mask (rows, tokens)."""
+    hidden: Tensor = output.last_hidden_state  # type: ignore[attr-defined]
+    if pooling == "pooler":
+        known: Tensor = output.pooler_output  # type: ignore[attr-defined]
+        return known
+    if pooling == "cls":
+        return hidden[:, 0]
+    weights = mask[..., None].to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1)
 
 
 def takes_segments(encoder: nn.Module) -> bool:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from pipelines.backbone import Backbone
 from pipelines.batches import collate, evaluation_batches
 from pipelines.model import FrozenModel
 from pipelines.precision import autocast
+from pipelines.sentences import sentence_vectors
 from pipelines.tokens import Tokens
 
 BATCH = 64  # examples
@@ -55,29 +56,51 @@ class PrefixCache:
 
         None where it does not fit in the cache, or the disk is full.
         """
-        shape = (len(tokens.ids), backbone.width)
-        dtype = _DTYPES[precision]
+        return self._read(
+            _key(backbone, tokens, str(boundary), precision),
+            (len(tokens.ids), backbone.width),
+            _DTYPES[precision],
+            lambda: hidden_states(backbone, tokens, boundary, precision),
+        )
+
+    def read_sentences(
+        self, backbone: Backbone, tokens: Tokens, pooling: str, precision: str
+    ) -> NDArray[np.generic] | None:
+        """The sentence vector of every text, (n, d) float32; None as for `read`."""
+        return self._read(
+            _key(backbone, tokens, pooling, precision),
+            (len(tokens), backbone.width),
+            np.dtype(np.float32),
+            lambda: sentence_vectors(backbone, tokens, pooling, precision),
+        )
+
+    def _read(
+        self,
+        key: str,
+        shape: tuple[int, int],
+        dtype: np.dtype[np.generic],
+        compute: Callable[[], Iterator[tuple[int, NDArray[np.generic]]]],
+    ) -> NDArray[np.generic] | None:
         size = shape[0] * shape[1] * dtype.itemsize
         if size == 0 or size > self.bytes:
             return None
-        key = _key(backbone, tokens, boundary, precision)
         if key not in self._open:
             try:
-                path = self._make(key, backbone, tokens, boundary, precision, size)
+                path = self._make(key, compute, size)
             except OSError:  # no room, or no permission: slower, not wrong
                 return None
             self._open[key] = np.memmap(path, dtype=dtype, mode="r", shape=shape)
         return self._open[key]
 
     def _make(
-        self, key: str, backbone: Backbone, tokens: Tokens, boundary: int, precision: str, size: int
+        self, key: str, compute: Callable[[], Iterator[tuple[int, NDArray[np.generic]]]], size: int
     ) -> Path:
         path = self.folder / f"{key}.hidden"
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f"{key}.lock"):
             if not _is_whole(path, size):
                 self._make_room(size)
-                _write(path, hidden_states(backbone, tokens, boundary, precision))
+                _write(path, compute())
             os.utime(path)
         return path
 
@@ -112,8 +135,8 @@ def hidden_states(
             yield start, values[row, : end - start]
 
 
-def _key(backbone: Backbone, tokens: Tokens, boundary: int, precision: str) -> str:
-    digest = hashlib.sha256(f"{backbone.fingerprint} {boundary} {precision} {torch.__version__}".encode())
+def _key(backbone: Backbone, tokens: Tokens, what: str, precision: str) -> str:
+    digest = hashlib.sha256(f"{backbone.fingerprint} {what} {precision} {torch.__version__}".encode())
     for array in (tokens.ids, tokens.offsets, tokens.types):
         if array is not None:
             digest.update(np.ascontiguousarray(array).data)

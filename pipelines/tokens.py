@@ -13,6 +13,7 @@ from pipelines.errors import InputError
 
 if TYPE_CHECKING:
     from pipelines.spans import SpanQuestions
+    from pipelines.texts import TaskTexts
 
 Targets: TypeAlias = "NDArray[Any] | SpanQuestions"  # what a set's outputs are scored against
 
@@ -44,7 +45,7 @@ class EncodedTask:
 
     Targets are class indices (int64) or, for regression, real numbers (float64). A span task's training
     targets are the answer's first and last token in each window, shape (windows, 2); its validation targets
-    are the questions with their reference answers.
+    are the questions with their reference answers. `texts` are there for the method `embeddings` alone.
     """
 
     name: str
@@ -59,6 +60,7 @@ class EncodedTask:
     validation: Tokens
     validation_targets: Targets
     notes: tuple[str, ...] = ()  # what the encoding could not keep, for a human
+    texts: "TaskTexts | None" = None
 
     @property
     def outputs(self) -> int:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from pipelines.backbone import Backbone
 from pipelines.batches import training_batches
-from pipelines.config import TrainConfig
+from pipelines.config import Config, TrainConfig
 from pipelines.methods import initial_parameters, trained_parts
 from pipelines.metrics import score
 from pipelines.model import Occupant, PackModel
@@ -66,14 +66,14 @@ class TrainingState:
         tensors: `last.NAME` and `best.NAME` trained parameters, `adam.MOMENT.NAME` the optimizer's.
     """
 
-    config: TrainConfig
+    config: Config
     epochs: tuple[EpochResult, ...]
     tensors: Mapping[str, Tensor]
 
     @property
     def best(self) -> dict[str, Tensor]:
         """The trained parameters of the best epoch."""
-        return _under("best", self.tensors)
+        return under("best", self.tensors)
 
 
 class Training:
@@ -108,7 +108,7 @@ class Training:
         self.failure: TrialDiverged | None = None
         self.steps = 0  # taken so far
         self.target_mean, self.target_std = target_scale(task)
-        self._targets = _scaled_targets(task.train_targets, task.kind, self.target_mean, self.target_std)
+        self._targets = scaled_targets(task.train_targets, task.kind, self.target_mean, self.target_std)
         self._steps_an_epoch = math.ceil(len(task.train) / config.batch_size)
         self._started = 0.0  # when this epoch's first step was taken
         self._begin_epoch()
@@ -134,6 +134,11 @@ class Training:
     def finished(self) -> bool:
         """Whether the schedule is done."""
         return len(self.epochs) == self.config.epochs
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many parameters train."""
+        return sum(one.numel() for one in self.parameters.values())
 
     @property
     def model(self) -> PackModel:
@@ -187,8 +192,8 @@ class Training:
         self.failure = None
         self._begin_epoch()
         if not self.finished:
-            self.parameters = _under("last", state.tensors)
-            self.moments = _under("adam", state.tensors)
+            self.parameters = under("last", state.tensors)
+            self.moments = under("adam", state.tensors)
 
     # What its pack asks of it, step by step.
 
@@ -216,7 +221,7 @@ class Training:
         if self.task.kind == "span":
             lengths = torch.from_numpy(self.task.train.lengths[indices]).to(outputs.device)
             return _span_loss(outputs, targets, lengths)
-        return _loss(outputs, targets, self.task.kind)
+        return task_loss(outputs, targets, self.task.kind)
 
     def count_step(self, examples: int) -> None:
         """A step was taken with so many examples."""
@@ -257,19 +262,12 @@ class Training:
             score=scores[self.task.metric],
             seconds=seconds,
             finished_at=time.time(),
-            validation_loss=self._validation_loss(outputs),
+            validation_loss=validation_loss(outputs, self.task, self.target_mean, self.target_std),
         )
         if not self.epochs or result.score > max(done.score for done in self.epochs):
             self.best = {name: view.cpu().clone() for name, view in self.model.trained(self.place).items()}
         self.epochs.append(result)
         self._begin_epoch()
-
-    def _validation_loss(self, outputs: NDArray[np.float64]) -> float | None:
-        targets = self.task.validation_targets
-        if isinstance(targets, SpanQuestions):
-            return None
-        scaled = _scaled_targets(targets, self.task.kind, self.target_mean, self.target_std)
-        return _loss(torch.from_numpy(outputs).float(), scaled, self.task.kind).item()
 
     def _score(self, outputs: NDArray[np.float64]) -> dict[str, float]:
         if not np.isfinite(outputs).all():
@@ -311,7 +309,19 @@ def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
     return peak * (total_steps - step) / max(1, total_steps - warmup)
 
 
-def _loss(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
+def validation_loss(
+    outputs: NDArray[np.float64], task: EncodedTask, target_mean: float, target_std: float
+) -> float | None:
+    """The training's loss on the validation set; None for spans."""
+    targets = task.validation_targets
+    if isinstance(targets, SpanQuestions):
+        return None
+    scaled = scaled_targets(targets, task.kind, target_mean, target_std)
+    return task_loss(torch.from_numpy(outputs).float(), scaled, task.kind).item()
+
+
+def task_loss(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
+    """The mean loss of outputs (rows, outputs): cross entropy, or of a regression the squared error."""
     if kind == "regression":
         return functional.mse_loss(outputs[:, 0], targets)
     return functional.cross_entropy(outputs, targets)
@@ -334,13 +344,15 @@ def target_scale(task: EncodedTask) -> tuple[float, float]:
     return float(task.train_targets.mean()), float(task.train_targets.std()) or 1.0
 
 
-def _scaled_targets(targets: NDArray[Any], kind: str, mean: float, std: float) -> Tensor:
+def scaled_targets(targets: NDArray[Any], kind: str, mean: float, std: float) -> Tensor:
+    """What the loss compares with: class indices, or standardised numbers."""
     if kind == "regression":
         return torch.from_numpy((targets - mean) / std).float()
     return torch.from_numpy(targets.copy()).long()
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with `PREFIX.`, by the rest of them."""
     return {
         key.removeprefix(f"{prefix}."): tensor
         for key, tensor in tensors.items()

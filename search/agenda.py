@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from pipelines.config import epochs_of
 from search.confirmation import Confirm, missing_runs
 from search.halving import describe_ends, next_promotion
 from search.proposals import Params, propose
 from search.rules import Rules, Verdict, common_failure, own_verdict, verdict
-from search.study import Study, TrialRecord, schedule_of
+from search.study import Study, TrialRecord
 from search.trial import TrialReport
 from spaces import Space
 
@@ -183,7 +184,7 @@ class Search:
     def _rungs(self, params: Params) -> tuple[int, ...]:
         """Where a trial waits. What is expected to be the best is trained through: it sets the mark."""
         leads = self.first and self.started == 1
-        return () if leads else self.rules.rungs(schedule_of(params))
+        return () if leads else self.rules.rungs(epochs_of(params, method=self.study.method))
 
     def _next_confirmation(self, tell: Tell) -> int | None:
         trials = self.study.trials()

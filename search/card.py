@@ -5,6 +5,14 @@ from search.job import SearchJob
 from search.study import Study, TrialRecord
 from search.tables import format_values
 
+_KINDS = {
+    "adapter": "A bottleneck adapter",
+    "fine_tune": "A fine-tuned copy of all weights",
+    "top_layers": "Fine-tuned top layers",
+    "layer_norm": "Trained layer norms and a head",
+    "embeddings": "A deep and a wide tower over embeddings",
+}
+
 
 def model_card(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> str:
     """The card as Markdown. `{test}` is left for the test scores, which are not known yet."""
@@ -28,7 +36,7 @@ def model_card(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> s
     notes = "".join(f"- {note}\n" for note in data.notes)
     return f"""# Adapter for {study.task}
 
-A bottleneck adapter (Houlsby et al. 2019) for the frozen encoder `{job.backbone}`, found by adaptune
+{_KINDS[study.method]} (Houlsby et al. 2019) for the frozen encoder `{job.backbone}`, found by adaptune
 (job `{job.name}`, trial {best.number} of {len(study.trials())}). {predicts}
 
 ## Scores

@@ -28,6 +28,8 @@ def print_plan(plan: Plan, console: Console, *, experience: Mapping[str, Experie
     if job.confirm:
         say(f"then the best {job.confirm.top} with {job.confirm.seeds} seeds")
     say(f"encoder {plan.backbone.name}: {frozen:,} parameters, frozen; pooling {plan.pooling}")
+    for name, one in plan.vectors.items():
+        say(f"vectors {name}: {len(one.words):,} words, {one.table.shape[1]} numbers each")
     for data in plan.tasks:
         say(f"\ntask {data.task.name}: {data.task.kind}, chosen by {data.task.metric}")
         say(f"  {len(data.train):,} train, {len(data.validation):,} validation, {len(data.test):,} test rows")
@@ -36,7 +38,7 @@ def print_plan(plan: Plan, console: Console, *, experience: Mapping[str, Experie
         for note in data.notes:
             say(f"  {note}")
         for method in job.methods:
-            fewest, most = plan.trained_parameters(method, data.outputs)
+            fewest, most = plan.trained_parameters(method, data.outputs, columns=len(data.task.text))
             many = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
             share = f"at most {most / frozen:.1%} of the encoder's"
             say(f"  {method}: {plan.trials_of(method)} trials of {many} trained parameters, {share}")

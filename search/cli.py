@@ -80,7 +80,10 @@ def check(job: JobFile, storage: JobStorage = None) -> None:
         with Record(place) as record:
             fingerprint = plan.backbone.fingerprint
             experience = {
-                method: gather(record, loaded, method, fingerprint=fingerprint) for method in loaded.methods
+                method: gather(
+                    record, loaded, method, fingerprint=fingerprint, vectors=plan.vector_fingerprints
+                )
+                for method in loaded.methods
             }
     print_plan(plan, out, experience=experience)
     out.print(f"\nStart it with: {command('run', str(job), *flags('--storage', storage))}")

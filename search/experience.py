@@ -12,10 +12,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pipelines.config import EMBEDDINGS, epochs_of
 from search.errors import UserError
 from search.halving import peers, score_at
 from search.job import SearchJob
-from search.study import Record, Study, TrialRecord, schedule_of
+from search.study import Record, Study, TrialRecord
 from spaces import Choice, Range, Space
 
 PORTFOLIO = 3  # suggestions: as many as the first rung compares
@@ -37,11 +38,14 @@ class Experience(NamedTuple):
     portfolio: list[Params]
 
 
-def gather(record: Record, job: SearchJob, method: str, *, fingerprint: str) -> Experience:
+def gather(
+    record: Record, job: SearchJob, method: str, *, fingerprint: str, vectors: Mapping[str, str] | None = None
+) -> Experience:
     """What a job begins with for a method: the studies that it learns from, and its first configurations.
 
     Args:
         fingerprint: the backbone's.
+        vectors: the fingerprints of the job's word vectors.
 
     Raises:
         UserError: the job names another that is not there, or has no such study.
@@ -50,6 +54,8 @@ def gather(record: Record, job: SearchJob, method: str, *, fingerprint: str) -> 
     earlier = find_earlier(
         record, job.search.experience, job=job.name, method=method, fingerprint=fingerprint, space=space
     )
+    if method == EMBEDDINGS:  # a name in the space must stand for the same vectors
+        earlier = [one for one in earlier if one.attributes.get("vectors", {}) == (vectors or {})]
     first = portfolio([study.trials() for study in earlier], space)
     return Experience([study.name for study in earlier], first)
 
@@ -142,7 +148,7 @@ def _expect(params: Params, task: Sequence[tuple[Params, float]], space: Space) 
     """The regret to expect of a configuration on a task: its neighbours' with the same schedule."""
     weight, total = _DOUBT, _DOUBT
     for other, regret in task:
-        if schedule_of(other) == schedule_of(params):
+        if epochs_of(other) == epochs_of(params):
             near = math.exp(-((_distance(params, other, space) / _NEAR) ** 2))
             weight += near
             total += near * regret

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipelines.config import EMBEDDINGS
 from pipelines.tasks import SplitRule, Task
 from search.errors import JobError, Problem
 from search.job_file import dotted, problems_of, read_yaml
@@ -36,6 +37,7 @@ from search.job_parts import (
     Text,
     TrackingPart,
     Uri,
+    Vectors,
     absolute,
     is_uri,
 )
@@ -71,6 +73,8 @@ class SearchJob(Part):
     """Arithmetic of the encoder; auto: bf16 where the hardware has it, else fp32."""
     methods: Methods = Field(("adapter",), alias="method")
     """What trains: a method or a list of them; each task is searched with each."""
+    vectors: Vectors = Field({}, examples=[{"glove": "vectors/glove.6B.50d.txt"}])
+    """Word vectors for the method embeddings: text files, by the names that a space has for them."""
     spaces: Spaces = Field("default", alias="space", validate_default=True)
     """What is searched: a preset's name, parameters, or a mapping from method to one of these."""
     search: SearchPart = SearchPart()
@@ -140,6 +144,23 @@ class SearchJob(Part):
             raise FieldError("sampler", "grid", rule, "Write lists, or use another sampler.")
         return search
 
+    @field_validator("vectors")
+    @classmethod
+    def _check_vectors(cls, vectors: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if vectors and EMBEDDINGS not in info.data.get("methods", (EMBEDDINGS,)):
+            fix = "Add embeddings to method, or take the vectors out."
+            raise FieldError("", vectors, "the method embeddings alone reads word vectors", fix)
+        return vectors
+
+    @field_validator("resources")
+    @classmethod
+    def _check_resources(cls, resources: ResourcesPart, info: ValidationInfo) -> ResourcesPart:
+        if resources.packed and EMBEDDINGS in info.data.get("methods", ()):
+            rule = "trials of the method embeddings train alone, on CPU cores, and never in a pack"
+            fix = "Write pack: 1, or give embeddings a job of its own without GPUs."
+            raise FieldError("pack", resources.pack, rule, fix)
+        return resources
+
     @field_validator("storage")
     @classmethod
     def _make_storage_absolute(cls, storage: str) -> str:
@@ -180,7 +201,7 @@ class SearchJob(Part):
         out: their own fingerprint stands for them.
         """
         elsewhere = {"tasks", "data_dir", "budget", "trial_timeout", "resources", "storage", "database"}
-        elsewhere |= {"tracking", "cache"}
+        elsewhere |= {"tracking", "cache", "vectors"}
         content = {key: value for key, value in self.to_dict().items() if key not in elsewhere}
         tasks = [asdict(task) for task in self.resolved_tasks()]
         content["tasks"] = [{k: v for k, v in task.items() if k not in ("files", "hub")} for task in tasks]

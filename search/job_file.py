@@ -16,9 +16,6 @@ from pipelines.errors import InputError, InputErrors
 from search.errors import JobError, Problem
 from spaces.errors import FieldError, SpaceError, suggest
 
-LATER_VALUES = {  # values of the design, by the key they are for
-    "method": ("embeddings",),
-}
 QUOTED = re.compile(r"'([^']*)'")
 
 Location = tuple[int | str, ...]
@@ -81,7 +78,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], raw: object) -> 
                 Problem(_join(key, one.key), one.value, one.rule, one.fix) for one in problems_in(cause)
             )
         else:
-            rule, fix = _explain(key, details, model)
+            rule, fix = _explain(details, model)
             value = None if details["type"] == "missing" else details["input"]
             problems.append(Problem(key or "job", value, rule, fix))
     return problems
@@ -126,7 +123,7 @@ def _join(key: str, inner: str) -> str:
     return f"{key}.{inner}"
 
 
-def _explain(key: str, details: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
+def _explain(details: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
     """Rule and fix of one of pydantic's own errors."""
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     fields, field = _fields_at(model, details["loc"])
@@ -137,11 +134,7 @@ def _explain(key: str, details: ErrorDetails, model: type[BaseModel]) -> tuple[s
         example = f", e.g. {name}: {field.examples[0]}" if field and field.examples else ""
         return "required key is missing", f"Add it{example}."
     if kind == "literal_error":
-        known = QUOTED.findall(context["expected"])
-        later = LATER_VALUES.get(re.sub(r"\[\d+\]$", "", key).rpartition(".")[2], ())
-        if value in later:
-            return "not supported yet", f"Known: {', '.join(known)}."
-        return "unknown value", suggest(value, known)
+        return "unknown value", suggest(value, QUOTED.findall(context["expected"]))
     if kind == "model_type":
         return "needs keys and values", f"Known keys: {', '.join(sorted(fields))}."
     if kind == "string_type" and isinstance(value, list | tuple | Mapping):

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipelines.embedding_config import SENTENCE, TOKEN_TABLE
 from pipelines.errors import nearest
 from pipelines.metrics import METRICS
 from pipelines.registry import registered_task, registered_tasks
@@ -382,6 +383,14 @@ def _named(value: Any) -> Any:
     return tuple({"name": task} if isinstance(task, str) else task for task in tasks)
 
 
+def _check_names(vectors: dict[str, str]) -> dict[str, str]:
+    for name, path in vectors.items():
+        if name in (TOKEN_TABLE, SENTENCE):
+            raise FieldError(name, path, "is the encoder's own embedding", "Give the file another name.")
+    return vectors
+
+
+Vectors = Annotated[dict[Name, DataPath], AfterValidator(_check_names)]
 Tasks = Annotated[
     tuple[TaskPart, ...],
     AfterValidator(check_some),

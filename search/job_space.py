@@ -1,6 +1,6 @@
 """What a job file may say under ``method`` and ``space``."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -12,12 +12,16 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from search.job_file import LATER_VALUES, problems_in
+from search.job_file import problems_in
 from search.job_parts import check_some, one_or_more
 from spaces import PARAMETERS, FieldError, Space, SpaceError, preset, presets
+from spaces.errors import suggest
 from spaces.legal import Legal
 
-Method = Literal["adapter", "fine_tune", "top_layers", "layer_norm"]
+Method = Literal["adapter", "fine_tune", "top_layers", "layer_norm", "embeddings"]
+
+
+EMBEDDING = "embedding"  # the parameter whose values may be names of the job's vectors
 
 
 def _differ(methods: tuple[Method, ...]) -> tuple[Method, ...]:
@@ -29,10 +33,11 @@ def _differ(methods: tuple[Method, ...]) -> tuple[Method, ...]:
 def _read_spaces(written: object, info: ValidationInfo) -> dict[str, Space]:
     """The space of each method: one for all of them, or a mapping with methods as keys."""
     methods = info.data.get("methods", get_args(Method))
+    vectors: Mapping[str, str] = info.data.get("vectors", {})
     if not isinstance(written, Mapping) or not _is_by_method(written):
-        spaces = {method: _read_space(written, method) for method in methods}
+        spaces = {method: _read_space(written, method, vectors) for method in methods}
         for method in methods:
-            _check_method(method, spaces[method])
+            _check_method(method, spaces[method], vectors)
         return spaces
     problems = [
         FieldError(str(name), value, "not a method of this job", f"Methods: {', '.join(methods)}.")
@@ -45,8 +50,8 @@ def _read_spaces(written: object, info: ValidationInfo) -> dict[str, Space]:
             problems.append(FieldError(method, None, "has no space", "Add one, e.g. default."))
             continue
         try:
-            spaces[method] = _read_space(written[method], method)
-            _check_method(method, spaces[method])
+            spaces[method] = _read_space(written[method], method, vectors)
+            _check_method(method, spaces[method], vectors)
         except (FieldError, SpaceError) as error:
             for one in problems_in(error):
                 key = method if one.key == "space" else f"{method}.{one.key}"
@@ -56,8 +61,8 @@ def _read_spaces(written: object, info: ValidationInfo) -> dict[str, Space]:
     return spaces
 
 
-def _check_method(method: str, space: Space) -> None:
-    """Refuse parameters that a method does not have."""
+def _check_method(method: str, space: Space, vectors: Collection[str]) -> None:
+    """Refuse parameters that a method does not have, and embeddings that the job does not."""
     problems = []
     for name, _ in space.parameters:
         owners = PARAMETERS[name].methods
@@ -65,13 +70,29 @@ def _check_method(method: str, space: Space) -> None:
             rule = f"the method {method} has no such parameter"
             fix = f"It is for {', '.join(owners)}. Give each method its own space: space: {{{method}: …}}."
             problems.append(FieldError(name, space.to_dict()[name], rule, fix))
+        elif name == EMBEDDING:
+            problems += _embedding_problems(space, vectors)
     if problems:
         raise SpaceError(tuple(problems))
 
 
+def _embedding_problems(space: Space, vectors: Collection[str]) -> list[FieldError]:
+    """Embeddings that are neither the encoder's own nor under `vectors`; vectors that are not searched."""
+    own, values = PARAMETERS[EMBEDDING].options, space.values(EMBEDDING)
+    problems = [
+        FieldError(EMBEDDING, value, "no such embedding", suggest(value, (*own, *vectors)))
+        for value in values
+        if value not in (*own, *vectors)
+    ]
+    if not problems and (unused := [name for name in vectors if name not in values]):
+        fix = "Add it, or take it out of vectors."
+        problems.append(FieldError(EMBEDDING, list(values), f"lacks the job's vectors {unused[0]!r}", fix))
+    return problems
+
+
 def _is_by_method(written: Mapping[Any, Any]) -> bool:
     """Whether a mapping's keys are methods. top_layers is a parameter as well: its values are numbers."""
-    names = {*get_args(Method), *LATER_VALUES["method"]}
+    names = {*get_args(Method)}
     value = written.get("top_layers")
     whole = isinstance(value, str | Space) or (
         isinstance(value, Mapping) and bool({*PARAMETERS} & set(value))
@@ -79,12 +100,15 @@ def _is_by_method(written: Mapping[Any, Any]) -> bool:
     return bool((names - {"top_layers"}) & set(written)) or whole
 
 
-def _read_space(written: object, method: str) -> Space:
+def _read_space(written: object, method: str, vectors: Collection[str]) -> Space:
+    """A space as written; of a preset for `embeddings`, the job's word vectors are part as well."""
     if isinstance(written, Space):
         return written
-    if written == "default" and f"default_{method}" in presets():
-        return preset(f"default_{method}")
-    return preset(written) if isinstance(written, str) else Space.parse(written)
+    if not isinstance(written, str):
+        return Space.parse(written)
+    own = f"default_{method}"
+    space = preset(own if written == "default" and own in presets() else written)
+    return space.beside(EMBEDDING, "token_table", tuple(vectors)) if method == "embeddings" else space
 
 
 def _write_spaces(spaces: dict[str, Space]) -> dict[str, Any]:
@@ -95,7 +119,7 @@ def _value_schema(legal: Legal) -> dict[str, Any]:
     if legal.kind is bool:
         return {"type": "boolean"}
     if legal.kind is str:
-        return {"enum": list(legal.options)}
+        return {"type": "string", "minLength": 1} if legal.open else {"enum": list(legal.options)}
     kind = "integer" if legal.kind is int else "number"
     return {"type": kind, "minimum": legal.low, "maximum": legal.high}
 

@@ -29,7 +29,6 @@ from search.trial import (
     open_backbone,
     open_cache,
     read_state,
-    train_config,
     write_state,
 )
 
@@ -167,9 +166,11 @@ class PackHost:
                 self._changed.notify_all()
 
     def _sit_down(self, guest: Guest) -> None:
+        from pipelines.config import TrainConfig
         from pipelines.training import Training
 
-        config = train_config(guest.config)
+        params, seed = guest.config["params"], guest.config["seed"]
+        config = TrainConfig.from_params(params, method=guest.config["method"], seed=seed)
         task = ray.get(self._context.tasks[guest.config["task"]])
         if guest.training is None:
             training = Training(

@@ -7,20 +7,29 @@ from importlib.metadata import packages_distributions
 from typing import Any
 
 from pipelines.backbone import Backbone, load_backbone
-from pipelines.config import TrainConfig
+from pipelines.config import EMBEDDINGS, make_config
+from pipelines.dispatch import check_texts, count_trained
+from pipelines.embedding_config import EmbeddingConfig
 from pipelines.errors import InputError, InputErrors
 from pipelines.kinds import Data, read_task
-from pipelines.methods import count_trained
 from pipelines.span_data import SpanData
 from pipelines.spans import check_windows
+from pipelines.texts import Reading
 from pipelines.tokens import check_max_tokens
+from pipelines.vectors import WordVectors, read_vectors
 from search.errors import JobError, Problem
 from search.job import SearchJob
-from spaces import Range
+from spaces import Choice, Range
 
 OURS = ("search", "spaces", "pipelines")  # common names: another package may bring them too
 # They decide how is trained, not how much.
-_SIZELESS = {"learning_rate", "epochs", "batch_size", "weight_decay", "dropout", "init_std"}
+_SIZELESS = {
+    *("learning_rate", "epochs", "batch_size", "weight_decay", "dropout", "init_std"),
+    *("lowercase", "strip_non_alphanumerics", "training_samples"),
+    *("convolution_activation", "convolution_dropout", "embedding_dropout"),
+    *("hidden_activation", "hidden_dropout"),
+    *("deep_learning_rate", "deep_regularisation", "wide_learning_rate", "wide_regularisation"),
+}
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,14 @@ class Plan:
     Attributes:
         tasks: their data, in the job's order.
         pooling: resolved against the backbone.
+        vectors: the job's word vectors, by name.
     """
 
     job: SearchJob
     tasks: tuple[Data, ...]
     backbone: Backbone
     pooling: str
+    vectors: Mapping[str, WordVectors] = field(default_factory=dict)
     _counts: dict[tuple[Any, ...], int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -43,18 +54,29 @@ class Plan:
         """How many trials the job asks for, a finite space's size being the most there is."""
         return len(self.tasks) * sum(self.trials_of(method) for method in self.job.methods)
 
+    @property
+    def vector_fingerprints(self) -> dict[str, str]:
+        """SHA-256 of the job's word vectors, by name."""
+        return {name: one.fingerprint for name, one in self.vectors.items()}
+
     def trials_of(self, method: str) -> int:
         """How many trials one study of a method asks for."""
         size = self.job.space_for(method).size
         return self.job.search.trials if size is None else min(self.job.search.trials, size)
 
-    def count_trained(self, method: str, outputs: int, params: Mapping[str, Any]) -> int:
-        """How many parameters a configuration trains; counted once for each of those that decide it."""
+    def count_trained(self, method: str, outputs: int, params: Mapping[str, Any], *, columns: int = 1) -> int:
+        """How many parameters a configuration trains; counted once for each of those that decide it.
+
+        Args:
+            columns: the texts of an example: 1, or 2 for pairs.
+        """
         deciding = {name: value for name, value in params.items() if name not in _SIZELESS}
-        key = (method, outputs, *sorted(deciding.items()))
+        key = (method, outputs, columns, *sorted(deciding.items()))
         if key not in self._counts:
-            config = TrainConfig.from_params(deciding, method=method, seed=0)
-            self._counts[key] = count_trained(self.backbone, config, outputs=outputs)
+            config = make_config(deciding, method=method, seed=0)
+            self._counts[key] = count_trained(
+                self.backbone, config, outputs=outputs, columns=columns, vectors=self.vectors
+            )
         return self._counts[key]
 
     def allows(self, task: str, method: str, params: Mapping[str, Any]) -> bool:
@@ -63,27 +85,38 @@ class Plan:
         if limit is None:
             return True
         data = next(one for one in self.tasks if one.task.name == task)
-        return self.count_trained(method, data.outputs, params) <= limit
+        return self.count_trained(method, data.outputs, params, columns=len(data.task.text)) <= limit
 
-    def trained_parameters(self, method: str, outputs: int) -> tuple[int, int]:
+    def trained_parameters(self, method: str, outputs: int, *, columns: int = 1) -> tuple[int, int]:
         """The fewest and the most parameters that a trial of the method trains."""
-        counts = [self.count_trained(method, outputs, params) for params in self.corners(method)]
+        counts = [
+            self.count_trained(method, outputs, params, columns=columns) for params in self.corners(method)
+        ]
         return min(counts), max(counts)
 
     def corners(self, method: str) -> list[dict[str, Any]]:
         """The extreme configurations of a method's space, in the parameters that decide how much trains."""
+        space = self.job.space_for(method)
+        deciding = {condition.name for _, parameter in space.parameters for condition in parameter.when}
         axes: dict[str, Sequence[Any]] = {}
-        for name, parameter in self.job.space_for(method).parameters:
-            if name in _SIZELESS or parameter.when:
-                continue
+        for name, parameter in space.parameters:
             if isinstance(parameter, Range):
                 axes[name] = (parameter.low, parameter.high)
-            elif all(type(value) is int for value in parameter.values):
+            elif name not in deciding and all(type(value) is int for value in parameter.values):
                 numbers = [value for value in parameter.values if isinstance(value, int)]
                 axes[name] = sorted({min(numbers), max(numbers)})
             else:
                 axes[name] = parameter.values
-        return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+        found: list[dict[str, Any]] = [{}]
+        for name in space.order:
+            if name in _SIZELESS and name not in deciding:
+                continue
+            grown = []
+            for params in found:
+                values = axes[name] if space.exists(name, params) else ()
+                grown += [{**params, name: value} for value in values] or [params]
+            found = grown
+        return found
 
 
 def make_plan(job: SearchJob, *, source: str = "job") -> Plan:
@@ -99,6 +132,12 @@ def make_plan(job: SearchJob, *, source: str = "job") -> Plan:
             tasks.append(read_task(task, data_dir=job.data_dir, split=job.split_rule()))
         except (InputError, InputErrors) as error:
             problems += _problems(error)
+    vectors: dict[str, WordVectors] = {}
+    for name, path in job.vectors.items():
+        try:
+            vectors[name] = read_vectors(name, path)
+        except InputError as error:
+            problems += _problems(error)
     backbone, pooling = None, ""
     try:
         backbone = load_backbone(job.backbone)
@@ -108,8 +147,13 @@ def make_plan(job: SearchJob, *, source: str = "job") -> Plan:
         problems += _problems(error)
     if problems or backbone is None:
         raise JobError(source, problems)
-    plan = Plan(job, tuple(tasks), backbone, pooling)
-    if wrong := _depth_problems(plan) or _limit_problems(plan) or _window_problems(plan):
+    plan = Plan(job, tuple(tasks), backbone, pooling, vectors)
+    if (
+        wrong := _kind_problems(plan)
+        or _depth_problems(plan)
+        or _limit_problems(plan)
+        or _window_problems(plan)
+    ):
         raise JobError(source, wrong)
     return plan
 
@@ -123,6 +167,28 @@ def name_collisions() -> list[str]:
         for package in OURS
         for other in sorted(set(owners.get(package, [])) - {"adaptune"})
     ]
+
+
+def readings_in(job: SearchJob) -> set[Reading]:
+    """The ways in which the trials of `embeddings` read a text."""
+    parameters = dict(job.space_for(EMBEDDINGS).parameters)
+    axes = []
+    for name in ("lowercase", "strip_non_alphanumerics"):
+        own = parameters.get(name)
+        values = {bool(value) for value in own.values} if isinstance(own, Choice) else set()
+        axes.append(values if own is not None and not own.when else values | {getattr(EmbeddingConfig, name)})
+    return set(itertools.product(*axes))
+
+
+def _kind_problems(plan: Plan) -> list[Problem]:
+    """Tasks of a kind that a method cannot learn."""
+    problems = []
+    for data in plan.tasks if EMBEDDINGS in plan.job.methods else ():
+        try:
+            check_texts(data)
+        except InputError as error:
+            problems += _problems(error)
+    return problems
 
 
 def _depth_problems(plan: Plan) -> list[Problem]:
@@ -144,7 +210,7 @@ def _limit_problems(plan: Plan) -> list[Problem]:
     problems = []
     for data in plan.tasks if limit is not None else ():
         for method in plan.job.methods:
-            fewest, _ = plan.trained_parameters(method, data.outputs)
+            fewest, _ = plan.trained_parameters(method, data.outputs, columns=len(data.task.text))
             if limit is not None and fewest > limit:
                 rule = f"{data.task.name}/{method}: the smallest configuration trains {fewest:,} parameters"
                 fix = "Allow more, or search smaller sizes."

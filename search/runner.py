@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -12,6 +13,8 @@ import torch
 from ray import tune
 from ray.tune import TuneError
 
+from pipelines.config import EMBEDDINGS
+from pipelines.dispatch import add_texts
 from pipelines.kinds import Data, encode_task
 from pipelines.precision import resolve_precision
 from pipelines.sharing import share
@@ -24,7 +27,7 @@ from search.experience import Experience, gather
 from search.job import SearchJob, differences
 from search.job_parts import ResourcesPart
 from search.packing import HostPool, PackedTrial
-from search.plan import Plan, make_plan
+from search.plan import Plan, make_plan, readings_in
 from search.probe import hide_password
 from search.progress import Progress
 from search.results import is_finished, job_results
@@ -133,7 +136,13 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
             if name not in found:
                 method = name.rpartition("/")[2]
                 if method not in learned:
-                    learned[method] = gather(record, job, method, fingerprint=plan.backbone.fingerprint)
+                    learned[method] = gather(
+                        record,
+                        job,
+                        method,
+                        fingerprint=plan.backbone.fingerprint,
+                        vectors=plan.vector_fingerprints,
+                    )
                 attributes = _study_attributes(plan, data, position, learned[method])
                 # Of a job of this name whose study file was lost or moved away.
                 storage.delete(checkpoint_folder(job.name, data.task.name, name.rpartition("/")[2]))
@@ -150,6 +159,7 @@ def _study_attributes(plan: Plan, data: Data, position: int, experience: Experie
         "data_fingerprint": data.fingerprint,
         "backbone_fingerprint": plan.backbone.fingerprint,
         "backbone_parameters": plan.backbone.parameters,
+        "vectors": plan.vector_fingerprints,
         "sizes": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},
         "experience": {"studies": experience.studies, "portfolio": experience.portfolio},
         "content": plan.job.content(),
@@ -164,6 +174,8 @@ def _refuse_other(study: Study, plan: Plan, data: Data | None, storage: Storage)
         what = [f"the rows of task {data.task.name!r} are not those it was started with"]
     if not what and old["backbone_fingerprint"] != plan.backbone.fingerprint:
         what = [f"backbone {plan.backbone.name!r} has other weights, config or tokenizer than it had"]
+    if not what and old.get("vectors", {}) != plan.vector_fingerprints:
+        what = ["the word vectors under `vectors` are not those it was started with"]
     if what:
         name = plan.job.name
         raise UserError(
@@ -277,6 +289,11 @@ def _check_budget(job: SearchJob, searches: Sequence[Search], clock: SearchClock
 def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerContext:
     job = plan.job
     encoded = [encode_task(data, plan.backbone, job.max_tokens) for data in plan.tasks]
+    if EMBEDDINGS in job.methods:
+        encoded = [
+            add_texts(task, data, plan.backbone, readings=readings_in(job), vectors=plan.vectors)
+            for task, data in zip(encoded, plan.tasks, strict=True)
+        ]
     for task in encoded:
         for note in task.notes:
             progress.message(f"{task.name}: {note}")
@@ -294,6 +311,7 @@ def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerC
         threads=None if gpu else job.resources.cpus,
         gpu=gpu,
         cache=job.cache.gigabytes,
+        vectors={name: ray.put(replace(one)) for name, one in plan.vectors.items()},  # without their index
     )
 
 

@@ -156,6 +156,9 @@ class _Staging:
                 self.place_hub(task, index)
             else:
                 used.append(str(task["name"]))
+        for name, path in (raw.get("vectors") or {}).items():
+            target = f"{DATA_FOLDER}/vectors/{name}"
+            raw["vectors"][name] = self.place(f"vectors.{name}", str(path), target)
         if raw.get("data_dir") is not None:
             raw["data_dir"] = self.place_data_dir(str(raw["data_dir"]), used)
 

@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pipelines.config import TrainConfig
+from pipelines.config import epochs_of
 from search.errors import UserError
 from search.storage import Storage
 
@@ -49,6 +49,7 @@ class TrialRecord:
         rungs: the epochs after which it has to wait.
         promoted: the last rung that it was let past; 0 for none.
         confirms: the trial whose configuration it repeats with another seed, for a confirmation.
+        method: the study's: it decides how many epochs there are where no parameter does.
     """
 
     number: int
@@ -63,11 +64,12 @@ class TrialRecord:
     rungs: tuple[int, ...] = ()
     promoted: int = 0
     confirms: int | None = None
+    method: str = "adapter"
 
     @property
     def schedule(self) -> int:
         """The epochs that it is to train."""
-        return schedule_of(self.params)
+        return epochs_of(self.params, method=self.method)
 
     @property
     def rung(self) -> int | None:
@@ -92,11 +94,6 @@ class TrialRecord:
     def seconds(self) -> float:
         """Training time of all its epochs."""
         return float(sum(epoch["seconds"] for epoch in self.epochs))
-
-
-def schedule_of(params: Mapping[str, Any]) -> int:
-    """The epochs that a trial with these parameters is to train."""
-    return int(params.get("epochs", TrainConfig.epochs))
 
 
 def waiting_rung(rungs: Sequence[int], promoted: int, epochs: int) -> int | None:
@@ -133,11 +130,11 @@ class Study:
         """All trials, in the order in which they were started."""
         if self._held is not None:
             return tuple(self._held)
-        return tuple(_record(trial) for trial in self._study.get_trials(deepcopy=False))
+        return tuple(_record(trial, self.method) for trial in self._study.get_trials(deepcopy=False))
 
     def trial(self, number: int) -> TrialRecord:
         """One trial."""
-        return self._held[number] if self._held is not None else _record(self._trial(number))
+        return self._held[number] if self._held is not None else _record(self._trial(number), self.method)
 
     def hold(self) -> None:
         """Keep the trials in memory from now on: for the driver, who alone writes them.
@@ -146,7 +143,7 @@ class Study:
         """
         trials = self._study.get_trials(deepcopy=False)
         self._ids = [trial._trial_id for trial in trials]
-        self._held = [_record(trial) for trial in trials]
+        self._held = [_record(trial, self.method) for trial in trials]
 
     def start_trial(
         self,
@@ -179,7 +176,7 @@ class Study:
         trial = self._storage.get_trial(trial_id)
         if self._held is not None:
             self._ids.append(trial_id)
-            self._held.append(_record(trial))
+            self._held.append(_record(trial, self.method))
         return trial.number
 
     def promote_trial(self, number: int, rung: int) -> None:
@@ -233,7 +230,7 @@ class Study:
 
     def _refresh(self, number: int) -> None:
         if self._held is not None:
-            self._held[number] = _record(self._trial(number))
+            self._held[number] = _record(self._trial(number), self.method)
 
     def _trial(self, number: int) -> FrozenTrial:
         if self._held is not None:
@@ -332,7 +329,7 @@ def _refuse_damaged(database: Path) -> None:
         )
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def _record(trial: FrozenTrial, method: str) -> TrialRecord:
     attributes = trial.user_attrs
     state: State = _STATES[trial.state]
     epochs = [attributes[key] for key in attributes if key.startswith(_EPOCH)]
@@ -353,4 +350,5 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         rungs=rungs,
         promoted=promoted,
         confirms=attributes.get("confirms"),
+        method=method,
     )

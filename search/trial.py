@@ -17,11 +17,13 @@ from search.storage import Storage, checkpoint_key
 
 if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without
     from pipelines.backbone import Backbone
-    from pipelines.config import TrainConfig
+    from pipelines.config import Config
+    from pipelines.dispatch import AnyTraining
     from pipelines.prefix import PrefixCache
     from pipelines.sharing import SharedBackbone
     from pipelines.tokens import EncodedTask
-    from pipelines.training import EpochResult, Training, TrainingState
+    from pipelines.training import EpochResult, TrainingState
+    from pipelines.vectors import WordVectors
 
 WORKER_RESTARTS = 2  # a trial whose worker or node is lost goes on from its checkpoint so many times
 REPORT = "report"  # a TrialReport as JSON; all that Tune's results have of ours
@@ -66,6 +68,7 @@ class WorkerContext:
         tasks: encoded tasks in Ray's object store, by name.
         threads: torch's, for one trial; None on a GPU.
         cache: of outputs of layers that nothing trains, in 10^9 bytes.
+        vectors: word vectors in Ray's object store, by name.
     """
 
     job: str
@@ -77,6 +80,13 @@ class WorkerContext:
     threads: int | None
     gpu: bool
     cache: float
+    vectors: "Mapping[str, ray.ObjectRef[WordVectors]]" = field(default_factory=dict)
+
+    def vectors_for(self, config: "Config") -> "dict[str, WordVectors]":
+        """Those word vectors that a configuration reads."""
+        from pipelines.config import vectors_of
+
+        return {name: ray.get(self.vectors[name]) for name in vectors_of(config) if name in self.vectors}
 
 
 class AdapterTrial(Trainable):
@@ -117,7 +127,7 @@ class AdapterTrial(Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config = config
-        self._training: Training | None = None
+        self._training: AnyTraining | None = None
         self._epochs: Iterator[EpochResult] = iter(())
 
     def _advance(self) -> None:
@@ -132,16 +142,18 @@ class AdapterTrial(Trainable):
             if len(self._training.epochs) > known:
                 return  # what the record has of a trial whose checkpoint was lost is trained again at once
 
-    def _start(self) -> "Training":
+    def _start(self) -> "AnyTraining":
         """The trial's training, from its checkpoint if there is one."""
-        from pipelines.training import Training
+        from pipelines.dispatch import make_training
 
-        training = Training(
+        config = train_config(self._config)
+        training = make_training(
             self._backbone,
             ray.get(self._context.tasks[self._config["task"]]),
-            train_config(self._config),
+            config,
             pooling=self._context.pooling,
             precision=self._context.precision,
+            vectors=self._context.vectors_for(config),
             cache=self._cache,
         )
         saved = read_state(self._context, self._config)
@@ -150,11 +162,11 @@ class AdapterTrial(Trainable):
         return training
 
 
-def train_config(config: Mapping[str, Any]) -> "TrainConfig":
+def train_config(config: Mapping[str, Any]) -> "Config":
     """The configuration that Tune's dict stands for: beyond here there are no dicts."""
-    from pipelines.config import TrainConfig
+    from pipelines.config import make_config
 
-    return TrainConfig.from_params(config["params"], method=config["method"], seed=config["seed"])
+    return make_config(config["params"], method=config["method"], seed=config["seed"])
 
 
 def checkpoint_of(context: WorkerContext, config: Mapping[str, Any]) -> str:
@@ -197,7 +209,7 @@ def write_state(context: WorkerContext, config: Mapping[str, Any], state: "Train
 
 
 def make_report(
-    training: "Training | None", *, failure: str | None = None, epochs: int | None = None
+    training: "AnyTraining | None", *, failure: str | None = None, epochs: int | None = None
 ) -> TrialReport:
     """What to tell the driver of a trial.
 
@@ -208,7 +220,7 @@ def make_report(
     node_id = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
     if training is None:
         return TrialReport(facts=facts, failure=failure, node_id=node_id)
-    facts["trained_parameters"] = sum(one.numel() for one in training.parameters.values())
+    facts["trained_parameters"] = training.trained_parameters
     told = training.epochs[:epochs]
     return TrialReport(
         epochs=[epoch.to_dict() for epoch in told],

@@ -13,12 +13,19 @@ import torch
 
 from pipelines.backbone import Backbone
 from pipelines.bundle import BundleConfig, write_bundle
-from pipelines.kinds import Data, encode_held_out
-from pipelines.model import build_model
-from pipelines.pack import predict
+from pipelines.config import make_config
+from pipelines.dispatch import (
+    AnyTraining,
+    HeldOut,
+    bundle_tensors,
+    encode_held_out,
+    make_training,
+    open_trained,
+)
+from pipelines.kinds import Data
 from pipelines.precision import resolve_precision
-from pipelines.tokens import EncodedTask, Targets, Tokens
-from pipelines.training import Training, TrainingState, score_outputs, target_scale
+from pipelines.tokens import EncodedTask, Targets
+from pipelines.training import TrainingState, score_outputs, target_scale
 from search.card import model_card
 from search.confirmation import Spread, runs_of
 from search.errors import StorageError
@@ -84,7 +91,13 @@ def finish_studies(
         arguments = (
             context,
             _winner(study, best, job, task),
-            encode_held_out(task, plan.backbone, job.max_tokens),
+            encode_held_out(
+                task,
+                plan.backbone,
+                job.max_tokens,
+                make_config(best.params, method=study.method, seed=best.seed),
+                plan.vectors,
+            ),
         )
         scores: dict[int, SetScores]
         if cluster:  # the head may be small: a worker has what a trial needs
@@ -121,7 +134,7 @@ def finish_studies(
 def finish_winner(
     context: WorkerContext,
     winner: Winner,
-    held_out: Mapping[str, tuple[Tokens, Targets]],
+    held_out: Mapping[str, tuple[HeldOut, Targets]],
     *,
     backbone: Backbone | None = None,
 ) -> dict[int, SetScores]:
@@ -137,22 +150,23 @@ def finish_winner(
     task: EncodedTask = ray.get(context.tasks[winner.task])
     backbone = backbone or open_backbone(context)
     mean, std = target_scale(task)
+    precision = resolve_precision(context.precision, next(backbone.model.parameters()).device)
     scores: dict[int, SetScores] = {}
     states = {run["number"]: _state_of(run, winner, context, task, backbone) for run in winner.runs}
     for number, state in states.items():
-        model = build_model(
+        outputs = open_trained(
             backbone,
+            task,
             state.config,
-            outputs=task.outputs,
+            state.best,
             pooling=context.pooling,
-            spans=task.kind == "span",
+            precision=precision,
+            vectors=context.vectors_for(state.config),
         )
-        model.load(state.best)
-        precision = resolve_precision(context.precision, model.bank.values.device)
-        scores[number] = {}
-        for name, (tokens, targets) in held_out.items():
-            outputs = predict(model, tokens, pad_id=backbone.pad_id, precision=precision)
-            scores[number][name] = score_outputs(outputs, task, targets, mean, std)
+        scores[number] = {
+            name: score_outputs(outputs(texts), task, targets, mean, std)
+            for name, (texts, targets) in held_out.items()
+        }
 
     state = states[winner.number]
     config = BundleConfig(
@@ -172,7 +186,7 @@ def finish_winner(
         write_bundle(
             Path(folder),
             config,
-            state.best,
+            bundle_tensors(state.config, state.best, context.vectors_for(state.config)),
             metrics={**winner.facts, **scores[winner.number]},
             card=winner.card.replace("{test}", _describe_scores(scores, winner.number)),
         )
@@ -242,8 +256,14 @@ def _state_of(
     before = torch.get_num_threads()
     torch.set_num_threads(context.threads or before)  # a worker's: the order of sums depends on it
     try:
-        training = Training(
-            backbone, task, train_config(run), pooling=context.pooling, precision=context.precision
+        config = train_config(run)
+        training: AnyTraining = make_training(
+            backbone,
+            task,
+            config,
+            pooling=context.pooling,
+            precision=context.precision,
+            vectors=context.vectors_for(config),
         )
         for _ in itertools.islice(training.run(), run["known"]):
             pass

@@ -1,8 +1,9 @@
 """What a search tries: parameters, their bounds, and the paper's own sweeps as presets."""
 
 from spaces.errors import FieldError, SpaceError
+from spaces.parameters import PARAMETERS
 from spaces.presets import Preset, preset, presets
-from spaces.space import PARAMETERS, Choice, Range, Space
+from spaces.space import Choice, Range, Space
 
 __all__ = [
     "PARAMETERS",

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from spaces.conditions import Condition
 from spaces.errors import FieldError, suggest
 from spaces.space import Choice, Parameter, Range, Space
 
@@ -167,4 +168,61 @@ register(
     "What `default` is for layer_norm (§3.4): learning rates 3e-4 to 3e-2, log-uniform; 3, 10 and 20 epochs.",
     _space(learning_rate=Range(3e-4, 3e-2, log=True), epochs=Choice((3, 10, 20))),
     method="layer_norm",
+)
+
+# Table 5. Table 6's modules are not ours to give: the encoder's own stand in for them, and a job's `vectors`
+# come beside them. What only a convolution or a hidden layer has exists with one.
+_SEQUENCE = (Condition("embedding", ("token_table",)),)
+_WITH_CONVOLUTION = (Condition("convolution", (True,)),)
+_WITH_HIDDEN = (Condition("hidden_layers", above=0),)
+_SWITCH = (True, False)
+_TOWER_ACTIVATIONS = ("relu", "relu6", "leaky_relu", "swish", "sigmoid", "tanh")
+_TOWER_RATES = Choice((0.001, 0.005, 0.01, 0.05, 0.1, 0.5))
+_TOWER_WEIGHTS = Choice((0.0, 1e-4, 1e-3, 1e-2))
+register(
+    "no_bert",
+    'The "no BERT" AutoML baseline of the 17 further tasks (§3.3, Table 5): 21 parameters of feed-forward '
+    "and convolutional towers over embeddings, here the encoder's own and a job's vectors.",
+    _space(
+        embedding=Choice(("token_table", "sentence")),
+        fine_tune_embedding=Choice(_SWITCH, _SEQUENCE),
+        lowercase=Choice(_SWITCH),
+        strip_non_alphanumerics=Choice(_SWITCH),
+        convolution=Choice(_SWITCH, _SEQUENCE),
+        convolution_activation=Choice(_TOWER_ACTIVATIONS, _WITH_CONVOLUTION),
+        convolution_batch_norm=Choice(_SWITCH, _WITH_CONVOLUTION),
+        convolution_ngram=Choice((2, 3), _WITH_CONVOLUTION),
+        convolution_dropout=Range(0.0, 0.4, when=_WITH_CONVOLUTION),
+        convolution_filters=Range(50, 200, when=_WITH_CONVOLUTION),
+        embedding_dropout=Range(0.0, 0.4, when=_WITH_CONVOLUTION),
+        hidden_layers=Choice((0, 1, 2, 3, 5)),
+        hidden_size=Choice((64, 128, 256), _WITH_HIDDEN),
+        hidden_activation=Choice(_TOWER_ACTIVATIONS, _WITH_HIDDEN),
+        hidden_norm=Choice(("none", "batch", "layer"), _WITH_HIDDEN),
+        hidden_dropout=Choice((0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5), _WITH_HIDDEN),
+        deep_learning_rate=_TOWER_RATES,
+        deep_regularisation=_TOWER_WEIGHTS,
+        wide_learning_rate=_TOWER_RATES,
+        wide_regularisation=_TOWER_WEIGHTS,
+        training_samples=Choice((100_000, 200_000, 500_000, 1_000_000, 2_000_000)),
+    ),
+    method="embeddings",
+)
+register(
+    "default_embeddings",
+    "What `default` is for embeddings: the part of Table 5 (§3.3) that trains in seconds, without "
+    "convolutions and fine-tuned tables, 1e5 samples each.",
+    _space(
+        lowercase=Choice(_SWITCH),
+        strip_non_alphanumerics=Choice(_SWITCH),
+        hidden_layers=Choice((0, 1, 2)),
+        hidden_size=Choice((64, 128, 256), _WITH_HIDDEN),
+        hidden_norm=Choice(("none", "batch", "layer"), _WITH_HIDDEN),
+        hidden_dropout=Choice((0.0, 0.2, 0.4), _WITH_HIDDEN),
+        deep_learning_rate=Choice((0.01, 0.05, 0.1)),
+        wide_learning_rate=Choice((0.01, 0.05, 0.1, 0.5)),
+        wide_regularisation=Choice((0.0, 1e-4)),
+        training_samples=Choice((100_000,)),
+    ),
+    method="embeddings",
 )

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,42 +16,7 @@ from optuna.distributions import (
 from spaces.conditions import Condition, Value, check_conditions, read_when, sort_by_need
 from spaces.errors import FieldError, SpaceError, suggest
 from spaces.legal import Legal, Number
-
-# Optuna keeps every parameter as a double, so whole numbers need an end; a million is far off.
-MILLION = 1_000_000
-TINY, HUGE = sys.float_info.min, sys.float_info.max
-
-_ADAPTER = ("adapter",)
-
-# Without methods, a parameter is for all of them.
-PARAMETERS: dict[str, Legal] = {
-    # bottleneck width m, in units
-    "adapter_size": Legal(int, 1, MILLION, "a whole number, 1 or more", _ADAPTER),
-    # how many of the encoder's layers train, from the top
-    "top_layers": Legal(int, 1, 1000, "a whole number, 1 or more", ("top_layers",)),
-    # the lowest layer with anything that trains; 0 is the encoder's lowest, and the paper's design
-    "first_layer": Legal(int, 0, 1000, "a whole number, 0 or more", ("adapter", "layer_norm")),
-    # the highest layer with adapters
-    "last_layer": Legal(int, 0, 1000, "a whole number, 0 or more", _ADAPTER),
-    # the peak, after the warm-up
-    "learning_rate": Legal(float, TINY, HUGE, "a number above 0"),
-    # passes over the training set
-    "epochs": Legal(int, 1, MILLION, "a whole number, 1 or more"),
-    # rows in one step
-    "batch_size": Legal(int, 1, MILLION, "a whole number, 1 or more"),
-    # not on biases and layer norms
-    "weight_decay": Legal(float, 0, HUGE, "a number, 0 or more"),
-    # a fraction, of the backbone's own dropout sites
-    "dropout": Legal(float, 0, math.nextafter(1, 0), "a number from 0 to below 1"),
-    # standard deviation of the adapters' first weights
-    "init_std": Legal(float, TINY, HUGE, "a number above 0", _ADAPTER),
-    # what the paper tried without gain (§3.6)
-    "activation": Legal.text("gelu", "relu", "swish", "tanh", methods=_ADAPTER),
-    "adapter_layers": Legal(int, 1, 100, "a whole number, 1 or more", _ADAPTER),
-    "adapter_norm": Legal.switch(methods=_ADAPTER),
-    "adapter_places": Legal.text("both", "attention", "feed_forward", methods=_ADAPTER),
-    "adapter_placement": Legal.text("serial", "parallel", methods=_ADAPTER),
-}
+from spaces.parameters import PARAMETERS
 
 
 @dataclass(frozen=True)
@@ -166,6 +130,24 @@ class Space:
         numbers = [value for value in values if isinstance(value, int | float)]
         return (min(numbers), max(numbers)) if numbers else None
 
+    def values(self, name: str) -> tuple[Value, ...]:
+        """The values of a choice; none where the parameter is left out or a range."""
+        parameter = dict(self.parameters).get(name)
+        return parameter.values if isinstance(parameter, Choice) else ()
+
+    def beside(self, name: str, value: Value, more: tuple[Value, ...]) -> "Space":
+        """With more values of a choice, for which all exists that exists for `value`.
+
+        A parameter that the space leaves out is then chosen from `value` and these.
+        """
+        if not more:
+            return self
+        found = {
+            other: _beside(other == name, parameter, name, value, more)
+            for other, parameter in self.parameters
+        }
+        return Space(tuple({name: Choice((value, *more)), **found}.items()))
+
     @property
     def is_conditional(self) -> bool:
         """Whether some parameter exists only for some values of others."""
@@ -249,6 +231,16 @@ class Space:
         return params.keys() == wanted.keys() and all(
             _has(PARAMETERS[name], p, params[name]) for name, p in wanted.items()
         )
+
+
+def _beside(own: bool, parameter: Parameter, name: str, value: Value, more: tuple[Value, ...]) -> Parameter:
+    when = tuple(
+        replace(one, values=(*one.values, *more)) if one.name == name and value in one.values else one
+        for one in parameter.when
+    )
+    if own and isinstance(parameter, Choice):
+        return Choice((*parameter.values, *more), when)
+    return replace(parameter, when=when)
 
 
 def _empty(raw: object) -> FieldError:

@@ -254,12 +254,6 @@ def test_a_job_refuses(changes, message):
     assert any(message in found for found in messages(**changes)), messages(**changes)
 
 
-def test_what_comes_later_is_refused_until_then():
-    (message,) = messages(method="embeddings")
-    assert message.startswith("method = ")
-    assert ": not supported yet. " in message
-
-
 def test_all_problems_of_a_file_are_reported_at_once(write):
     path = write(
         """
@@ -352,6 +346,6 @@ def test_a_grid_over_choices_is_accepted():
 def test_the_examples_in_the_reference_are_jobs(write):
     text = (Path(__file__).parents[2] / "docs/job-file.md").read_text(encoding="utf-8")
     examples = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         assert SearchJob.load(write(example)).resolved_tasks()

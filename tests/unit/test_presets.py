@@ -4,6 +4,8 @@ from spaces import FieldError, Space, preset, presets
 from spaces.presets import register
 
 GLUE_RATES, FURTHER_RATES = [3e-5, 3e-4, 3e-3], [1e-5, 3e-5, 1e-4, 3e-3]
+ACTIVATIONS = ["relu", "relu6", "leaky_relu", "swish", "sigmoid", "tanh"]
+RATES, PENALTIES = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5], [0.0, 1e-4, 1e-3, 1e-2]
 POWERS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 AT_LARGE = {"low": 2e-5, "high": 1e-3, "log": True}
 PAPER = {  # preset: method, and the sets of Houlsby et al. 2019, §3.2 to §3.6 and appendix B
@@ -57,9 +59,69 @@ def test_a_preset_has_the_sets_of_the_paper(name, expected):
     assert preset(name).to_dict() == Space.parse(space).to_dict() == space
 
 
+NO_BERT = {  # Table 5, in its order; of Table 6's modules our encoders have none
+    "embedding": ["token_table", "sentence"],
+    "fine_tune_embedding": [True, False],
+    "lowercase": [True, False],
+    "strip_non_alphanumerics": [True, False],
+    "convolution": [True, False],
+    "convolution_activation": ACTIVATIONS,
+    "convolution_batch_norm": [True, False],
+    "convolution_ngram": [2, 3],
+    "convolution_dropout": {"low": 0.0, "high": 0.4, "log": False},
+    "convolution_filters": {"low": 50, "high": 200, "log": False},
+    "embedding_dropout": {"low": 0.0, "high": 0.4, "log": False},
+    "hidden_layers": [0, 1, 2, 3, 5],
+    "hidden_size": [64, 128, 256],
+    "hidden_activation": ACTIVATIONS,
+    "hidden_norm": ["none", "batch", "layer"],
+    "hidden_dropout": [0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5],
+    "deep_learning_rate": RATES,
+    "deep_regularisation": PENALTIES,
+    "wide_learning_rate": RATES,
+    "wide_regularisation": PENALTIES,
+    "training_samples": [100_000, 200_000, 500_000, 1_000_000, 2_000_000],
+}
+
+
+def bare(written):
+    """A parameter without its condition."""
+    if isinstance(written, dict):
+        return written.get("values", {key: value for key, value in written.items() if key != "when"})
+    return written
+
+
+def test_no_bert_has_the_21_parameters_of_table_5():
+    space = preset("no_bert").to_dict()
+    assert len(NO_BERT) == 21
+    assert {name: bare(written) for name, written in space.items()} == NO_BERT
+    assert [*space] == [*NO_BERT]
+    assert presets()["no_bert"].method == "embeddings"
+
+
+@pytest.mark.parametrize(
+    ("params", "gone"),
+    [
+        ({"embedding": "sentence"}, {"fine_tune_embedding", "convolution", "convolution_ngram"}),
+        ({"embedding": "token_table", "convolution": False}, {"convolution_filters", "embedding_dropout"}),
+        ({"hidden_layers": 0}, {"hidden_size", "hidden_activation", "hidden_norm", "hidden_dropout"}),
+    ],
+)
+def test_what_a_convolution_or_a_hidden_layer_has_exists_with_one(params, gone):
+    space = preset("no_bert")
+    assert not any(space.exists(name, params) for name in gone)
+    whole = {"embedding": "token_table", "convolution": True, "hidden_layers": 1}
+    assert all(space.exists(name, whole) for name in NO_BERT)
+
+
+def test_the_default_of_embeddings_is_a_part_of_no_bert():
+    for name, written in preset("default_embeddings").to_dict().items():
+        assert {*bare(written)} <= {*NO_BERT[name]}
+
+
 def test_every_preset_but_the_defaults_is_the_paper_s():
     ours = {name for name in presets() if name.startswith("default")}
-    assert {*presets()} == {*PAPER, *ours}
+    assert {*presets()} == {*PAPER, "no_bert", *ours}
 
 
 def test_glue_is_18_configurations():

@@ -20,6 +20,15 @@ LEGAL = {
     "first_layer": st.integers(0, 23),
     "last_layer": st.integers(0, 23),
     "adapter_layers": st.integers(1, 4),
+    "embedding": st.sampled_from(["token_table", "sentence", "glove"]),
+    "convolution_ngram": st.integers(1, 5),
+    "convolution_filters": st.integers(1, 200),
+    "hidden_layers": st.integers(0, 5),
+    "hidden_size": st.integers(1, 256),
+    "training_samples": st.integers(1, 10**7),
+    **{f"{part}_dropout": st.floats(0, 0.99) for part in ("convolution", "embedding", "hidden")},
+    **{f"{tower}_learning_rate": st.floats(1e-7, 1.0) for tower in ("deep", "wide")},
+    **{f"{tower}_regularisation": st.floats(0, 1.0) for tower in ("deep", "wide")},
 }
 
 
@@ -219,3 +228,33 @@ def test_errors_survive_pickling():
     copy = pickle.loads(pickle.dumps(SpaceError((error,))))  # noqa: S301
     assert str(copy) == str(error) == "epochs = 0: needs more. Write 1"
     assert copy.problems[0].key == "epochs"
+
+
+def test_a_name_that_only_a_job_knows_is_a_value_of_embedding_alone():
+    assert Space.parse({"embedding": ["glove"]}).values("embedding") == ("glove",)
+    with pytest.raises(SpaceError, match="Did you mean 'batch'"):
+        Space.parse({"hidden_norm": "bath"})
+    with pytest.raises(SpaceError, match="needs one of token_table, sentence, or another name"):
+        Space.parse({"embedding": ""})
+
+
+def test_more_values_of_a_choice_bring_what_depends_on_it():
+    space = Space.parse(
+        {
+            "embedding": ["token_table", "sentence"],
+            "convolution": {"values": [True, False], "when": {"embedding": "token_table"}},
+            "convolution_ngram": {"values": [2, 3], "when": {"convolution": True}},
+        }
+    )
+    more = space.beside("embedding", "token_table", ("glove",))
+    assert more.to_dict() == {
+        "embedding": ["token_table", "sentence", "glove"],
+        "convolution": {"values": [True, False], "when": {"embedding": ["token_table", "glove"]}},
+        "convolution_ngram": {"values": [2, 3], "when": {"convolution": [True]}},
+    }
+    assert space.beside("embedding", "token_table", ()) == space
+
+
+def test_a_choice_that_was_left_out_begins_with_what_it_was():
+    space = Space.parse({"lowercase": [True, False]}).beside("embedding", "token_table", ("glove",))
+    assert space.to_dict() == {"embedding": ["token_table", "glove"], "lowercase": [True, False]}
