@@ -49,7 +49,9 @@ def test_both_methods_have_a_winner(finished: Path) -> None:
     assert [adapter["method"], towers["method"]] == ["adapter", "embeddings"]
     counts = towers["trials"]
     assert counts["complete"] + counts["pruned"] == 4
-    assert len(towers["confirmations"]) == 1
+    # The winner's own seed is run again where the search had stopped it early.
+    seeds = {one["seed"] for one in towers["confirmations"]}
+    assert seeds in ({1}, {0, 1})
     assert towers["best"]["validation"] >= 0.9
     assert towers["best"]["test"] >= 0.9
     assert set(towers["best"]["params"]) == {
@@ -64,7 +66,8 @@ def test_every_trial_of_towers_is_an_mlflow_run_with_its_parts(finished: Path) -
         for run in trial_runs(finished / "runs", "topics")
         if "/embeddings/" in run.data.tags["adaptune.trial"]
     ]
-    assert len(runs) == 5
+    [_, towers] = read_json(adaptune("results", "topics", "--json", folder=finished))["tasks"]
+    assert len(runs) == 4 + len(towers["confirmations"])
     assert {"train_loss", "validation_accuracy", "epoch_seconds"} <= set(runs[0].data.metrics)
 
 
