@@ -1,5 +1,6 @@
 """Studies filled by hand: the record of a search without Ray, a backbone or training."""
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -23,7 +24,8 @@ ATTRIBUTES = {"position": 0, "metric": "accuracy", "backbone_parameters": BACKBO
 @event.listens_for(Engine, "connect")
 def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
     """Tests have no power cuts: without this, most of their time goes into waiting for the disk."""
-    connection.execute("PRAGMA synchronous = OFF")
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 def epoch(number: int, score: float, loss: float | None = None) -> dict[str, Any]:

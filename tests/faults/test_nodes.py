@@ -59,10 +59,15 @@ def wait_for(storage: Path, epochs: int) -> None:
 
 
 def wait_for_end(cluster: Cluster, folder: Path) -> str:
-    """Its log, once it has ended."""
-    where = ("--address", cluster.address)
-    environment = cluster.environment()
-    return adaptune("logs", NAME, *where, "--follow", folder=folder, environment=environment).stdout
+    """Its log, once its driver has ended."""
+    where = {"folder": folder, "environment": cluster.environment()}
+    deadline = time.monotonic() + 600
+    while any("--cluster" in command_line(pid) for pid in cluster.pids()):
+        assert time.monotonic() < deadline, "it does not end"
+        time.sleep(0.5)
+    log = adaptune("logs", NAME, "--address", cluster.address, **where).stdout
+    print(log)
+    return log
 
 
 def trains_on(storage: Path, node: Node) -> bool:
