@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 
 MAX_GRADIENT_NORM = 1.0
+# As in the authors' code (google-research/adapter-bert, optimization.py). With torch's 1e-8 an element whose
+# gradient is nearly zero makes a full step out of rounding, and a pack's rounding is not a single trial's.
+ADAM_EPSILON = 1e-6
 SINGLE = "weight."  # names of whole encoder weights: they have no room for a second place
 
 Shape = tuple[int, ...]
@@ -102,7 +105,7 @@ class BankOptimizer:
                 row = nn.Parameter(bank.values[place, part])
                 row.grad = bank.gradients[place, part]
                 groups.append({"params": [row], "weight_decay": rate})
-        self.adam = torch.optim.AdamW(groups, lr=0.0, fused=True)
+        self.adam = torch.optim.AdamW(groups, lr=0.0, eps=ADAM_EPSILON, fused=True)
         for index, group in enumerate(self.adam.param_groups):
             place, part = index // 2, slice(cut) if index % 2 == 0 else slice(cut, None)
             state: dict[str, Tensor] = {key: matrix[place, part] for key, matrix in self.moments.items()}

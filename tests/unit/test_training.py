@@ -18,6 +18,7 @@ from pipelines.precision import resolve_precision
 from pipelines.training import Training, learning_rate_at
 
 CPU = torch.device("cpu")
+AUTHORS_EPSILON = 1e-6  # google-research/adapter-bert, optimization.py
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,10 @@ def trained_of(model):
 def test_without_decay_an_epoch_is_that_of_plain_adam(backbone, task):
     run = training(backbone, task, epochs=1, dropout=0.0)
     expected = reference_epoch(
-        backbone, task, run.config, lambda model: torch.optim.Adam(list(model.bank.parameters.values()))
+        backbone,
+        task,
+        run.config,
+        lambda model: torch.optim.Adam(list(model.bank.parameters.values()), eps=AUTHORS_EPSILON),
     )
     list(run.run())
     for name, parameter in trained(run).items():
@@ -122,7 +126,8 @@ def test_decay_is_adamw_on_weights_and_none_on_biases_and_norms(backbone, task):
         decayed = [p for p in model.bank.parameters.values() if p.dim() == 3]  # matrices, of one place
         rest = [p for p in model.bank.parameters.values() if p.dim() == 2]
         return torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": 0.3}, {"params": rest, "weight_decay": 0.0}]
+            [{"params": decayed, "weight_decay": 0.3}, {"params": rest, "weight_decay": 0.0}],
+            eps=AUTHORS_EPSILON,
         )
 
     run = training(backbone, task, epochs=1, dropout=0.0, weight_decay=0.3)
@@ -275,7 +280,7 @@ def test_the_best_parameters_are_those_of_the_best_epoch(backbone, monkeypatch):
     task = toy_task(rows=16, validation_rows=8)
     run = training(backbone, task, epochs=4)
     made_up = iter([0.5, 0.8, 0.3, 0.8])
-    monkeypatch.setattr(run, "_score", lambda _: {"accuracy": next(made_up), "f1": 0.0})
+    monkeypatch.setattr("pipelines.training.score_outputs", lambda *_: {"accuracy": next(made_up), "f1": 0.0})
     after = []
     for _ in run.run():
         after.append(trained(run))
