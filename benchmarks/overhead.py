@@ -53,7 +53,7 @@ def run_ours(trials: int, folder: Path) -> Clock:
     """A search of adaptune's own, but for the training."""
     from material import save_random_encoder, toy_job
 
-    from search import runner
+    from search import runner, tuning
     from search.progress import Progress
     from search.study import Study, TrialRecord
     from search.trial import REPORT, AdapterTrial, TrialReport
@@ -84,7 +84,7 @@ def run_ours(trials: int, folder: Path) -> Clock:
                 self._ended.add(trial.number)
                 clock.count(len(self._ended))
 
-    runner.AdapterTrial = IdleTrial
+    tuning.AdapterTrial = IdleTrial
     runner.finish_studies = lambda *_args, **_kwargs: None
     space = {name: {"low": low, "high": high, "log": True} for name, (low, high) in SPACE.items()}
     job = toy_job(

@@ -4,14 +4,12 @@ import contextlib
 import functools
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import ray
 import torch
-from ray import tune
-from ray.tune import TuneError
 
 from pipelines.config import EMBEDDINGS
 from pipelines.dispatch import add_texts
@@ -25,22 +23,19 @@ from search.driver import SearchClock, drive
 from search.errors import StorageError, UserError, first_line, storage_failure
 from search.experience import Experience, gather
 from search.job import SearchJob, differences
-from search.job_parts import ResourcesPart
-from search.packing import HostPool, PackedTrial
 from search.plan import Plan, make_plan, readings_in
 from search.probe import hide_password
 from search.progress import Progress
 from search.results import is_finished, job_results
 from search.rules import Rules
-from search.searcher import LeavingNodes, StudyScheduler, StudySearcher
-from search.session import keeping_interrupt, start_ray, terminate_as_interrupt
+from search.session import start_ray, terminate_as_interrupt
 from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study, claim_lock
 from search.tracking import CLOSE_SECONDS, Tracker
-from search.trial import WORKER_RESTARTS, AdapterTrial, WorkerContext, unwritable
+from search.trial import WorkerContext, unwritable
+from search.tuning import run_trials
 from search.winner import finish_studies
 
-PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
 TRACKED = "tracked"  # of a finished job's first study: whether MLflow has all of it
 LOST_CLOSE_SECONDS = 5  # how long a search waits for MLflow that ends for want of its storage
 
@@ -225,7 +220,7 @@ def _search(
         try:
             progress.start([(search.study, plan.trials_of(search.study.method)) for search in searches])
             context = _worker_context(plan, storage, progress)
-            _run_trials(
+            run_trials(
                 job,
                 context,
                 searches,
@@ -233,6 +228,8 @@ def _search(
                 tell=tell,
                 check_budget=lambda: _check_budget(job, searches, clock, progress),
             )
+            if any(search.is_open for search in searches):
+                raise Interrupted(job.name)
             finish_studies(plan, context, studies, cluster=cluster, progress=progress)
         finally:
             progress.stop()
@@ -313,92 +310,6 @@ def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerC
         cache=job.cache.gigabytes,
         vectors={name: ray.put(replace(one)) for name, one in plan.vectors.items()},  # without their index
     )
-
-
-def _run_trials(
-    job: SearchJob,
-    context: WorkerContext,
-    searches: Sequence[Search],
-    *,
-    cluster: bool,
-    tell: Callable[[Study, int], None],
-    check_budget: Callable[[], None],
-) -> None:
-    """One Tune run over all studies of the job. Its own folder is scratch."""
-    resources = job.resources
-    with contextlib.ExitStack() as stack:
-        pool: HostPool | None = None
-        room: Callable[[], int] = functools.partial(_room, resources, cluster=cluster)
-        trainable = tune.with_resources(
-            tune.with_parameters(AdapterTrial, context=context),
-            {"cpu": resources.cpus, "gpu": resources.gpus},
-        )
-        if resources.packed:
-            places = resources.pack if isinstance(resources.pack, int) else None
-            pool = HostPool(context, places, cpus=resources.cpus, gpus=resources.gpus, cluster=cluster)
-            stack.callback(pool.close)
-            room = pool.slots
-            trainable = tune.with_resources(PackedTrial, {"cpu": PROXY_CPUS})
-        searcher = StudySearcher(
-            searches,
-            slots=lambda: min(room(), resources.concurrent) if resources.concurrent != "auto" else room(),
-            listener=tell,
-            check_budget=check_budget,
-            pick_host=pool.pick if pool else None,
-        )
-        stack.callback(_forget_scratch, context.storage, job.name)
-        if any(search.is_open for search in searches):
-            scheduler = StudyScheduler(searcher, tell, timeout=job.trial_timeout, leaving=LeavingNodes())
-            _fit(job, trainable, searcher, scheduler, context)
-    if any(search.is_open for search in searches):
-        raise Interrupted(job.name)
-
-
-def _fit(
-    job: SearchJob,
-    trainable: Any,
-    searcher: StudySearcher,
-    scheduler: StudyScheduler,
-    context: WorkerContext,
-) -> None:
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=scheduler,
-            num_samples=-1,
-            reuse_actors=True,
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        ),
-        run_config=tune.RunConfig(
-            name="run",
-            storage_path=context.storage.uri(f"{job.name}/tune"),
-            failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
-            verbose=0,
-        ),
-    )
-    with keeping_interrupt():
-        try:
-            tuner.fit()
-        except TuneError as error:
-            if searcher.problem is None:
-                raise
-            raise searcher.problem from error
-
-
-def _forget_scratch(storage: Storage, job: str) -> None:
-    with contextlib.suppress(OSError):
-        storage.delete(f"{job}/tune")
-
-
-def _room(resources: ResourcesPart, *, cluster: bool) -> int:
-    """How many trials with a worker each may be live now."""
-    there: Mapping[str, float] = ray.cluster_resources()
-    room = there.get("CPU", 0) // resources.cpus
-    if resources.gpus:
-        room = min(room, there.get("GPU", 0) // resources.gpus)
-    # On a cluster one more waits, so that an autoscaler sees the demand.
-    return max(1, int(room) + (1 if cluster else 0))
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -1,0 +1,115 @@
+"""One run of Ray Tune over all studies of a job. Its own folder is scratch."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import TuneError
+
+from search.agenda import Search
+from search.job import SearchJob
+from search.job_parts import ResourcesPart
+from search.packing import HostPool, PackedTrial
+from search.searcher import LeavingNodes, StudyScheduler, StudySearcher
+from search.session import keeping_interrupt
+from search.storage import Storage
+from search.study import Study
+from search.trial import WORKER_RESTARTS, AdapterTrial, WorkerContext
+
+PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
+
+
+def run_trials(
+    job: SearchJob,
+    context: WorkerContext,
+    searches: Sequence[Search],
+    *,
+    cluster: bool,
+    tell: Callable[[Study, int], None],
+    check_budget: Callable[[], None],
+) -> None:
+    """Run trials until nothing is left to try, or something wants an end; what is left is in the studies.
+
+    Args:
+        cluster: whether Ray is a cluster, which may grow.
+        tell: called with a trial after each change of its record.
+        check_budget: called before each question for a trial.
+
+    Raises:
+        StorageError: the storage gave way.
+    """
+    resources = job.resources
+    with contextlib.ExitStack() as stack:
+        pool: HostPool | None = None
+        room: Callable[[], int] = functools.partial(_room, resources, cluster=cluster)
+        trainable = tune.with_resources(
+            tune.with_parameters(AdapterTrial, context=context),
+            {"cpu": resources.cpus, "gpu": resources.gpus},
+        )
+        if resources.packed:
+            places = resources.pack if isinstance(resources.pack, int) else None
+            pool = HostPool(context, places, cpus=resources.cpus, gpus=resources.gpus, cluster=cluster)
+            stack.callback(pool.close)
+            room = pool.slots
+            trainable = tune.with_resources(PackedTrial, {"cpu": PROXY_CPUS})
+        searcher = StudySearcher(
+            searches,
+            slots=lambda: min(room(), resources.concurrent) if resources.concurrent != "auto" else room(),
+            listener=tell,
+            check_budget=check_budget,
+            pick_host=pool.pick if pool else None,
+        )
+        stack.callback(_forget_scratch, context.storage, job.name)
+        if any(search.is_open for search in searches):
+            scheduler = StudyScheduler(searcher, tell, timeout=job.trial_timeout, leaving=LeavingNodes())
+            _fit(job, trainable, searcher, scheduler, context)
+
+
+def _fit(
+    job: SearchJob,
+    trainable: Any,
+    searcher: StudySearcher,
+    scheduler: StudyScheduler,
+    context: WorkerContext,
+) -> None:
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="run",
+            storage_path=context.storage.uri(f"{job.name}/tune"),
+            failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
+            verbose=0,
+        ),
+    )
+    with keeping_interrupt():
+        try:
+            tuner.fit()
+        except TuneError as error:
+            if searcher.problem is None:
+                raise
+            raise searcher.problem from error
+
+
+def _forget_scratch(storage: Storage, job: str) -> None:
+    with contextlib.suppress(OSError):
+        storage.delete(f"{job}/tune")
+
+
+def _room(resources: ResourcesPart, *, cluster: bool) -> int:
+    """How many trials with a worker each may be live now."""
+    there: Mapping[str, float] = ray.cluster_resources()
+    room = there.get("CPU", 0) // resources.cpus
+    if resources.gpus:
+        room = min(room, there.get("GPU", 0) // resources.gpus)
+    # On a cluster one more waits, so that an autoscaler sees the demand.
+    return max(1, int(room) + (1 if cluster else 0))
