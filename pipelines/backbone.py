@@ -8,16 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 
 from pipelines.architectures import ARCHITECTURES, Architecture, norm_paths
 from pipelines.errors import InputError
 from pipelines.locations import resolve_location
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Case, accents, digits, punctuation, two scripts: tokenizers that treat any of them differently differ here.
 _TOKENIZER_PROBE = "Don't PANIC: naïve Ünïcode, 3.14 e-mails & ½ 東京 tokens?! #adapter_size\t(2019)"
@@ -184,7 +187,7 @@ def _fingerprint(model: nn.Module, raw_config: dict[str, Any], tokenizer: Any) -
 
 def _check_tokenizer(name: str, tokenizer: Any, model: nn.Module) -> None:
     vocabulary = tokenizer.get_vocab()
-    rows = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    rows = len(token_table(model))
     if len(vocabulary) - len(tokenizer.all_special_tokens) < _LEAST_VOCABULARY:
         rule = "it has no tokenizer"  # transformers makes an empty one up
     elif tokenizer.pad_token_id is None:
@@ -194,6 +197,13 @@ def _check_tokenizer(name: str, tokenizer: Any, model: nn.Module) -> None:
     else:
         return
     raise InputError("backbone", name, rule, "Put the tokenizer it was trained with beside its weights.")
+
+
+def token_table(model: nn.Module) -> Tensor:
+    """An encoder's embeddings of its tokens (tokens, d)."""
+    embeddings: Any = cast("PreTrainedModel", model).get_input_embeddings()
+    weight: Tensor = embeddings.weight
+    return weight.detach()
 
 
 def _most_tokens(tokenizer: Any, model: nn.Module) -> int:

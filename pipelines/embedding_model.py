@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.backbone import Backbone
+from pipelines.backbone import Backbone, token_table
 from pipelines.bags import Bags, bags_of, distinct, pool
 from pipelines.batches import evaluation_batches
 from pipelines.embedding_config import SENTENCE, TOKEN_TABLE, EmbeddingConfig
@@ -139,7 +139,7 @@ class Source:
 
 def vocabulary_of(backbone: Backbone) -> int:
     """The tokens that the encoder has embeddings for."""
-    return int(backbone.model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
+    return len(token_table(backbone.model))
 
 
 def table_shape(backbone: Backbone, config: EmbeddingConfig, vectors: Vectors) -> tuple[int, int]:
@@ -151,18 +151,13 @@ def table_shape(backbone: Backbone, config: EmbeddingConfig, vectors: Vectors) -
     if config.embedding == SENTENCE:
         return 0, backbone.width
     if config.embedding == TOKEN_TABLE:
-        rows, width = _token_table(backbone).shape
+        rows, width = token_table(backbone.model).shape
         return rows, width
     if config.embedding not in vectors:
         known = (TOKEN_TABLE, SENTENCE, *vectors)
         raise InputError("embedding", config.embedding, "no such embedding", nearest(config.embedding, known))
     rows, width = vectors[config.embedding].table.shape
     return rows, width
-
-
-def _token_table(backbone: Backbone) -> Tensor:
-    weight: Tensor = backbone.model.get_input_embeddings().weight  # type: ignore[operator]
-    return weight.detach()
 
 
 def _read_table(backbone: Backbone, config: EmbeddingConfig, vectors: Vectors) -> NDArray[np.float32]:
@@ -172,7 +167,7 @@ def _read_table(backbone: Backbone, config: EmbeddingConfig, vectors: Vectors) -
     if config.embedding != TOKEN_TABLE:
         return vectors[config.embedding].table
     # Rounded as workers hold an encoder that computes in bf16: the same everywhere, whatever holds it here.
-    table: NDArray[np.float32] = _token_table(backbone).cpu().to(torch.bfloat16).float().numpy()
+    table: NDArray[np.float32] = token_table(backbone.model).cpu().to(torch.bfloat16).float().numpy()
     return table
 
 

@@ -34,12 +34,11 @@ from pipelines.towers import TABLE, WIDE, Masks, initial_towers, is_penalised, i
 from pipelines.training import (
     EpochResult,
     TrainingState,
+    epoch_result,
     scaled_targets,
-    score_outputs,
     target_scale,
     task_loss,
     under,
-    validation_loss,
 )
 
 
@@ -145,8 +144,7 @@ class EmbeddingTraining:
         Raises:
             ValueError: the state is of another configuration.
         """
-        if state.config != self.config:
-            raise ValueError(f"the checkpoint is of {state.config}, not of {self.config}")
+        state.check(self.config)
         self.epochs = list(state.epochs)
         self.best = state.best
         if not self.finished:
@@ -171,19 +169,13 @@ class EmbeddingTraining:
             loss_sum += loss * len(batch)
             samples += len(batch)
         seconds = time.perf_counter() - started
-        outputs = predict_towers(self.config, self.tensors, self._validation, self.table)
-        if not np.isfinite(outputs).all():
-            raise TrialDiverged(f"outputs are not finite after part {part} with {self.config}")
-        targets = self.task.validation_targets
-        scores = score_outputs(outputs, self.task, targets, self.target_mean, self.target_std)
-        result = EpochResult(
-            epoch=part,
+        result = epoch_result(
+            predict_towers(self.config, self.tensors, self._validation, self.table),
+            self.task,
+            self.config,
+            number=part,
             train_loss=loss_sum / samples,
-            scores=scores,
-            score=scores[self.task.metric],
             seconds=seconds,
-            finished_at=time.time(),
-            validation_loss=validation_loss(outputs, self.task, self.target_mean, self.target_std),
         )
         if not self.epochs or result.score > max(done.score for done in self.epochs):
             self.best = {name: tensor.clone() for name, tensor in self.tensors.items()}

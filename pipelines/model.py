@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -215,11 +216,11 @@ class FrozenModel(nn.Module):
         return found[-1]
 
 
-def pooled(output: object, mask: Tensor, pooling: str) -> Tensor:
+def pooled(output: Any, mask: Tensor, pooling: str) -> Tensor:
     """What a head sees of each text, (rows, d), of an encoder's output and its mask (rows, tokens)."""
-    hidden: Tensor = output.last_hidden_state  # type: ignore[attr-defined]
+    hidden: Tensor = output.last_hidden_state
     if pooling == "pooler":
-        known: Tensor = output.pooler_output  # type: ignore[attr-defined]
+        known: Tensor = output.pooler_output
         return known
     if pooling == "cls":
         return hidden[:, 0]

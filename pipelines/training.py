@@ -75,6 +75,11 @@ class TrainingState:
         """The trained parameters of the best epoch."""
         return under("best", self.tensors)
 
+    def check(self, config: Config) -> None:
+        """Raise ValueError if the state is of another configuration."""
+        if self.config != config:
+            raise ValueError(f"the checkpoint is of {self.config}, not of {config}")
+
 
 class Training:
     """One configuration on one task. `run` trains; between epochs `state` and `restore` save and go on.
@@ -183,8 +188,7 @@ class Training:
         Raises:
             ValueError: the state is of another configuration.
         """
-        if state.config != self.config:
-            raise ValueError(f"the checkpoint is of {state.config}, not of {self.config}")
+        state.check(self.config)
         self.pack.put_down()
         self.epochs = list(state.epochs)
         self.best = state.best
@@ -253,30 +257,47 @@ class Training:
             TrialDiverged: an output is not finite.
         """
         seconds = time.perf_counter() - self._started
-        outputs = evaluate()
-        scores = self._score(outputs)
-        result = EpochResult(
-            epoch=len(self.epochs) + 1,
+        result = epoch_result(
+            evaluate(),
+            self.task,
+            self.config,
+            number=len(self.epochs) + 1,
             train_loss=self._loss_sum / len(self.task.train),
-            scores=scores,
-            score=scores[self.task.metric],
             seconds=seconds,
-            finished_at=time.time(),
-            validation_loss=validation_loss(outputs, self.task, self.target_mean, self.target_std),
         )
         if not self.epochs or result.score > max(done.score for done in self.epochs):
             self.best = {name: view.cpu().clone() for name, view in self.model.trained(self.place).items()}
         self.epochs.append(result)
         self._begin_epoch()
 
-    def _score(self, outputs: NDArray[np.float64]) -> dict[str, float]:
-        if not np.isfinite(outputs).all():
-            raise TrialDiverged(
-                f"outputs are not finite after epoch {len(self.epochs) + 1} with {self.config}"
-            )
-        return score_outputs(
-            outputs, self.task, self.task.validation_targets, self.target_mean, self.target_std
-        )
+
+def epoch_result(
+    outputs: NDArray[np.float64],
+    task: EncodedTask,
+    config: Config,
+    *,
+    number: int,
+    train_loss: float,
+    seconds: float,
+) -> EpochResult:
+    """What an epoch gave, from the head's outputs for the validation set.
+
+    Raises:
+        TrialDiverged: an output is not finite.
+    """
+    if not np.isfinite(outputs).all():
+        raise TrialDiverged(f"outputs are not finite after epoch {number} with {config}")
+    mean, std = target_scale(task)
+    scores = score_outputs(outputs, task, task.validation_targets, mean, std)
+    return EpochResult(
+        epoch=number,
+        train_loss=train_loss,
+        scores=scores,
+        score=scores[task.metric],
+        seconds=seconds,
+        finished_at=time.time(),
+        validation_loss=_validation_loss(outputs, task, mean, std),
+    )
 
 
 def score_outputs(
@@ -309,10 +330,9 @@ def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
     return peak * (total_steps - step) / max(1, total_steps - warmup)
 
 
-def validation_loss(
+def _validation_loss(
     outputs: NDArray[np.float64], task: EncodedTask, target_mean: float, target_std: float
 ) -> float | None:
-    """The training's loss on the validation set; None for spans."""
     targets = task.validation_targets
     if isinstance(targets, SpanQuestions):
         return None
