@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,10 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_jobs import free_port
-from processes import MARK, command_line, kill_all, marked, workers
-
-START_SECONDS = 180
+from processes import MARK, command_line, free_port, kill_all, marked, run_to_end, workers
 
 
 @dataclass
@@ -63,19 +59,23 @@ class Cluster:
     state: Path
     port: int
     dashboard: int
-    token: str
     mark: str
     nodes: list[Node] = field(default_factory=list)
 
     @property
     def address(self) -> str:
+        """Of its dashboard."""
         return f"http://127.0.0.1:{self.dashboard}"
+
+    @property
+    def token_file(self) -> Path:
+        return self.folder / "token"
 
     def environment(self, **more: str) -> dict[str, str]:
         """For a command that talks to it; without what points at another cluster."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "PATH": path}
+        own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_file), "PATH": path}
         return {**kept, **own, "PYTHONWARNINGS": "ignore", **more}
 
     def pids(self) -> list[int]:
@@ -97,16 +97,8 @@ class Cluster:
         return node
 
     def ray(self, *arguments: str, mark: str | None = None) -> None:
-        done = subprocess.run(
-            ["ray", *arguments],
-            env=self.environment(**({MARK: mark} if mark else {})),
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=START_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        environment = self.environment(**({MARK: mark} if mark else {}))
+        run_to_end("ray", *arguments, env=environment, cwd=self.folder)
 
 
 @contextlib.contextmanager
@@ -114,7 +106,9 @@ def start_cluster(*, cpus: int) -> Iterator[Cluster]:
     """A head with a token; afterwards all of it, and only it, is ended."""
     state = Path(tempfile.mkdtemp(prefix="af"))  # short: sockets lie below it, and their paths have a limit
     folder = Path(tempfile.mkdtemp(prefix="adaptune-cluster-"))
-    cluster = Cluster(folder, state, free_port(), free_port(), secrets.token_hex(16), secrets.token_hex(8))
+    cluster = Cluster(folder, state, free_port(), free_port(), secrets.token_hex(8))
+    cluster.token_file.touch(mode=0o600)
+    cluster.token_file.write_text(secrets.token_hex(16))
     try:
         cluster.ray(
             "start",
@@ -128,7 +122,7 @@ def start_cluster(*, cpus: int) -> Iterator[Cluster]:
             f"--dashboard-agent-listen-port={free_port()}",
             f"--temp-dir={state}",
             f"--num-cpus={cpus}",
-            "--object-store-memory=80000000",
+            "--object-store-memory=100000000",
             mark=cluster.mark,
         )
         yield cluster

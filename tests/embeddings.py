@@ -38,7 +38,7 @@ def toy_data(kind: str = "classification", *, pairs: bool = False, rows: int = 6
     return TaskData(
         task=Task(
             name="toy",
-            kind=kind,  # type: ignore[arg-type]
+            kind=kind,
             metric="spearman" if regression else "accuracy",
             text=("first", "second") if pairs else ("text",),
         ),

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,18 +10,13 @@ import urllib.error
 import urllib.request
 
 import mlflow
-from studies import create
+from processes import free_port
+from studies import create, note_winner
 
 from search.storage import bundle_key
 from search.tracking import STUDY_TAG, TRIAL_TAG, Tracker
 
 DEADLINE = 60  # seconds; only a test that fails waits so long
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:
@@ -122,14 +116,4 @@ class Job:
         key = bundle_key(study.job, study.task, study.method)
         self.storage.write(f"{key}/config.json", b"{}")
         self.storage.write(f"{key}/adapter.safetensors", b"weights")
-        study.note(
-            "winner",
-            {
-                "trial": number,
-                "metric": "accuracy",
-                "validation": study.trials()[number].score,
-                "test": {"accuracy": 0.5, "f1": 0.25},
-                "also": {"validation_mismatched": {"accuracy": 0.4}},
-                "bundle": key,
-            },
-        )
+        note_winner(study, number, also={"validation_mismatched": {"accuracy": 0.4}})

@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow_jobs import free_port
-
-START_SECONDS = 120
+from processes import START_SECONDS, free_port, run_to_end
 
 
 def programs() -> Path | None:
@@ -88,16 +86,7 @@ class Postgres:
             self._server = None
 
     def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [str(self.bin / program), *arguments],
-            user=self._user,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=START_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        run_to_end(str(self.bin / program), *arguments, user=self._user, cwd=self.folder)
 
 
 @contextlib.contextmanager

@@ -4,16 +4,19 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from jobs import COMMAND
 
 MARK = "ADAPTUNE_TEST_MARK"  # in the environment; inherited by all that a command starts
 MARKS: set[str] = set()  # of all commands since a test began
+START_SECONDS = 180  # for a program that starts others and ends
 PATIENCE_SECONDS = 900  # a busy machine is slow, not wrong; only a test that fails waits so long
 
 
@@ -83,6 +86,25 @@ class Command:
         with self.process.stdout as lines:
             for line in lines:
                 self._lines.append(line)
+
+
+def run_to_end(program: str, *arguments: str, **options: Any) -> None:
+    """Run a command that has to succeed, with options of subprocess.run; show what it says if it does not."""
+    done = subprocess.run(
+        [program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+        **options,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def marked(mark: str) -> list[int]:

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModel, BertTokenizer, PretrainedConfig
 
 from pipelines.architectures import ARCHITECTURES
 from pipelines.backbone import Backbone
+from pipelines.bundle import BundleConfig
 from pipelines.config import TrainConfig
 from pipelines.span_data import SQUAD_SCHEMA, SpanData, SpanExample
 from pipelines.tasks import SPAN_LABEL, SPAN_TEXT, Task
@@ -294,3 +295,18 @@ def config(**changes: Any) -> TrainConfig:
 def training(backbone: Backbone, task: EncodedTask, **changes: Any) -> Training:
     """A training of `config`, not begun."""
     return Training(backbone, task, config(**changes), precision="fp32")
+
+
+def bundle_config(backbone, train, *, pooling="cls"):
+    """A bundle's config for a trained classifier of `toy_task`."""
+    return BundleConfig(
+        backbone=backbone.name,
+        backbone_fingerprint=backbone.fingerprint,
+        task="toy",
+        kind="classification",
+        text_columns=("text",),
+        labels=("bad", "good"),
+        pooling=pooling,
+        max_tokens=MAX_TOKENS,
+        train=train,
+    )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from mlflow_jobs import DEADLINE, Job, Server, free_port
+from mlflow_jobs import DEADLINE, Job, Server
+from processes import free_port
 from studies import add, epochs, opened, start
 
 from search import tracking

@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from tiny import MAX_TOKENS, tiny_backbone, toy_task
+from tiny import bundle_config, tiny_backbone, toy_task
 
 from pipelines.analyses import ablate, span_outputs
 from pipelines.architectures import ARCHITECTURES, layer_paths
-from pipelines.bundle import AdapterBundle, BundleConfig
+from pipelines.bundle import AdapterBundle
 from pipelines.config import TrainConfig
 from pipelines.errors import InputError
 from pipelines.model import build_model
@@ -27,17 +27,7 @@ def bundle_of(backbone, *, seed=0, pooling="cls", **changes):
     """A bundle in memory whose adapters are far from the identity."""
     train = TrainConfig(adapter_size=4, init_std=0.5, seed=seed, **changes)
     model = build_model(backbone, train, outputs=2, pooling=pooling)
-    config = BundleConfig(
-        backbone=backbone.name,
-        backbone_fingerprint=backbone.fingerprint,
-        task="toy",
-        kind="classification",
-        text_columns=("text",),
-        labels=("bad", "good"),
-        pooling=pooling,
-        max_tokens=MAX_TOKENS,
-        train=train,
-    )
+    config = bundle_config(backbone, train, pooling=pooling)
     return AdapterBundle(config, backbone, model)
 
 

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 from studies import add, create, opened
-from tiny import MAX_TOKENS, save_tiny_encoder
+from tiny import bundle_config, save_tiny_encoder
 from typer.testing import CliRunner
 
 from pipelines.backbone import load_backbone
-from pipelines.bundle import AdapterBundle, BundleConfig, write_bundle
+from pipelines.bundle import AdapterBundle, write_bundle
 from pipelines.config import TrainConfig
 from pipelines.methods import initial_parameters
 from search.analyses_ablation import analyse_layers, draw_ablation
@@ -122,17 +122,7 @@ def bundle(tmp_path_factory):
     encoder = save_tiny_encoder(tmp_path_factory.mktemp("encoder"), num_hidden_layers=3)
     backbone = load_backbone(str(encoder))
     train = TrainConfig(adapter_size=4, init_std=0.5)
-    config = BundleConfig(
-        backbone=backbone.name,
-        backbone_fingerprint=backbone.fingerprint,
-        task="toy",
-        kind="classification",
-        text_columns=("text",),
-        labels=("bad", "good"),
-        pooling="cls",
-        max_tokens=MAX_TOKENS,
-        train=train,
-    )
+    config = bundle_config(backbone, train)
     folder = tmp_path_factory.mktemp("bundle") / "toy"
     facts = {"metric": "f1", "positive": "good", "label": "mood"}
     write_bundle(folder, config, initial_parameters(backbone, train, outputs=2), metrics=facts, card="")

@@ -7,7 +7,7 @@ import torch
 from embeddings import config, encoded, toy_data, toy_vectors, training
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import MAX_TOKENS, tiny_backbone, toy_spans
+from tiny import MAX_TOKENS, bundle_config, tiny_backbone, toy_spans
 
 from pipelines.architectures import ARCHITECTURES
 from pipelines.bundle import AdapterBundle, BundleConfig, BundleError, write_bundle
@@ -359,17 +359,7 @@ def test_a_bundle_that_lacks_a_tensor_is_refused(tmp_path, name):
     list(run.run())
     tensors = bundle_tensors(run.config, run.best, {"glove": toy_vectors()})
     del tensors[name]
-    made = BundleConfig(
-        backbone=backbone.name,
-        backbone_fingerprint=backbone.fingerprint,
-        task="toy",
-        kind="classification",
-        text_columns=("text",),
-        labels=("bad", "good"),
-        pooling="cls",
-        max_tokens=MAX_TOKENS,
-        train=run.config,
-    )
+    made = bundle_config(backbone, run.config)
     write_bundle(tmp_path / "bundle", made, tensors, metrics={}, card="")
     with pytest.raises(BundleError, match=r"does not fit its config\.json"):
         AdapterBundle.load(tmp_path / "bundle", backbone=backbone)

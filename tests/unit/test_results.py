@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from studies import BACKBONE_PARAMETERS, add, create, opened, start
+from studies import BACKBONE_PARAMETERS, add, create, note_winner, opened, start
 
 from pipelines.bundle import BundleConfig, BundleError, read_bundle, write_bundle
 from pipelines.config import TrainConfig
@@ -53,16 +53,7 @@ def win(study, storage, number=0, *, task=None):
     )
     parameters = {"head.weight": torch.zeros(2, 4)}
     write_bundle(storage.path(key), config, parameters, metrics={"test": {"accuracy": 0.5}}, card="# card")
-    study.note(
-        "winner",
-        {
-            "trial": number,
-            "metric": "accuracy",
-            "validation": study.trials()[number].score,
-            "test": {"accuracy": 0.5, "f1": 0.25},
-            "bundle": key,
-        },
-    )
+    note_winner(study, number)
 
 
 def drive(study):
