@@ -5,14 +5,14 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import RayCluster
+from clusters import Cluster
 from jobs import adaptune, read_json, trial_runs, write_job
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def submitted(ray_cluster: RayCluster) -> RayCluster:
+def submitted(ray_cluster: Cluster) -> Cluster:
     """The cluster, after the toy job has run there to its end."""
     here = ray_cluster.folder / "laptop"
     write_job(here)
@@ -30,16 +30,14 @@ def submitted(ray_cluster: RayCluster) -> RayCluster:
     return ray_cluster
 
 
-def test_the_job_is_listed_as_finished(submitted: RayCluster, tmp_path: Path) -> None:
+def test_the_job_is_listed_as_finished(submitted: Cluster, tmp_path: Path) -> None:
     address = ("--address", submitted.address)
     for command in (("status", "topics"), ("list",)):
         done = adaptune(*command, *address, folder=tmp_path, environment=submitted.environment())
         assert "finished" in done.stdout
 
 
-def test_results_and_bundles_come_by_address_from_another_folder(
-    submitted: RayCluster, tmp_path: Path
-) -> None:
+def test_results_and_bundles_come_by_address_from_another_folder(submitted: Cluster, tmp_path: Path) -> None:
     where = {"folder": tmp_path, "environment": submitted.environment()}
     address = ("--address", submitted.address)
     results = read_json(adaptune("results", "topics", *address, "--json", **where))
@@ -52,14 +50,14 @@ def test_results_and_bundles_come_by_address_from_another_folder(
     assert json.loads(adaptune(*predict, **where).stdout)["label"] == "sport"
 
 
-def test_results_and_runs_come_by_storage_too(submitted: RayCluster, tmp_path: Path) -> None:
+def test_results_and_runs_come_by_storage_too(submitted: Cluster, tmp_path: Path) -> None:
     storage = submitted.folder / "shared"
     results = read_json(adaptune("results", "topics", "--storage", storage, "--json", folder=tmp_path))
     assert results["state"] == "finished"
     assert len(trial_runs(storage, "topics")) == 3
 
 
-def test_a_stopped_job_is_resumed_on_the_cluster(submitted: RayCluster, tmp_path: Path) -> None:
+def test_a_stopped_job_is_resumed_on_the_cluster(submitted: Cluster, tmp_path: Path) -> None:
     where = {"folder": tmp_path, "environment": submitted.environment()}
     address = ("--address", submitted.address)
     storage = submitted.folder / "shared"
@@ -88,7 +86,7 @@ def test_a_stopped_job_is_resumed_on_the_cluster(submitted: RayCluster, tmp_path
     }
 
 
-def test_nothing_is_submitted_without_the_token(submitted: RayCluster, tmp_path: Path) -> None:
+def test_nothing_is_submitted_without_the_token(submitted: Cluster, tmp_path: Path) -> None:
     write_job(tmp_path, name="refused", storage=str(submitted.folder / "shared"))
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "HOME": str(tmp_path)}
     done = adaptune(
