@@ -6,6 +6,7 @@ It says `ready` when all is loaded and begins at a line on its standard input.
 import json
 import resource
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from material import rows_task
 
 from pipelines import TrainConfig, Training, encode_task, load_backbone, read_task
 from pipelines.batches import training_batches
+from pipelines.prefix import PrefixCache
 from pipelines.tokens import EncodedTask
 from pipelines.training import resolve_precision
 
@@ -25,12 +27,17 @@ def main(settings: dict[str, Any]) -> None:
     task = encode_task(read_task(rows_task(Path(settings["rows"]))), backbone, settings["max_tokens"])
     known = {field.name for field in fields(TrainConfig)}
     config = TrainConfig(**{key: value for key, value in settings.items() if key in known})
-    training = Training(backbone, task, config, precision=settings["precision"])
+    cache = PrefixCache(Path(settings["cache"]), gigabytes=4) if "cache" in settings else None
+    training = Training(backbone, task, config, precision=settings["precision"], cache=cache)
     print("ready", flush=True)
     sys.stdin.readline()
+    started = time.perf_counter()
+    training.model  # noqa: B018 # built here, after what the cache lacks is computed
+    built = time.perf_counter() - started
     for result in training.run():
         line = {
             "seconds": result.seconds,
+            "built": built,
             "accuracy": result.scores["accuracy"],
             "padded_tokens": padded_tokens(task, config, result.epoch),
             "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,

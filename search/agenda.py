@@ -144,7 +144,6 @@ class Search:
             return None
         trial = next_promotion(
             self.study.trials(),
-            self.rules.reduction,
             growing=self.growing,
             pareto=self.rules.pareto,
             busy=self.live,
@@ -206,7 +205,7 @@ class Search:
         """Nothing is left to search: whoever still waits was not good enough."""
         if self.space.size is not None and self.space.size <= self.started < self.trials:
             self._note_exhausted()
-        ends = describe_ends(trials, self.rules.reduction, pareto=self.rules.pareto)
+        ends = describe_ends(trials, pareto=self.rules.pareto)
         for number, reason in sorted(ends.items()):
             self.study.finish_trial(number, "pruned", reason=self.stopped or reason)
             tell(number)

@@ -1,9 +1,10 @@
 """Successive halving that pauses and promotes: who goes on from a rung. Pure: functions of a study's trials.
 
-Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning" (ASHA), with three changes for the
-small budgets of adapter searches: trials are compared only with those of the same schedule; shares are
-rounded up; and above the first rung the best one goes on however few have come so far, so that a search has a
-fully trained trial early.
+Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning" (ASHA), with changes for the small
+budgets of adapter searches: trials are compared only with those of the same schedule; half of them go on,
+whatever the distance of the rungs, since few are compared and their order after an epoch is uncertain; and
+above the first rung the best one goes on however few have come so far, so that a search has a fully trained
+trial early.
 """
 
 import math
@@ -11,13 +12,15 @@ from collections.abc import Collection, Sequence
 
 from search.study import TrialRecord
 
+FIRST_PEERS = 3  # so many have to come to the first rung before one goes on
+
 
 def rungs(epochs: int, factor: int) -> tuple[int, ...]:
     """The epochs after which a trial waits: 1, factor, factor² … while at least as much is left as is spent.
 
     Args:
         epochs: the length of the trial's schedule.
-        factor: one of so many goes on, 2 or more.
+        factor: from a rung to the next, 2 or more.
     """
     found, rung = [], 1
     while 2 * rung <= epochs:
@@ -90,7 +93,6 @@ def _size(trial: TrialRecord) -> int:
 
 def next_promotion(
     trials: Sequence[TrialRecord],
-    factor: int,
     *,
     growing: bool,
     pareto: bool = False,
@@ -98,9 +100,9 @@ def next_promotion(
 ) -> TrialRecord | None:
     """The paused trial that goes on next, or None.
 
-    Of n peers at a rung the best n / factor go on, rounded up. At the first rung no one goes on before
-    there are `factor` peers, as long as there may be more. The furthest trial is taken first, then the one
-    whose rest is shortest.
+    Of the peers at a rung the better half goes on, rounded up. At the first rung no one goes on before there
+    are `FIRST_PEERS`, as long as there may be more. The furthest trial is taken first, then the one
+    whose rest is shortest, then the better one.
 
     Args:
         trials: all of a study's trials, in any order.
@@ -109,18 +111,18 @@ def next_promotion(
         busy: numbers of trials that are being put down at this moment; their turn comes when they are.
     """
     paused = [trial for trial in trials if trial.state == "paused"]
-    ready: list[TrialRecord] = []
+    ready: list[tuple[int, int, int, TrialRecord]] = []
     for schedule, rung in {(trial.schedule, trial.rung or 0) for trial in paused}:
         there = peers(trials, schedule, rung, pareto=pareto)
-        if rung == 1 and len(there) < factor and (growing or _coming(trials, schedule)):
+        if rung == 1 and len(there) < FIRST_PEERS and (growing or _coming(trials, schedule)):
             continue
-        best = there[: _quota(len(there), factor)]
-        waiting = [trial for trial in best if trial.state == "paused" and trial.rung == rung]
-        ready += [trial for trial in waiting if trial.number not in busy]
-    return min(ready, key=lambda trial: (-(trial.rung or 0), trial.schedule, trial.number), default=None)
+        for place, trial in enumerate(there[: _quota(len(there))]):
+            if trial.state == "paused" and trial.rung == rung and trial.number not in busy:
+                ready.append((-rung, schedule, place, trial))
+    return min(ready, key=lambda one: one[:3], default=(None,))[-1]
 
 
-def describe_ends(trials: Sequence[TrialRecord], factor: int, *, pareto: bool = False) -> dict[int, str]:
+def describe_ends(trials: Sequence[TrialRecord], *, pareto: bool = False) -> dict[int, str]:
     """Why those that still wait at the end were not promoted, by number."""
     paused = [trial for trial in trials if trial.state == "paused"]
     reasons: dict[int, str] = {}
@@ -130,14 +132,14 @@ def describe_ends(trials: Sequence[TrialRecord], factor: int, *, pareto: bool = 
             if trial.state == "paused" and trial.rung == rung:
                 reasons[trial.number] = (
                     f"stopped at rung {rung}: place {place} of {len(there)} trials of {schedule} epochs, "
-                    f"of which {_quota(len(there), factor)} went on"
+                    f"of which {_quota(len(there))} went on"
                 )
     return reasons
 
 
-def _quota(count: int, factor: int) -> int:
-    """How many of so many peers go on: rounded up, since few are compared and their order is uncertain."""
-    return -(-count // factor)
+def _quota(count: int) -> int:
+    """How many of so many peers go on."""
+    return -(-count // 2)
 
 
 def _coming(trials: Sequence[TrialRecord], schedule: int) -> bool:

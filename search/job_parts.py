@@ -292,7 +292,7 @@ class SearchPart(Part):
     scheduler: Literal["halving", "median", "none"] = "halving"
     """What ends trials early: successive halving that pauses and promotes, the median rule, or nothing."""
     reduction: Annotated[int, Field(ge=2, le=100)] = 3
-    """Of halving: one of so many goes on from a rung; rungs are at 1, reduction, reduction² … epochs."""
+    """Of halving: rungs are at 1, reduction, reduction² … epochs; from each the better half goes on."""
     objectives: Annotated[tuple[Literal["score", "trained_parameters"], ...], Several] = ("score",)
     """What is looked for: the best score, or with trained_parameters the front of score against size."""
     max_trained_parameters: Count | None = None

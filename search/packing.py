@@ -119,15 +119,16 @@ class PackHost:
         epochs = None if guest.failure is not None else known + 1
         return make_report(guest.training, failure=guest.failure, epochs=epochs).dumps()
 
-    def drop(self, config: Mapping[str, Any], visit: str) -> None:
+    def drop(self, config: Mapping[str, Any], visit: str | None) -> None:
         """Forget a trial: its Tune trial has ended, or goes on elsewhere. Its checkpoint stays.
 
-        Nothing happens if another has asked for the trial since: Tune may start two workers for one trial,
-        and end the later one.
+        Args:
+            visit: who says so. Nothing happens if another has asked for the trial since: Tune may start two
+                workers for one trial, and end the later one. None: the driver, whoever asked.
         """
         with self._changed:
             guest = self._guests.get(guest_key(config))
-            if guest is not None and guest.visit == visit:
+            if guest is not None and visit in (guest.visit, None):
                 del self._guests[guest_key(config)]
                 guest.failure = guest.failure or "was dropped"
             self._changed.notify_all()

@@ -21,7 +21,7 @@ from spaces import Choice, Space
 
 SAMPLERS = ("tpe", "gp", "cmaes", "random", "grid")
 STARTUP_TRIALS = 6  # spread evenly, before a model is fitted; Optuna's 10 would be most of a small budget
-_BLOCK = 3  # spread trials that share one schedule, so that the first rung has peers soon
+_PARTS = 3  # of a range, each of which the spread trials try in turn
 _ENUMERABLE = 100_000  # points: a finite space up to this size is searched to its end
 _RETRIES = 1_000  # random draws to find a new configuration in a larger one
 
@@ -77,16 +77,14 @@ def propose(
 def _spread(space: Space, number: int, seed: int) -> Params:
     """The first trials, spread evenly: of any few in a row, each third of each parameter has its share.
 
-    Schedules come in blocks, so that the first trials can be compared at their first rung; the longest first,
-    as it mostly wins.
+    All have the longest schedule: it mostly wins, and only trials of one schedule can be compared at a rung.
     """
     params: Params = {}
     for position, (name, parameter) in enumerate(space.parameters):
         if name == "epochs" and isinstance(parameter, Choice):
-            values = sorted(parameter.values, reverse=True)
-            params[name] = values[number // _BLOCK % len(values)]
+            params[name] = max(parameter.values)
             continue
-        parts = len(parameter.values) if isinstance(parameter, Choice) else _BLOCK
+        parts = len(parameter.values) if isinstance(parameter, Choice) else _PARTS
         rng = np.random.default_rng((seed, position, number // parts))
         part = int(rng.permutation(parts)[number % parts])
         params[name] = parameter_at(space, name, (part + rng.random(parts)[number % parts]) / parts)

@@ -19,7 +19,7 @@ class Rules:
     """What a job says of how long trials train.
 
     Attributes:
-        reduction: of halving: one of so many goes on from a rung; the rungs' ratio too.
+        reduction: of halving: the rungs' ratio.
         pareto: whether trials are compared by score and size.
         patience: epochs without a better score after which a trial is complete.
     """

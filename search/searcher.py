@@ -229,6 +229,9 @@ class StudyScheduler(FIFOScheduler):
                 # A worker that hangs answers nothing: only killing it gives its place back.
                 trial.max_failures = 0
                 ray.kill(worker)
+                if stretch.host is not None:
+                    with contextlib.suppress(ValueError):  # the host is gone as well
+                        ray.get_actor(stretch.host).drop.remote(trial.config, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -7,6 +7,7 @@ won are functions of it. MLflow and Ray Tune's folder can be lost without loss.
 import contextlib
 import errno
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,12 +19,14 @@ from filelock import FileLock
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from pipelines.config import epochs_of
 from search.errors import UserError
 from search.storage import Storage
 
 SQLITE_BUSY_SECONDS = 60
+TABLE_ATTEMPTS = 4  # to open a database whose tables another is just making
 _EPOCH = "epoch:"  # user attribute of a trial: epoch:N -> EpochResult as a dict
 _FACT = "fact:"
 
@@ -304,6 +307,11 @@ def _open(storage: Storage) -> RDBStorage:
         if url.startswith("sqlite"):
             arguments = {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
             _refuse_damaged(Path(url.removeprefix("sqlite:///")))
+        for _ in range(1, TABLE_ATTEMPTS):
+            try:
+                return RDBStorage(url, engine_kwargs=arguments)
+            except (IntegrityError, ProgrammingError):
+                time.sleep(1)  # no lock of ours spans machines: two that find no tables both make them
         return RDBStorage(url, engine_kwargs=arguments)
 
 

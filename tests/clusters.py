@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processes import MARK, command_line, free_port, kill_all, marked, run_to_end, workers
+from processes import MARK, command_line, free_port, hosts, kill_all, marked, run_to_end, workers
 
 
 @dataclass
@@ -34,6 +34,10 @@ class Node:
     def workers(self) -> list[int]:
         """Those that train."""
         return workers(self.mark)
+
+    def hosts(self) -> list[int]:
+        """Those that train packs."""
+        return hosts(self.mark)
 
     def kill(self) -> None:
         """All of it at once, as when a machine loses its power."""

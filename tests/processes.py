@@ -127,6 +127,11 @@ def workers(mark: str) -> list[int]:
     return named(mark, "ray::ResourceTrainable")
 
 
+def hosts(mark: str) -> list[int]:
+    """Ray's workers that train packs."""
+    return named(mark, "ray::PackHost")
+
+
 def command_line(pid: int) -> str:
     try:
         return (Path("/proc") / str(pid) / "cmdline").read_text().replace("\0", " ")

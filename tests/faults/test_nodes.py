@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aftermath import Reference, check_finished, check_interrupted
@@ -37,9 +38,9 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-def submit(cluster: Cluster, folder: Path) -> Path:
+def submit(cluster: Cluster, folder: Path, **changes: Any) -> Path:
     """The grid sent to a cluster; its storage."""
-    write_grid(folder, storage=str(cluster.folder / "shared"))
+    write_grid(folder, storage=str(cluster.folder / "shared"), **changes)
     adaptune(
         "submit",
         f"{NAME}.yaml",
@@ -126,3 +127,22 @@ def test_trials_move_from_a_node_that_is_about_to_be_taken_away(
     second.kill()
     wait_for_end(cluster, tmp_path)
     check_finished(storage, NAME, trials=TRIALS, reference=reference)
+
+
+def test_packs_move_with_their_host_from_a_node_that_is_about_to_be_taken_away(
+    tmp_path: Path, reference: Reference
+) -> None:
+    """The head trains nothing; two nodes have room for the one host, and the one that has it drains."""
+    with start_cluster(cpus=0) as cluster:
+        nodes = [cluster.add_node(cpus=2) for _ in range(2)]
+        storage = submit(cluster, tmp_path, resources={"pack": 3})
+        wait_for(storage, 6)
+        (leaving,) = [node for node in nodes if node.hosts()]
+        leaving.drain(seconds=60)
+        deadline = time.monotonic() + 60
+        while leaving.hosts():
+            assert time.monotonic() < deadline, "its host stays where it is"
+            time.sleep(0.1)
+        leaving.kill()
+        wait_for_end(cluster, tmp_path)
+        check_finished(storage, NAME, trials=TRIALS, reference=reference)

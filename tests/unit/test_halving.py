@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studies import trial_record
 
-from search.halving import describe_ends, next_promotion, peers, rungs, score_at
+from search.halving import FIRST_PEERS, describe_ends, next_promotion, peers, rungs, score_at
 
 FACTORS = st.integers(2, 4)
 
@@ -54,15 +54,13 @@ def test_the_rungs_of_the_papers_schedules():
 def test_the_order_of_arrival_does_not_matter(data, factor, growing, rng):
     trials = data.draw(searches(factor))
     shuffled = rng.sample(trials, len(trials))
-    assert next_promotion(shuffled, factor, growing=growing) == next_promotion(
-        trials, factor, growing=growing
-    )
+    assert next_promotion(shuffled, growing=growing) == next_promotion(trials, growing=growing)
 
 
 @given(st.data(), FACTORS, st.booleans())
 def test_no_one_is_promoted_who_is_not_among_the_best_of_a_rung(data, factor, growing):
     trials = data.draw(searches(factor))
-    chosen = next_promotion(trials, factor, growing=growing)
+    chosen = next_promotion(trials, growing=growing)
     if chosen is None:
         return
     assert chosen.state == "paused"
@@ -72,16 +70,16 @@ def test_no_one_is_promoted_who_is_not_among_the_best_of_a_rung(data, factor, gr
         if trial.schedule == chosen.schedule and len(trial.epochs) >= chosen.rung and trial.state != "failed"
     ]
     better = [one for one in there if score_at(one, chosen.rung) > score_at(chosen, chosen.rung)]
-    assert len(better) < math.ceil(len(there) / factor)
+    assert len(better) < math.ceil(len(there) / 2)
     if growing and chosen.rung == 1:
-        assert len(there) >= factor
+        assert len(there) >= FIRST_PEERS
 
 
 def test_of_trials_with_one_score_the_one_with_the_least_validation_loss_goes_on():
     """After an epoch all three answer with the most frequent class."""
     losses = {0: [0.69], 1: [0.68], 2: [0.61], 3: [0.65]}
     trials = [trial_record(number, [0.8], 3, losses=losses[number]) for number in losses]
-    assert next_promotion(trials, 3, growing=True) == trials[2]
+    assert next_promotion(trials, growing=True) == trials[2]
     assert [trial.number for trial in peers(trials, 3, 1)] == [2, 3, 1, 0]
 
 
@@ -100,7 +98,7 @@ def test_trials_without_a_recorded_loss_come_after_those_with_one_then_by_number
 def test_promoting_all_who_may_go_on_ends_and_leaves_no_group_without_its_best(data, factor):
     trials = data.draw(searches(factor))
     for _ in range(200):
-        chosen = next_promotion(trials, factor, growing=False)
+        chosen = next_promotion(trials, growing=False)
         if chosen is None:
             break
         end = next((rung for rung in chosen.rungs if rung > chosen.rung), chosen.schedule)
@@ -120,11 +118,11 @@ def test_promoting_all_who_may_go_on_ends_and_leaves_no_group_without_its_best(d
         raise AssertionError("promotions go on for ever")
     if not any(trial.state == "running" for trial in trials):
         waiting = {trial.number for trial in trials if trial.state == "paused"}
-        assert describe_ends(trials, factor).keys() == waiting
+        assert describe_ends(trials).keys() == waiting
         for number in waiting:
             there = peers(trials, trials[number].schedule, trials[number].rung)
             assert len(there) > 1
-            assert trials[number] not in there[: math.ceil(len(there) / factor)]
+            assert trials[number] not in there[: math.ceil(len(there) / 2)]
 
 
 def test_confirmations_and_other_schedules_are_no_peers():
@@ -150,10 +148,10 @@ def test_one_epoch_too_many_does_not_carry_a_trial_past_its_rung():
 
 def test_the_first_trials_wait_until_there_are_enough_to_compare():
     trials = [trial_record(0, [0.5], 10), trial_record(1, [0.6], 10)]
-    assert next_promotion(trials, 3, growing=True) is None
-    assert next_promotion(trials, 3, growing=False).number == 1
-    assert next_promotion([*trials, trial_record(2, [0.1], 10)], 3, growing=True).number == 1
+    assert next_promotion(trials, growing=True) is None
+    assert next_promotion(trials, growing=False).number == 1
+    assert next_promotion([*trials, trial_record(2, [0.1], 10)], growing=True).number == 1
 
 
 def test_above_the_first_rung_the_best_goes_on_at_once():
-    assert next_promotion([trial_record(0, [0.5, 0.6, 0.7], 10, promoted=1)], 3, growing=True).number == 0
+    assert next_promotion([trial_record(0, [0.5, 0.6, 0.7], 10, promoted=1)], growing=True).number == 0

@@ -61,6 +61,17 @@ def test_a_worker_that_never_asked_cannot_drop_a_trial(host):
     assert len(report.epochs) == 2
 
 
+def test_the_driver_drops_a_trial_that_is_still_waited_for(host):
+    """One that takes too long: its worker is killed and says nothing any more."""
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(host.next_epoch, asked(epochs=100_000, known=99_000), "first")
+        while not host._guests:
+            pass
+        host.drop(asked(), None)
+        assert "dropped" in TrialReport.loads(waiting.result(timeout=60)).failure
+    assert not host._guests
+
+
 def test_a_dropped_trial_goes_on_from_its_checkpoint(host):
     first = TrialReport.loads(host.next_epoch(asked(), "first"))
     host.drop(asked(), "first")
