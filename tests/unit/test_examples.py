@@ -24,3 +24,9 @@ def test_no_two_examples_have_one_name():
         line for path in FILES.values() for line in path.read_text().splitlines() if line.startswith("name:")
     ]
     assert len(set(lines)) == len(lines) == len(FILES)
+
+
+@pytest.mark.parametrize("suite", ["glue", "further", "tradeoff", "squad", "no_bert"])
+def test_in_the_papers_suites_every_configuration_trains_to_its_end(suite):
+    """The paper stopped none early."""
+    assert SearchJob.load(FILES[f"paper/{suite}.yaml"]).search.scheduler == "none"
