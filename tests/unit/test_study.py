@@ -1,5 +1,6 @@
 """The record of truth, on real SQLite files."""
 
+import contextlib
 import json
 import os
 import socket
@@ -8,9 +9,14 @@ import sys
 import time
 
 import pytest
+import sqlalchemy
+from optuna.storages import RDBStorage
 from studies import ATTRIBUTES, SPACE, add, create, epoch, epochs, opened, start
 
+import search.study
 from search.liveness import DEAD_AFTER_SECONDS, beat, driver_of, rest
+from search.storage import Storage
+from search.study import Record
 
 PARAMS = {"adapter_size": 64, "learning_rate": 1e-3, "epochs": 3}
 
@@ -281,3 +287,21 @@ def test_a_driver_on_another_host_is_not_looked_for_among_our_processes(study):
     answer(process)
     study.note("driver", {"host": "another-host", "pid": process.pid, "time": time.time()})
     assert driver_of([study]) is not None
+
+
+@pytest.mark.parametrize(("failures", "opens"), [(1, True), (99, False)])
+def test_a_database_whose_tables_another_is_just_making_is_opened_again(
+    tmp_path, monkeypatch, failures, opens
+):
+    """Two that find no tables both make them; one is told that they are there."""
+    left, real = [sqlalchemy.exc.IntegrityError("CREATE TABLE", {}, ValueError())] * failures, RDBStorage
+
+    def racing(*arguments, **options):
+        if left:
+            raise left.pop()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(search.study, "RDBStorage", racing)
+    monkeypatch.setattr(search.study.time, "sleep", lambda _: None)
+    with contextlib.nullcontext() if opens else pytest.raises(sqlalchemy.exc.IntegrityError):
+        Record(Storage(str(tmp_path))).close()
