@@ -67,13 +67,16 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 class JobError(UserError):
-    """Everything wrong with one job. ``source`` is its file, or ``job`` where it came from Python."""
+    """Everything wrong with one job, each thing once. ``source`` is its file, or ``job`` where it came from
+    Python.
+    """
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        problems = tuple({str(problem): problem for problem in problems}.values())
         lines = [f"{source}: {len(problems)} problem(s)", *(f"  {problem}" for problem in problems)]
         super().__init__("\n".join(lines))
         self.source = source
-        self.problems = tuple(problems)
+        self.problems = problems
 
     def __reduce__(self) -> tuple[type["JobError"], tuple[str, tuple[Problem, ...]]]:
         return (type(self), (self.source, self.problems))

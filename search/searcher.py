@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,7 @@ class StudyScheduler(FIFOScheduler):
         self._timeout = timeout
         self._leaving = leaving
         self._moved: set[tuple[str, str]] = set()  # hosts, with the nodes that they were taken from
+        self._chosen: set[str] = set()  # Tune's trials that have, or are getting, a worker
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
         stretch = self._searcher.live[trial.trial_id]
@@ -192,12 +193,22 @@ class StudyScheduler(FIFOScheduler):
             stretch.loss = _last_error(Path(trial.error_file))
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Tune asks this every tenth of a second: the place to notice trials that take too long."""
+        """The next trial to get a worker, warm or new; none that is getting one.
+
+        By default Tune gives a warm worker to the trial that has waited longest, and ends the one that was
+        being started for it: where trials are shorter than a worker's start, only one would ever run.
+        Tune asks this every tenth of a second: the place to notice trials that take too long.
+        """
+        live: Collection[Trial] = tune_controller.get_live_trials()
         if self._timeout is not None:
             with self._searcher.keeping_problems():
-                self._end_overdue(tune_controller.get_trials())
-        chosen: Trial | None = super().choose_trial_to_run(tune_controller)
-        return chosen
+                self._end_overdue(live)
+        waiting = {one.trial_id: one for one in live if one.status == Trial.PENDING}
+        for trial_id in self._searcher.live:
+            if trial_id in waiting and trial_id not in self._chosen:
+                self._chosen.add(trial_id)
+                return waiting[trial_id]
+        return None
 
     def _move_from_leaving(self, trial: Trial, stretch: Stretch, result: Mapping[str, Any]) -> None:
         """Take a trial from a node that drains. Its checkpoint was just written: Ray has its next worker, or
@@ -214,7 +225,7 @@ class StudyScheduler(FIFOScheduler):
             trial.max_failures += 1  # it did not fail
             ray.kill(trial.temporary_state.ray_actor)
 
-    def _end_overdue(self, trials: Sequence[Trial]) -> None:
+    def _end_overdue(self, trials: Collection[Trial]) -> None:
         now = time.monotonic()
         for trial in trials:
             stretch = self._searcher.live.get(trial.trial_id)

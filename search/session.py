@@ -22,6 +22,8 @@ def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the study and MLflow have it all
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    # The searcher says how many may be live; Tune's own limit, one that waits, starts workers one by one.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
     neutral = storage.path(job) if storage.is_folder else Path(os.sep)
     with contextlib.chdir(neutral):
         ray.init(

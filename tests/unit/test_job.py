@@ -1,5 +1,6 @@
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from job_files import LEAST, OWN, job
 
 from pipelines.registry import registered_task
 from pipelines.tasks import Files, Hub, SplitRule, Task
-from search.errors import JobError, UserError
+from search.errors import JobError, Problem, UserError
 from search.job import SearchJob
 from search.storage import Storage
 from spaces import Space, preset
@@ -349,3 +350,11 @@ def test_the_examples_in_the_reference_are_jobs(write):
     assert len(examples) == 3
     for example in examples:
         assert SearchJob.load(write(example)).resolved_tasks()
+
+
+def test_what_is_wrong_for_several_tasks_is_said_once():
+    """A missing `data_dir` is missing for each of them."""
+    missing = Problem("data_dir", "there", "no such folder", "Correct the path")
+    error = JobError("job.yaml", [missing, replace(missing), replace(missing, key="storage")])
+    assert str(error).count("data_dir") == 1
+    assert str(error).startswith("job.yaml: 2 problem(s)")

@@ -5,6 +5,7 @@ import pickle
 from types import SimpleNamespace
 
 import pytest
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from studies import SPACE, add, create, epochs, opened, start
@@ -320,6 +321,26 @@ def test_what_tune_says_of_a_trial_that_ended_is_ignored(record):
     tune.end(trial_id, [0.5], finished=True)
     tune.lose(trial_id)
     assert study.trials()[0].state == "complete"
+
+
+def test_a_free_worker_goes_to_a_new_trial_and_not_to_one_whose_worker_is_starting(record):
+    """Tune would end the worker that is starting: with short trials only one would ever run."""
+    tune = Tune(search(create(record)), slots=2)
+    waiting = {name: SimpleNamespace(trial_id=name, status=Trial.PENDING) for name in ("id0", "id1", "id2")}
+
+    def choose(*names):
+        chosen = tune.scheduler.choose_trial_to_run(
+            SimpleNamespace(get_live_trials=lambda: [waiting[name] for name in names])
+        )
+        return chosen and chosen.trial_id
+
+    tune.ask()
+    tune.ask()
+    assert [choose("id0", "id1") for _ in range(3)] == ["id0", "id1", None]  # both workers are starting
+    tune.end("id0", [0.5], finished=True)
+    assert choose("id1") is None
+    tune.ask()
+    assert choose("id1", "id2") == "id2"
 
 
 def test_searcher_and_scheduler_pickle_to_nothing(record):
