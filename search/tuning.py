@@ -94,10 +94,11 @@ def _fit(
     with keeping_interrupt():
         try:
             tuner.fit()
-        except TuneError as error:
+        except TuneError:
             if searcher.problem is None:
                 raise
-            raise searcher.problem from error
+    if searcher.problem is not None:
+        raise searcher.problem  # not from Tune's error: its own cause says what gave way
 
 
 def _forget_scratch(storage: Storage, job: str) -> None:

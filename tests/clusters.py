@@ -15,12 +15,21 @@ from pathlib import Path
 from processes import MARK, command_line, free_port, hosts, kill_all, marked, run_to_end, workers
 
 
+def make_state_folder() -> Path:
+    """Where a node's Ray keeps its files."""
+    return Path(tempfile.mkdtemp(prefix="af"))  # short: sockets lie below it, and their paths have a limit
+
+
 @dataclass
 class Node:
-    """A node that was added: its processes carry a mark of their own."""
+    """A node that was added: its processes carry a mark of their own.
+
+    Its folder is its own, too: in a shared one, one node unpacks a job's files over those that another uses.
+    """
 
     cluster: "Cluster"
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
+    state: Path = field(default_factory=make_state_folder)
 
     @property
     def node_id(self) -> str:
@@ -93,6 +102,7 @@ class Cluster:
             "start",
             f"--address=127.0.0.1:{self.port}",
             f"--num-cpus={cpus}",
+            f"--temp-dir={node.state}",
             "--object-store-memory=80000000",
             f"--dashboard-agent-listen-port={free_port()}",
             "--disable-usage-stats",
@@ -108,7 +118,7 @@ class Cluster:
 @contextlib.contextmanager
 def start_cluster(*, cpus: int) -> Iterator[Cluster]:
     """A head with a token; afterwards all of it, and only it, is ended."""
-    state = Path(tempfile.mkdtemp(prefix="af"))  # short: sockets lie below it, and their paths have a limit
+    state = make_state_folder()
     folder = Path(tempfile.mkdtemp(prefix="adaptune-cluster-"))
     cluster = Cluster(folder, state, free_port(), free_port(), secrets.token_hex(8))
     cluster.token_file.touch(mode=0o600)
@@ -139,5 +149,5 @@ def start_cluster(*, cpus: int) -> Iterator[Cluster]:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, sent)
                 time.sleep(0.2)
-        for path in (state, folder):
+        for path in (state, folder, *(node.state for node in cluster.nodes)):
             shutil.rmtree(path, ignore_errors=True)

@@ -117,14 +117,14 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def named(mark: str, start: str) -> list[int]:
-    """Those of them whose command line starts with a text, such as the name that Ray gives its workers."""
-    return [pid for pid in marked(mark) if command_line(pid).startswith(start)]
+def named(mark: str, *starts: str) -> list[int]:
+    """Those whose command line starts with one of these, such as the names that Ray gives its workers."""
+    return [pid for pid in marked(mark) if command_line(pid).startswith(starts)]
 
 
 def workers(mark: str) -> list[int]:
-    """Ray's workers that train: one per trial that runs, or warm."""
-    return named(mark, "ray::ResourceTrainable")
+    """Ray's workers that train: one per trial that runs, or warm between two calls."""
+    return named(mark, "ray::ResourceTrainable", "ray::AdapterTrial")
 
 
 def hosts(mark: str) -> list[int]:

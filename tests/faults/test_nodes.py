@@ -38,6 +38,11 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+def drivers(cluster: Cluster) -> list[int]:
+    """Of jobs, on the head."""
+    return [pid for pid in cluster.pids() if "adaptune run" in command_line(pid)]
+
+
 def submit(cluster: Cluster, folder: Path, **changes: Any) -> Path:
     """The grid sent to a cluster; its storage."""
     write_grid(folder, storage=str(cluster.folder / "shared"), **changes)
@@ -63,7 +68,7 @@ def wait_for_end(cluster: Cluster, folder: Path) -> str:
     """Its log, once its driver has ended."""
     where = {"folder": folder, "environment": cluster.environment()}
     deadline = time.monotonic() + 600
-    while any("--cluster" in command_line(pid) for pid in cluster.pids()):
+    while drivers(cluster):
         assert time.monotonic() < deadline, "it does not end"
         time.sleep(0.5)
     log = adaptune("logs", NAME, "--address", cluster.address, **where).stdout
@@ -91,9 +96,9 @@ def test_a_lost_node_and_a_lost_driver_cost_no_trial(
         time.sleep(0.1)
     second.kill()
     wait_for(storage, count_epochs(storage) + 10)
-    drivers = [pid for pid in cluster.pids() if "adaptune run" in command_line(pid)]
-    assert drivers
-    kill_all(drivers)
+    doomed = drivers(cluster)
+    assert doomed
+    kill_all(doomed)
     wait_for_end(cluster, tmp_path)
     assert check_interrupted(storage, NAME, at_most=TRIALS)
 

@@ -78,7 +78,9 @@ def test_trials_for_which_memory_does_not_suffice_fail_once_with_the_reason(tmp_
     storage = tmp_path / "runs"
     command = Command("run", f"{NAME}.yaml", folder=tmp_path)
     assert command.wait_until(lambda: count_epochs(storage) >= 1)
-    for pid in workers(command.mark):
+    found = workers(command.mark)
+    assert found
+    for pid in found:
         limit = address_space(pid) + SPARE_BYTES
         resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
     command.wait(0)
