@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -388,6 +389,8 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> int:
+    if code == 130:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends: one more would only change the exit code
     err.print(message, soft_wrap=True)
     return code
 

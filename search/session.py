@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ray
+from ray._private import utils
 
 from search.storage import Storage
 
@@ -25,18 +26,17 @@ def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
     # The searcher says how many may be live; Tune's own limit, one that waits, starts workers one by one.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
     neutral = storage.path(job) if storage.is_folder else Path(os.sep)
-    with contextlib.chdir(neutral):
-        ray.init(
-            address="auto" if cluster else "local",
-            include_dashboard=None if cluster else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    with terminate_as_interrupt():  # again: Ray has put its own there
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    try:
+        with contextlib.chdir(neutral), _interrupting_later():
+            ray.init(
+                address="auto" if cluster else "local",
+                include_dashboard=None if cluster else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        yield
+    finally:
+        ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -50,6 +50,34 @@ def terminate_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _interrupting_later() -> Iterator[None]:
+    """Keep a signal until Ray has started. Meanwhile Ray's own handler would exit without a word, and
+    where Ray forks, Python drops what a handler raises. A second signal does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+
+    def keep(number: int, _: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    kept = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {one: signal.signal(one, keep) for one in kept}
+    rays_own, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda _: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = rays_own
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _interrupt(*_: object) -> None:

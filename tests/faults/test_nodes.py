@@ -40,7 +40,7 @@ def cluster() -> Iterator[Cluster]:
 
 def drivers(cluster: Cluster) -> list[int]:
     """Of jobs, on the head."""
-    return [pid for pid in cluster.pids() if "adaptune run" in command_line(pid)]
+    return [pid for pid in cluster.pids() if command_line(pid).rstrip().endswith("--cluster")]
 
 
 def submit(cluster: Cluster, folder: Path, **changes: Any) -> Path:

@@ -1,6 +1,7 @@
 """The command's manners: exit codes, where errors go, what --help and --json print."""
 
 import json
+import signal
 import os
 import subprocess
 import sys
@@ -33,6 +34,7 @@ class Run:
 def adaptune(monkeypatch, capsys, tmp_path):
     """Run the command in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # of a command that ends; the tests go on
     monkeypatch.setenv("ADAPTUNE_DEBUG", "")
     monkeypatch.setenv("COLUMNS", "100")
 
