@@ -1,8 +1,8 @@
 """The command's manners: exit codes, where errors go, what --help and --json print."""
 
 import json
-import signal
 import os
+import signal
 import subprocess
 import sys
 
