@@ -101,10 +101,11 @@ def measure(options: argparse.Namespace, name: str, peer: Path) -> tuple[list[st
     """A task's row of the table, and its description."""
     data = read_rows(name, options.data_dir, LIMIT)
     best = read_record(OUT)[name][0].best
+    target = best - WITHIN
     found = []
     for seed in options.seeds:
-        began, trials = search_once(name, options.data_dir.resolve(), seed, best - WITHIN)
-        found.append(seconds_to(best - WITHIN, began, trials))
+        began, trials = search_once(name, options.data_dir.resolve(), seed, target)
+        found.append(seconds_to(target, began, trials))
     with tempfile.TemporaryDirectory() as folder:
         epoch_seconds, setup_seconds = stock_grid(options, write_rows(data, Path(folder)), peer)
     one_by_one = sum(

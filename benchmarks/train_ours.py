@@ -32,7 +32,7 @@ def main(settings: dict[str, Any]) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     started = time.perf_counter()
-    training.model  # noqa: B018 # built here, after what the cache lacks is computed
+    _ = training.model  # built here, after what the cache lacks is computed
     built = time.perf_counter() - started
     for result in training.run():
         line = {

@@ -26,6 +26,7 @@ def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
     # The searcher says how many may be live; Tune's own limit, one that waits, starts workers one by one.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
     neutral = storage.path(job) if storage.is_folder else Path(os.sep)
+    ours = not ray.is_initialized()  # else `init` refuses, and what runs is the caller's
     try:
         with contextlib.chdir(neutral), _interrupting_later():
             ray.init(
@@ -36,7 +37,8 @@ def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
             )
         yield
     finally:
-        ray.shutdown()
+        if ours:
+            ray.shutdown()
 
 
 @contextlib.contextmanager

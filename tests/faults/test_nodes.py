@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,15 @@ def submit(cluster: Cluster, folder: Path, **changes: Any) -> Path:
     return cluster.folder / "shared"
 
 
-def wait_for(storage: Path, epochs: int) -> None:
-    deadline = time.monotonic() + 300
-    while count_epochs(storage) < epochs:
-        assert time.monotonic() < deadline, "the search does not get there"
+def wait_until(reached: Callable[[], bool], otherwise: str, *, seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, otherwise
         time.sleep(0.1)
+
+
+def wait_for(storage: Path, epochs: int) -> None:
+    wait_until(lambda: count_epochs(storage) >= epochs, "the search does not get there")
 
 
 def wait_for_end(cluster: Cluster, folder: Path) -> None:
@@ -84,10 +88,7 @@ def test_a_lost_node_and_a_lost_driver_cost_no_trial(
     second = cluster.add_node(cpus=2)
     storage = submit(cluster, tmp_path)
     wait_for(storage, 4)
-    deadline = time.monotonic() + 300
-    while not trains_on(storage, second):
-        assert time.monotonic() < deadline, "nothing trains on the second node"
-        time.sleep(0.1)
+    wait_until(lambda: trains_on(storage, second), "nothing trains on the second node")
     second.kill()
     wait_for(storage, count_epochs(storage) + 10)
     doomed = drivers(cluster)
@@ -115,14 +116,9 @@ def test_trials_move_from_a_node_that_is_about_to_be_taken_away(
     """A spot notice: the node drains, and is gone at the deadline."""
     second = cluster.add_node(cpus=1)
     storage = submit(cluster, tmp_path)
-    deadline = time.monotonic() + 300
-    while not trains_on(storage, second):
-        assert time.monotonic() < deadline, "nothing trains on the second node"
-        time.sleep(0.1)
+    wait_until(lambda: trains_on(storage, second), "nothing trains on the second node")
     second.drain(seconds=60)
-    while second.workers():
-        assert time.monotonic() < deadline, "its trials stay where they are"
-        time.sleep(0.1)
+    wait_until(lambda: not second.workers(), "its trials stay where they are")
     second.kill()
     wait_for_end(cluster, tmp_path)
     check_finished(storage, NAME, trials=TRIALS, reference=reference)
@@ -138,10 +134,7 @@ def test_packs_move_with_their_host_from_a_node_that_is_about_to_be_taken_away(
         wait_for(storage, 6)
         (leaving,) = [node for node in nodes if node.hosts()]
         leaving.drain(seconds=60)
-        deadline = time.monotonic() + 60
-        while leaving.hosts():
-            assert time.monotonic() < deadline, "its host stays where it is"
-            time.sleep(0.1)
+        wait_until(lambda: not leaving.hosts(), "its host stays where it is", seconds=60)
         leaving.kill()
         wait_for_end(cluster, tmp_path)
         check_finished(storage, NAME, trials=TRIALS, reference=reference)

@@ -14,7 +14,6 @@ from pipelines.checkpoint import dump_state, load_state
 from pipelines.metrics import score
 from pipelines.model import build_model
 from pipelines.pack import TrialDiverged, predict
-from pipelines.precision import resolve_precision
 from pipelines.training import Training, learning_rate_at
 
 CPU = torch.device("cpu")
@@ -392,11 +391,3 @@ def test_bf16_computes_products_in_it_and_keeps_parameters_in_fp32(backbone, tas
     exact = predict(whole, task.validation, pad_id=0, precision="fp32")
     assert not np.array_equal(rough, exact)
     np.testing.assert_allclose(rough, exact, atol=0.2)
-
-
-def test_precision_is_as_wanted_or_else_what_the_hardware_has(monkeypatch):
-    assert [resolve_precision(wanted, CPU) for wanted in ("fp32", "bf16")] == ["fp32", "bf16"]
-    for has, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        assert resolve_precision("auto", CPU) == expected
