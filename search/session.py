@@ -38,7 +38,8 @@ def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
         yield
     finally:
         if ours:
-            ray.shutdown()
+            with _undisturbed():
+                ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -80,6 +81,22 @@ def _interrupting_later() -> Iterator[None]:
             signal.signal(one, handler)
     if asked:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore signals while Ray ends, which takes a second or two. Left half done, it would end this process
+    with exit code 1 later: its exit hook ends the raylet first, and the core worker does not outlive that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _interrupt(*_: object) -> None:

@@ -164,7 +164,8 @@ def _delete(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(NotADirectoryError):  # a file above it: then it is not there
+            path.unlink(missing_ok=True)
 
 
 def _replace_folder(target: Path, folder: Path) -> None:

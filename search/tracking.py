@@ -322,6 +322,8 @@ def open_client(uri: str) -> "MlflowClient":
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for traced in ("mlflow.store.db.utils", "sqlalchemy.pool"):  # tracebacks of what is raised as well
+        logging.getLogger(traced).setLevel(logging.CRITICAL)
     return mlflow.MlflowClient(tracking_uri=uri)
 
 

@@ -186,7 +186,7 @@ def read_state(context: WorkerContext, config: Mapping[str, Any]) -> "TrainingSt
     try:
         saved = context.storage.read(key)
     except OSError as error:
-        raise StorageError(f"{context.storage.uri(key)} cannot be read ({error})") from error
+        raise StorageError(f"storage {context.storage.root} cannot be read ({first_line(error)})") from error
     try:
         return None if saved is None else load_state(saved)
     except CheckpointError as error:

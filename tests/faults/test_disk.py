@@ -49,12 +49,12 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-def check_told(command: Command, storage: Path) -> None:
+def check_told(command: Command, storage: Path, cannot: str = "be written") -> None:
     """It ended with 1, said what is wrong with which storage and how to go on, and printed no traceback."""
     output = command.wait(1)
     assert "Traceback" not in output
     told = output.replace("\n", " ")
-    assert f"{storage} cannot be written" in told
+    assert f"storage {storage} cannot {cannot}" in told
     assert f"adaptune resume {NAME}" in told
     wait_until_gone(command.mark)
     check_interrupted(storage, NAME, at_most=TRIALS)
@@ -132,7 +132,7 @@ def test_a_checkpoint_folder_that_cannot_be_written_is_told_and_put_right(
     in_the_way.parent.mkdir(parents=True)
     in_the_way.write_text("a file where a folder should be")
     command = Command("run", f"{NAME}.yaml", folder=tmp_path)
-    check_told(command, storage)
+    check_told(command, storage, cannot="be read")
     in_the_way.unlink()
     adaptune("resume", NAME, folder=tmp_path)
     check_finished(storage, NAME, trials=TRIALS, reference=reference, mark=command.mark)

@@ -39,3 +39,24 @@ def test_a_ray_that_does_not_start_is_ended_unless_it_is_the_callers(running, tm
     with pytest.raises(RuntimeError, match="no"), start_ray(storage, "job", cluster=False):
         pass
     assert bool(ended) != running
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_ray_ends_does_not_leave_that_half_done(sent, tmp_path, monkeypatch):
+    ended = []
+
+    def end():
+        signal.raise_signal(sent)
+        ended.append(True)
+
+    monkeypatch.setattr(session.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(session.ray, "init", lambda **_: None)
+    monkeypatch.setattr(session.ray, "shutdown", end)
+    storage = Storage(str(tmp_path))
+    storage.path("job").mkdir()
+    with terminate_as_interrupt():
+        handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+        with start_ray(storage, "job", cluster=False):
+            pass
+        assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert ended

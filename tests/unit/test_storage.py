@@ -105,6 +105,9 @@ def test_a_file_or_a_folder_can_be_deleted_and_deleting_what_is_gone_is_fine(sto
     storage.delete("job/a")
     storage.delete("never/there")
     assert content(folder) == {}
+    storage.write("file", b"x")
+    storage.delete("file/in/a/file")
+    assert content(folder) == {"file": b"x"}
 
 
 def test_an_uploaded_folder_can_be_fetched(storage, bundle, tmp_path):
