@@ -1,5 +1,6 @@
 """The Tune trainable: a warm worker that takes trial after trial. Beyond it, no dict of parameters."""
 
+import gc
 import json
 import logging
 import os
@@ -99,6 +100,7 @@ class AdapterTrial(Trainable):
         self._context = context
         self._backbone = open_backbone(context)
         self._cache = open_cache(context)
+        gc.freeze()  # what is here stays: to look for cycles then takes milliseconds
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -129,6 +131,7 @@ class AdapterTrial(Trainable):
         self._config = config
         self._training: AnyTraining | None = None
         self._epochs: Iterator[EpochResult] = iter(())
+        gc.collect()  # a training and its pack keep each other, and all memory that they have
 
     def _advance(self) -> None:
         known = self._config.get("known", 0)

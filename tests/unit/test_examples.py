@@ -26,7 +26,7 @@ def test_no_two_examples_have_one_name():
     assert len(set(lines)) == len(lines) == len(FILES)
 
 
-@pytest.mark.parametrize("suite", ["glue", "further", "tradeoff", "squad", "no_bert"])
+@pytest.mark.parametrize("suite", ["glue", "further", "tradeoff", "squad", "init", "no_bert"])
 def test_in_the_papers_suites_every_configuration_trains_to_its_end(suite):
     """The paper stopped none early."""
     assert SearchJob.load(FILES[f"paper/{suite}.yaml"]).search.scheduler == "none"
