@@ -86,3 +86,10 @@ def drive(storage: Storage, studies: Sequence[Study]) -> Iterator[SearchClock]:
             rest(studies[0])
         except Exception as error:  # what ended the search counts; that its driver is gone is seen anyway
             log.debug("the end of the driver could not be written: %s", first_line(error))
+
+
+def forget_dead_driver(storage: Storage, studies: Sequence[Study]) -> None:
+    """Take the name of a driver that was killed at the very end, when all was done, from the record."""
+    with claim_lock(storage):
+        if studies[0].attributes.get("driver") is not None and driver_of(studies) is None:
+            rest(studies[0])

@@ -19,7 +19,7 @@ from pipelines.sharing import share
 from search.agenda import Search
 from search.budget import Budget
 from search.confirmation import Confirm
-from search.driver import SearchClock, drive
+from search.driver import SearchClock, drive, forget_dead_driver
 from search.errors import StorageError, UserError, first_line, storage_failure
 from search.experience import Experience, gather
 from search.job import SearchJob, differences
@@ -87,6 +87,8 @@ def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> d
                 _tracking(job, storage, studies, progress, catching_up=True),
             ):
                 progress.message(f"{job.name}: is finished; bringing MLflow up to date")
+        else:
+            forget_dead_driver(storage, studies)
         return job_results(studies, storage)
 
 

@@ -45,9 +45,10 @@ def kill_while_writing(folder: Path, mark: str) -> bool:
     known = set(checkpoints.glob("*"))
     assert command.wait_until(lambda: set(checkpoints.glob("*.safetensors")) - known != set() or bool(known))
     assert command.wait_until(lambda: len(workers(mark)) > 0)
-    doomed = [command.process.pid, *workers(mark)]
+    doomed = [*workers(mark), command.process.pid]
     while not any(checkpoints.glob(".writing-*")):
         assert not command.ended, command.output
+        time.sleep(0.0002)  # whoever sleeps is woken at once on a busy machine, and who does not waits its turn
     kill_all(doomed)
     command.wait(-9)
     return any(checkpoints.glob(".writing-*"))

@@ -11,7 +11,7 @@ import pytest
 from studies import create, opened
 
 from search import driver
-from search.driver import drive
+from search.driver import drive, forget_dead_driver
 from search.errors import UserError
 from search.liveness import DEAD_AFTER_SECONDS, beat, driver_of
 from search.storage import Storage
@@ -47,6 +47,18 @@ def test_a_driver_shows_that_it_lives_and_says_when_it_has_ended(tmp_path: Path)
         study = create(record)
         with drive(Storage(str(tmp_path)), [study]):
             assert study.attributes["driver"]["pid"] == os.getpid()
+        assert study.attributes["driver"] is None
+
+
+def test_a_driver_that_was_killed_at_the_very_end_is_forgotten_and_a_living_one_is_not(tmp_path: Path) -> None:
+    with opened(tmp_path) as record:
+        study = create(record)
+        beat(study)
+        sign = study.attributes["driver"]
+        forget_dead_driver(Storage(str(tmp_path)), [study])
+        assert study.attributes["driver"] == sign
+        study.note("driver", {**sign, "started": "1"})
+        forget_dead_driver(Storage(str(tmp_path)), [study])
         assert study.attributes["driver"] is None
 
 
