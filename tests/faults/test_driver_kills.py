@@ -48,7 +48,7 @@ def kill_while_writing(folder: Path, mark: str) -> bool:
     doomed = [*workers(mark), command.process.pid]
     while not any(checkpoints.glob(".writing-*")):
         assert not command.ended, command.output
-        time.sleep(0.0002)  # whoever sleeps is woken at once on a busy machine, and who does not waits its turn
+        time.sleep(0.0002)  # on a busy machine, who sleeps is woken at once and who does not waits its turn
     kill_all(doomed)
     command.wait(-9)
     return any(checkpoints.glob(".writing-*"))

@@ -50,7 +50,7 @@ def test_a_driver_shows_that_it_lives_and_says_when_it_has_ended(tmp_path: Path)
         assert study.attributes["driver"] is None
 
 
-def test_a_driver_that_was_killed_at_the_very_end_is_forgotten_and_a_living_one_is_not(tmp_path: Path) -> None:
+def test_a_driver_killed_at_the_very_end_is_forgotten_and_a_living_one_is_not(tmp_path: Path) -> None:
     with opened(tmp_path) as record:
         study = create(record)
         beat(study)
