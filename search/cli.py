@@ -238,7 +238,7 @@ def ui(
         raise UserError(
             f"{place.root} has no mlflow.db: no job has run there, or tracking.uri names a server for it."
         )
-    from search.tracking import list_experiments
+    from search.mlflow_client import list_experiments
 
     out.print(f"MLflow on http://127.0.0.1:{port} in some seconds (Ctrl-C ends it); the trials of")
     for name, number in list_experiments(place):

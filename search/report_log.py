@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from search.mlflow_client import find_experiment, open_client
 from search.results import find_job, open_record
 from search.storage import Storage
-from search.tracking import find_experiment, open_client
 
 REPORT_TAG = "adaptune.report"  # its content's SHA-256: the same report is logged once
 SHOWN_JOBS = 5  # in the run's name
@@ -25,7 +25,7 @@ def log_report(names: Sequence[str], files: Mapping[str, bytes], storage: Storag
     with open_record(storage) as record:
         tracking = find_job(record, names[0], storage)[0].attributes["job"].get("tracking", {})
     uri = tracking.get("uri") or storage.tracking_uri
-    client = open_client(uri)
+    client = open_client(uri, storage)
     experiment = find_experiment(client, tracking.get("experiment") or names[0], storage, uri=uri)
     key = _digest(files)
     found = client.search_runs([experiment], f"tags.`{REPORT_TAG}` = '{key}'", max_results=1)

@@ -8,7 +8,6 @@ it has with the same step, value and time. A record that MLflow refuses does not
 
 import json
 import logging
-import os
 import tempfile
 import threading
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.confirmation import Spread
+from search.mlflow_client import find_experiment, open_client
 from search.results import seeks_front
 from search.selection import pareto_front
 from search.storage import Storage
@@ -270,7 +270,7 @@ class Tracker:
     def _connect(self) -> "MlflowClient":
         """The client, made on first use: importing MLflow and making its database takes seconds."""
         if self._client is None:
-            client = open_client(self._uri)
+            client = open_client(self._uri, self._storage)
             self._experiment_id = find_experiment(client, self._experiment, self._storage, uri=self._uri)
             self._runs = self._known_runs(client)
             self._client = client
@@ -311,47 +311,9 @@ class Tracker:
         return self._runs[key]
 
 
-def open_client(uri: str) -> "MlflowClient":
-    """A quiet client that finds out in seconds that a server is away."""
-    # Not minutes: whoever asks has retries of its own.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a line for each trial
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    import mlflow
-
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    for traced in ("mlflow.store.db.utils", "sqlalchemy.pool"):  # tracebacks of what is raised as well
-        logging.getLogger(traced).setLevel(logging.CRITICAL)
-    return mlflow.MlflowClient(tracking_uri=uri)
-
-
-def find_experiment(client: "MlflowClient", name: str, storage: Storage, *, uri: str) -> str:
-    """The id of an experiment: found, brought back where it was deleted, or made."""
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
-    # A server knows where its artifacts go; of a bare database MLflow would put them into ./mlruns.
-    has_server = uri.startswith(("http://", "https://", "databricks"))
-    location = None if has_server else f"{storage.artifacts}/{name}"
-    return str(client.create_experiment(name, artifact_location=location))
-
-
 def _describe(error: Exception) -> str:
     """An error's first line."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-
-
-def list_experiments(storage: Storage) -> list[tuple[str, str]]:
-    """Names and ids of the experiments in a storage's own MLflow database, the newest first."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=storage.tracking_uri)
-    found = client.search_experiments(order_by=["creation_time DESC"], max_results=50)
-    return [(one.name, one.experiment_id) for one in found if one.name != "Default"]
 
 
 def _best_metric(trial: TrialRecord, name: str) -> "Metric":

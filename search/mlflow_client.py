@@ -1,0 +1,71 @@
+"""A client of MLflow, and what it is asked for before any run: the database, the experiment."""
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.storage import Storage
+from search.study import claim_lock
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DATABASE = "mlflow.db"  # in the storage
+
+
+def open_client(uri: str, storage: Storage) -> "MlflowClient":
+    """A quiet client that finds out in seconds that a server is away."""
+    # Not minutes: whoever asks has retries of its own.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a line for each trial
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for traced in ("mlflow.store.db.utils", "sqlalchemy.pool"):  # tracebacks of what is raised as well
+        logging.getLogger(traced).setLevel(logging.CRITICAL)
+    if uri == storage.tracking_uri:
+        _make_database(storage)
+    return mlflow.MlflowClient(tracking_uri=uri)
+
+
+def find_experiment(client: "MlflowClient", name: str, storage: Storage, *, uri: str) -> str:
+    """The id of an experiment: found, brought back where it was deleted, or made."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+    # A server knows where its artifacts go; of a bare database MLflow would put them into ./mlruns.
+    has_server = uri.startswith(("http://", "https://", "databricks"))
+    location = None if has_server else f"{storage.artifacts}/{name}"
+    return str(client.create_experiment(name, artifact_location=location))
+
+
+def list_experiments(storage: Storage) -> list[tuple[str, str]]:
+    """Names and ids of the experiments in a storage's own MLflow database, the newest first."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=storage.tracking_uri)
+    found = client.search_experiments(order_by=["creation_time DESC"], max_results=50)
+    return [(one.name, one.experiment_id) for one in found if one.name != "Default"]
+
+
+def _make_database(storage: Storage) -> None:
+    """MLflow's own database in a storage, whole or not at all: of one that was left with half of its tables
+    by a process that was killed, MLflow can make nothing any more.
+    """
+    import mlflow
+
+    if storage.path(DATABASE).exists():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, DATABASE)
+        mlflow.MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+        with claim_lock(storage):
+            if not storage.path(DATABASE).exists():  # another process may have been faster
+                storage.write(DATABASE, made.read_bytes())

@@ -1,0 +1,43 @@
+"""MLflow's own database in a storage: whole, or not there."""
+
+import mlflow
+import pytest
+
+from search.mlflow_client import open_client
+from search.storage import Storage
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return Storage(str(tmp_path / "runs"))
+
+
+def test_whoever_is_killed_while_making_the_database_leaves_nothing_that_the_next_one_cannot_open(
+    storage, monkeypatch
+):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mlflow.MlflowClient, "search_experiments", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_client(storage.tracking_uri, storage)
+    assert not storage.path("mlflow.db").exists()
+    client = open_client(storage.tracking_uri, storage)
+    made = client.create_experiment("job", artifact_location=f"{storage.artifacts}/job")
+    assert open_client(storage.tracking_uri, storage).get_experiment(made).name == "job"
+
+
+def test_a_database_that_another_process_has_made_meanwhile_is_kept(storage, monkeypatch):
+    asked = mlflow.MlflowClient.search_experiments
+
+    def slow(client, **options):
+        if not storage.path("mlflow.db").exists():
+            storage.write("mlflow.db", b"")  # to SQLite a database, without tables
+        return asked(client, **options)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "search_experiments", slow)
+    open_client(storage.tracking_uri, storage)
+    assert storage.read("mlflow.db") == b""
