@@ -1,5 +1,8 @@
 """MLflow's own database in a storage: whole, or not there."""
 
+import sqlite3
+from contextlib import closing
+
 import mlflow
 import pytest
 
@@ -34,10 +37,12 @@ def test_a_database_that_another_process_has_made_meanwhile_is_kept(storage, mon
     asked = mlflow.MlflowClient.search_experiments
 
     def slow(client, **options):
-        if not storage.path("mlflow.db").exists():
-            storage.write("mlflow.db", b"")  # to SQLite a database, without tables
+        with closing(sqlite3.connect(storage.path("mlflow.db"))) as other:
+            other.execute("CREATE TABLE IF NOT EXISTS theirs (x)")
         return asked(client, **options)
 
     monkeypatch.setattr(mlflow.MlflowClient, "search_experiments", slow)
+    storage.path("").mkdir()
     open_client(storage.tracking_uri, storage)
-    assert storage.read("mlflow.db") == b""
+    with closing(sqlite3.connect(storage.path("mlflow.db"))) as kept:
+        kept.execute("SELECT * FROM theirs")
