@@ -81,6 +81,7 @@ def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> d
                 for study in studies:
                     study.hold()
                 _search(plan, storage, studies, clock=clock, cluster=cluster, progress=progress)
+                storage.tidy(job.name)  # of workers that were killed while they wrote
         elif not studies[0].attributes.get(TRACKED):
             with (
                 drive(storage, studies),
