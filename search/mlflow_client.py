@@ -6,13 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.storage import Storage
+from search.storage import TRACKING_DATABASE, Storage
 from search.study import claim_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-DATABASE = "mlflow.db"  # in the storage
 
 
 def open_client(uri: str, storage: Storage) -> "MlflowClient":
@@ -61,11 +59,11 @@ def _make_database(storage: Storage) -> None:
     """
     import mlflow
 
-    if storage.path(DATABASE).exists():
+    if storage.path(TRACKING_DATABASE).exists():
         return
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder, DATABASE)
+        made = Path(folder, TRACKING_DATABASE)
         mlflow.MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
         with claim_lock(storage):
-            if not storage.path(DATABASE).exists():  # another process may have been faster
-                storage.write(DATABASE, made.read_bytes())
+            if not storage.path(TRACKING_DATABASE).exists():  # another process may have been faster
+                storage.write(TRACKING_DATABASE, made.read_bytes())

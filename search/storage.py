@@ -11,6 +11,7 @@ from pyarrow import fs
 
 from search.errors import UserError
 
+TRACKING_DATABASE = "mlflow.db"  # MLflow's own, where the job names no server
 _WRITING = ".writing-"  # begins the name of a file that is not whole yet
 
 
@@ -43,7 +44,7 @@ class Storage:
     @property
     def tracking_uri(self) -> str:
         """MLflow's own database when the job names no server."""
-        return f"sqlite:///{self.root}/mlflow.db"
+        return f"sqlite:///{self.root}/{TRACKING_DATABASE}"
 
     def uri(self, key: str) -> str:
         """The address of a key: a path for a folder, else a URI."""
