@@ -17,6 +17,7 @@ from jobs import COMMAND
 MARK = "ADAPTUNE_TEST_MARK"  # in the environment; inherited by all that a command starts
 MARKS: set[str] = set()  # of all commands since a test began
 START_SECONDS = 180  # for a program that starts others and ends
+DISK_SECONDS = 1.0  # that a slow disk takes for a file
 PATIENCE_SECONDS = 900  # a busy machine is slow, not wrong; only a test that fails waits so long
 
 
@@ -99,6 +100,23 @@ def run_to_end(program: str, *arguments: str, **options: Any) -> None:
         **options,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def slow_disk(folder: Path, part: str) -> dict[str, str]:
+    """An environment in which files whose path holds `part` take a second to reach the disk.
+
+    Half-written files otherwise live for some microseconds, too short to be met.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sitecustomize.py").write_text(
+        "import os, time\n"
+        "def slow(file, sync=os.fsync):\n"
+        f"    if {part!r} in os.readlink(f'/proc/self/fd/{{file}}'):\n"
+        f"        time.sleep({DISK_SECONDS})\n"
+        "    sync(file)\n"
+        "os.fsync = slow\n"
+    )
+    return {"PYTHONPATH": str(folder)}
 
 
 def free_port() -> int:

@@ -9,7 +9,7 @@ import pytest
 from aftermath import Reference, check_finished, check_interrupted
 from grids import NAME, TRIALS, count_epochs, write_grid
 from jobs import adaptune
-from processes import Command, kill_all, workers
+from processes import Command, kill_all, slow_disk, workers
 
 RANDOM_KILLS = 20
 SEED = 20261125  # of the moments
@@ -21,11 +21,7 @@ def test_a_job_killed_while_it_writes_a_checkpoint_and_while_it_selects_is_as_if
 ) -> None:
     write_grid(tmp_path)
     storage, mark = tmp_path / "runs", secrets.token_hex(8)
-    for _ in range(20):
-        if kill_while_writing(tmp_path, mark):
-            break
-    else:
-        pytest.fail("no kill hit a checkpoint that was being written")
+    kill_while_writing(tmp_path, mark)
     assert check_interrupted(storage, NAME, at_most=TRIALS) > 0
 
     command = Command("run", f"{NAME}.yaml", folder=tmp_path, mark=mark)
@@ -38,20 +34,19 @@ def test_a_job_killed_while_it_writes_a_checkpoint_and_while_it_selects_is_as_if
     check_finished(storage, NAME, trials=TRIALS, reference=reference, mark=mark)
 
 
-def kill_while_writing(folder: Path, mark: str) -> bool:
-    """Kill a job's driver and workers when a half-written checkpoint is seen; whether one was left."""
+def kill_while_writing(folder: Path, mark: str) -> None:
+    """Kill a job's driver and workers while a checkpoint that follows a whole one is half written."""
     checkpoints = folder / "runs" / NAME / "checkpoints" / "topics" / "adapter"
-    command = Command("run", f"{NAME}.yaml", folder=folder, mark=mark)
-    known = set(checkpoints.glob("*"))
-    assert command.wait_until(lambda: set(checkpoints.glob("*.safetensors")) - known != set() or bool(known))
-    assert command.wait_until(lambda: len(workers(mark)) > 0)
-    doomed = [*workers(mark), command.process.pid]
-    while not any(checkpoints.glob(".writing-*")):
-        assert not command.ended, command.output
-        time.sleep(0.0002)  # on a busy machine, who sleeps is woken at once and who does not waits its turn
-    kill_all(doomed)
+    environment = slow_disk(folder / "slow", "/checkpoints/")
+    command = Command("run", f"{NAME}.yaml", folder=folder, mark=mark, environment=environment)
+
+    def half_written() -> bool:
+        return any(checkpoints.glob("*.safetensors")) and any(checkpoints.glob(".writing-*"))
+
+    assert command.wait_until(half_written), command.output
+    kill_all([*workers(mark), command.process.pid])
     command.wait(-9)
-    return any(checkpoints.glob(".writing-*"))
+    assert any(checkpoints.glob(".writing-*")), "the write had ended before the kill"
 
 
 @pytest.mark.faults
