@@ -6,8 +6,7 @@ import os
 import random
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,18 +76,6 @@ def adaptune(
     return done
 
 
-def start_adaptune(*arguments: str | Path, folder: Path) -> subprocess.Popen[str]:
-    """Start the command and go on."""
-    return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def read_json(done: subprocess.CompletedProcess[str]) -> Any:
     """What a command printed with --json: JSON and nothing else."""
     return json.loads(done.stdout)
@@ -111,14 +98,3 @@ def read_trials(storage: Path) -> tuple[TrialRecord, ...]:
     with Record(Storage(str(storage))) as record:
         studies = record.studies("topics")
         return studies[0].trials() if studies else ()
-
-
-def wait_for(
-    process: subprocess.Popen[str], storage: Path, reached: Callable[[tuple[TrialRecord, ...]], bool]
-) -> None:
-    """Wait until the record has come so far; fail if the search ends before."""
-    deadline = time.monotonic() + 120
-    while not reached(read_trials(storage)):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "the search does not get there"
-        time.sleep(0.1)

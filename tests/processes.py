@@ -15,6 +15,8 @@ from typing import Any
 from jobs import COMMAND
 
 MARK = "ADAPTUNE_TEST_MARK"  # in the environment; inherited by all that a command starts
+# Seconds, not 60, until the agents of a killed driver's Ray give up its control service.
+FAST_FAREWELL = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
 MARKS: set[str] = set()  # of all commands since a test began
 START_SECONDS = 180  # for a program that starts others and ends
 DISK_SECONDS = 1.0  # that a slow disk takes for a file
@@ -36,7 +38,7 @@ class Command:
         self.process = subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             cwd=folder,
-            env={**os.environ, **(environment or {}), MARK: self.mark},
+            env={**os.environ, **FAST_FAREWELL, **(environment or {}), MARK: self.mark},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -62,7 +64,7 @@ class Command:
     def wait(self, code: int | None = None) -> str:
         """Its output, once it has ended; with `code`, checks how."""
         self.process.wait(timeout=PATIENCE_SECONDS)
-        # A killed driver's Ray may hold the pipe open for a minute.
+        # A killed driver's Ray may hold the pipe open for a while.
         self._reader.join(timeout=5)
         if code is not None:
             assert self.process.returncode == code, f"exit {self.process.returncode}\n{self.output}"
@@ -166,7 +168,7 @@ def kill_all(pids: Iterable[int]) -> None:
 def wait_until_gone(mark: str, *, seconds: float = PATIENCE_SECONDS) -> None:
     """Nothing that was started under a mark is left.
 
-    The agents of a killed driver's Ray look for its control service for a minute before they give up.
+    The agents of a killed driver's Ray look for its control service for some seconds before they give up.
     """
     deadline = time.monotonic() + seconds
     while left := marked(mark):

@@ -1,11 +1,10 @@
 """Halving on Ray: paused trials cost no process, survive a killed driver, and are ended at the end."""
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
-from jobs import adaptune, read_json, read_trials, start_adaptune, trial_runs, wait_for, write_job
+from jobs import adaptune, read_json, read_trials, trial_runs, write_job
+from processes import Command
 
 from search.halving import rungs
 
@@ -15,11 +14,11 @@ SPACE = {"adapter_size": [2, 4, 8], "learning_rate": [1e-4, 1e-3, 1e-2], "epochs
 
 def test_a_killed_search_with_halving_goes_on_and_confirms_its_winner(tmp_path: Path) -> None:
     write_job(tmp_path, space=SPACE, search={"trials": 7, "seed": 1}, confirm={"top": 1, "seeds": 2})
-    process = start_adaptune("run", "topics.yaml", folder=tmp_path)
+    command = Command("run", "topics.yaml", folder=tmp_path)
     storage = tmp_path / "runs"
-    wait_for(process, storage, lambda trials: sum(trial.state == "paused" for trial in trials) >= 2)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    assert command.wait_until(lambda: sum(trial.state == "paused" for trial in read_trials(storage)) >= 2)
+    command.signal()
+    command.wait(-9)
     before = read_trials(storage)
     shown = read_json(adaptune("results", "topics", "--json", folder=tmp_path))
     assert shown["state"] == "interrupted"

@@ -1,14 +1,12 @@
 """A search that is interrupted, in whatever way, goes on as if nothing had happened."""
 
-import contextlib
 import os
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from jobs import adaptune, read_json, read_trials, start_adaptune, trial_runs, wait_for, write_job
+from jobs import adaptune, read_json, read_trials, trial_runs, write_job
+from processes import Command, wait_until_gone, workers
 
 from search.study import TrialRecord
 
@@ -27,52 +25,20 @@ def one_done_and_one_under_way(trials: tuple[TrialRecord, ...]) -> bool:
     )
 
 
-def processes_of(folder: Path) -> list[str]:
-    """Command lines of processes that work in or on a folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            text = (entry / "cmdline").read_text().replace("\0", " ")
-            if str(folder) in text or Path(entry / "cwd").resolve().is_relative_to(folder):
-                found.append(text)
-        except OSError:
-            continue
-    return found
-
-
-def workers_of(driver: subprocess.Popen[str]) -> list[int]:
-    """The process ids of a driver's trial workers: descendants of it, wherever their sessions are."""
-    found, parents = [], {driver.pid}
-    entries = sorted((entry for entry in Path("/proc").glob("[0-9]*")), key=lambda entry: int(entry.name))
-    for _ in range(5):  # generations
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-                if int(stat[1]) in parents:
-                    parents.add(int(entry.name))
-    for pid in parents:
-        with contextlib.suppress(OSError):
-            if (Path("/proc") / str(pid) / "cmdline").read_text().startswith("ray::ResourceTrainable"):
-                found.append(pid)
-    assert found, "no worker found"
-    return found
-
-
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130)])
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     write_job(tmp_path, space=SLOW_SPACE, search={"trials": 4, "seed": 1, "scheduler": "none"})
-    process = start_adaptune("run", "topics.yaml", folder=tmp_path)
+    command = Command("run", "topics.yaml", folder=tmp_path)
     storage = tmp_path / "runs"
-    wait_for(process, storage, one_done_and_one_under_way)
-    os.kill(process.pid, sent)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == code, output
+    assert command.wait_until(lambda: one_done_and_one_under_way(read_trials(storage))), command.output
+    command.signal(sent)
+    output = command.wait(code)
     if code == 130:
         assert "adaptune resume topics" in output
     before = read_trials(storage)
     assert read_json(adaptune("results", "topics", "--json", folder=tmp_path))["state"] == "interrupted"
 
-    adaptune("resume", "topics", folder=tmp_path)
+    Command("resume", "topics", folder=tmp_path, mark=command.mark).wait(0)
 
     after = read_trials(storage)
     assert [trial.state for trial in after] == ["complete"] * 4
@@ -85,22 +51,17 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, sent: signal
     assert sorted(keys) == [f"topics/topics/adapter/{number}" for number in range(4)]
     assert all(run.info.status == "FINISHED" for run in trial_runs(storage, "topics"))
     assert read_json(adaptune("results", "topics", "--json", folder=tmp_path))["state"] == "finished"
-    # The agents of a killed driver's Ray look for its control service for a minute before they give up.
-    deadline = time.monotonic() + 150
-    while left := processes_of(tmp_path):
-        assert time.monotonic() < deadline, left
-        time.sleep(1)
+    wait_until_gone(command.mark)
 
 
 def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     write_job(tmp_path, space=SLOW_SPACE, search={"trials": 2, "scheduler": "none"})
-    process = start_adaptune("run", "topics.yaml", folder=tmp_path)
+    command = Command("run", "topics.yaml", folder=tmp_path)
     storage = tmp_path / "runs"
-    wait_for(process, storage, lambda trials: any(len(trial.epochs) >= 3 for trial in trials))
+    assert command.wait_until(lambda: any(len(trial.epochs) >= 3 for trial in read_trials(storage)))
     before = read_trials(storage)
-    os.kill(workers_of(process)[0], signal.SIGKILL)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    os.kill(workers(command.mark)[0], signal.SIGKILL)
+    command.wait(0)
     after = read_trials(storage)
     assert [trial.state for trial in after] == ["complete", "complete"]
     for old, new in zip(before, after, strict=True):

@@ -77,9 +77,16 @@ def test_a_damaged_study_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     whole = database.read_bytes()
     half = whole[: len(whole) // 2]
     garbled = whole[:4096] + b"\x00garbage" * (len(whole) // 8 - 512)
-    for damaged in (half, garbled, b"not a database at all, but long enough to look at" * 100, whole[:50]):
+    commands = (("results", NAME), ("run", f"{NAME}.yaml"), ("resume", NAME))
+    foreign = b"not a database at all, but long enough to look at" * 100
+    for damaged, tried in (
+        (half, commands),
+        (garbled, commands[-1:]),
+        (foreign, commands[-1:]),
+        (whole[:50], commands),
+    ):
         database.write_bytes(damaged)
-        for command in (("results", NAME), ("resume", NAME), ("run", f"{NAME}.yaml")):
+        for command in tried:
             done = adaptune(*command, folder=tmp_path, check=2)
             assert "studies.db" in done.stderr
             assert "backup" in done.stderr
