@@ -15,8 +15,7 @@ from typing import Any
 from jobs import COMMAND
 
 MARK = "ADAPTUNE_TEST_MARK"  # in the environment; inherited by all that a command starts
-# Seconds, not 60, until the agents of a killed driver's Ray give up its control service.
-FAST_FAREWELL = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 MARKS: set[str] = set()  # of all commands since a test began
 START_SECONDS = 180  # for a program that starts others and ends
 DISK_SECONDS = 1.0  # that a slow disk takes for a file
@@ -38,7 +37,7 @@ class Command:
         self.process = subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             cwd=folder,
-            env={**os.environ, **FAST_FAREWELL, **(environment or {}), MARK: self.mark},
+            env={**os.environ, **(environment or {}), MARK: self.mark},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -165,12 +164,27 @@ def kill_all(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def wait_until_gone(mark: str, *, seconds: float = PATIENCE_SECONDS) -> None:
+def agents(folder: Path) -> list[int]:
+    """Ray's agents of jobs that run in a folder; the mark in their environment is overwritten."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            named = command_line(int(entry.name)).startswith(AGENTS)
+            if named and (entry / "cwd").resolve().is_relative_to(folder):
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until_gone(mark: str) -> None:
     """Nothing that was started under a mark is left.
 
-    The agents of a killed driver's Ray look for its control service for some seconds before they give up.
+    But for Ray's agents of a killed driver, which wait a minute to report its death to what died with it.
     """
-    deadline = time.monotonic() + seconds
-    while left := marked(mark):
+    wait_for_end(lambda: [pid for pid in marked(mark) if not command_line(pid).startswith(AGENTS)])
+
+
+def wait_for_end(find: Callable[[], list[int]]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while left := find():
         assert time.monotonic() < deadline, [command_line(pid) for pid in left]
         time.sleep(0.5)

@@ -9,7 +9,7 @@ import pytest
 from aftermath import Reference, check_finished, check_interrupted
 from grids import NAME, TRIALS, count_epochs, write_grid
 from jobs import adaptune
-from processes import Command, kill_all, slow_disk, workers
+from processes import Command, agents, kill_all, slow_disk, wait_for_end, workers
 
 RANDOM_KILLS = 20
 SEED = 20261125  # of the moments
@@ -72,6 +72,7 @@ def test_twenty_kills_at_random_moments_change_nothing(
         counts = check_finished(folder / "runs", NAME, trials=TRIALS, reference=reference, mark=mark)
         print(f"job {jobs} after {kills} kills: {counts}")
         jobs += 1
+    wait_for_end(lambda: agents(tmp_path))
 
 
 def wait_for_moment(
