@@ -120,7 +120,7 @@ def main() -> None:
             job = toy_job(folder, encoder, name=precision, precision=precision, space="default")
             storage = Storage(job.storage, job.database)
             Path(storage.path(job.name)).mkdir(parents=True)
-            with start_ray(storage, job.name, cluster=False):
+            with start_ray(storage, job.name, cluster=False, warn=print):
                 # As the runner makes it for its workers: whatever they share is in the object store now.
                 context = _worker_context(make_plan(job), storage, Progress())
                 totals, loads, worker, size = measure(context, options.workers)

@@ -211,7 +211,7 @@ def _search(
 
     progress.message("starting Ray" if not cluster else "joining the Ray cluster")
     with (
-        start_ray(storage, job.name, cluster=cluster),
+        start_ray(storage, job.name, cluster=cluster, warn=progress.warn),
         _tracking(job, storage, studies, progress) as tracker,
         _saying_what_gave_way(storage),
     ):

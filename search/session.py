@@ -4,8 +4,10 @@ import contextlib
 import logging
 import os
 import signal
+import socket
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import ray
@@ -15,8 +17,10 @@ from search.storage import Storage
 
 
 @contextlib.contextmanager
-def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
+def start_ray(storage: Storage, job: str, *, cluster: bool, warn: Callable[[str], None]) -> Iterator[None]:
     """Ray for the length of a search: our own on this machine, or the cluster's.
+
+    If Ray dies on this machine, so does this process, with 1: `warn` is told why before.
 
     Ray puts the folder it is started in onto every worker's module path, where a folder called `search` would
     hide our package: it is started in the job's own folder instead.
@@ -29,17 +33,52 @@ def start_ray(storage: Storage, job: str, *, cluster: bool) -> Iterator[None]:
     ours = not ray.is_initialized()  # else `init` refuses, and what runs is the caller's
     try:
         with contextlib.chdir(neutral), _interrupting_later():
-            ray.init(
+            context = ray.init(
                 address="auto" if cluster else "local",
                 include_dashboard=None if cluster else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-        yield
+        addresses = context.address_info  # type: ignore[attr-defined] # only Ray's client has none
+        with _ending_with_ray(addresses, job, warn):
+            yield
     finally:
         if ours:
             with _undisturbed():
                 ray.shutdown()
+
+
+@contextlib.contextmanager
+def _ending_with_ray(addresses: Mapping[str, str], job: str, warn: Callable[[str], None]) -> Iterator[None]:
+    """End this process when the raylet that it talks to dies. Ray does so itself some seconds later, without
+    a word on how to go on; meanwhile Tune restarts workers in vain and takes their trials for failed.
+    """
+    raylet = socket.socket(socket.AF_UNIX)
+    raylet.connect(addresses["raylet_socket_name"])
+    done = threading.Event()
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            raylet.recv(1)  # it sends nothing: this returns when it is gone, or we are
+        if done.is_set():
+            return
+        warn(
+            "Ray has died on this machine: was its raylet killed, or memory used up? See "
+            f"{addresses['session_dir']}/logs/raylet.out. Nothing that was recorded is lost. "
+            f"Go on with: adaptune resume {job}"
+        )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="raylet watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+        with contextlib.suppress(OSError):
+            raylet.shutdown(socket.SHUT_RDWR)
+        raylet.close()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,11 @@
 """Ray for the length of a search, and what signals do meanwhile."""
 
+import queue
 import signal
+import socket
+import tempfile
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,13 +41,13 @@ def test_a_ray_that_does_not_start_is_ended_unless_it_is_the_callers(running, tm
     monkeypatch.setattr(session.ray, "shutdown", lambda: ended.append(True))
     storage = Storage(str(tmp_path))
     storage.path("job").mkdir()
-    with pytest.raises(RuntimeError, match="no"), start_ray(storage, "job", cluster=False):
+    with pytest.raises(RuntimeError, match="no"), start_ray(storage, "job", cluster=False, warn=print):
         pass
     assert bool(ended) != running
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_ray_ends_does_not_leave_that_half_done(sent, tmp_path, monkeypatch):
+def test_a_signal_while_ray_ends_does_not_leave_that_half_done(sent, raylet, tmp_path, monkeypatch):
     ended = []
 
     def end():
@@ -50,13 +55,67 @@ def test_a_signal_while_ray_ends_does_not_leave_that_half_done(sent, tmp_path, m
         ended.append(True)
 
     monkeypatch.setattr(session.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(session.ray, "init", lambda **_: None)
+    monkeypatch.setattr(session.ray, "init", lambda **_: raylet.context)
     monkeypatch.setattr(session.ray, "shutdown", end)
     storage = Storage(str(tmp_path))
     storage.path("job").mkdir()
     with terminate_as_interrupt():
         handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-        with start_ray(storage, "job", cluster=False):
+        with start_ray(storage, "job", cluster=False, warn=print):
             pass
         assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert ended
+
+
+class Raylet:
+    """What listens where Ray says that its raylet does, in the process of the test."""
+
+    def __init__(self, folder):
+        self.context = SimpleNamespace(
+            address_info={"raylet_socket_name": f"{folder}/raylet", "session_dir": str(folder)}
+        )
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(f"{folder}/raylet")
+        self._listening.listen()
+
+    def die(self):
+        self._listening.accept()[0].close()
+
+    def close(self):
+        self._listening.close()
+
+
+@pytest.fixture
+def raylet():
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a socket's path may have 108 characters
+        raylet = Raylet(folder)
+        yield raylet
+        raylet.close()
+
+
+@pytest.fixture
+def ended_with(monkeypatch):
+    """The exit codes with which this process would have been ended."""
+    codes = queue.Queue()
+    monkeypatch.setattr(session.os, "_exit", codes.put)
+    return codes
+
+
+def test_when_ray_dies_the_search_ends_with_it_and_says_how_to_go_on(raylet, ended_with):
+    said = []
+    with session._ending_with_ray(raylet.context.address_info, "topics", said.append):
+        raylet.die()
+        assert ended_with.get(timeout=60) == 1
+    assert "adaptune resume topics" in said[0]
+    assert "raylet.out" in said[0]
+
+
+def test_a_search_that_ends_before_ray_does_ends_in_order(raylet, ended_with):
+    said = []
+    with session._ending_with_ray(raylet.context.address_info, "topics", said.append):
+        pass
+    for watch in [one for one in threading.enumerate() if one.name == "raylet watch"]:
+        watch.join(timeout=60)
+        assert not watch.is_alive()
+    assert said == []
+    assert ended_with.empty()
