@@ -83,14 +83,30 @@ def _ending_with_ray(addresses: Mapping[str, str], job: str, warn: Callable[[str
 
 @contextlib.contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, which a stopped Ray job gets, end the search in order like Ctrl-C; Ray's own aborts."""
+    """Let SIGTERM, which a stopped Ray job gets, end the search in order like Ctrl-C; Ray's own aborts.
+
+    Python drops what is raised while it frees something: a signal that comes just then is sent again.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's business
         return
+
+    def send() -> None:
+        if sys.unraisablehook is send_again:  # else this is over
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    def send_again(dropped: "sys.UnraisableHookArgs") -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            threading.Timer(0.01, send).start()  # at once, it would be dropped again
+        else:
+            hook(dropped)
+
+    hook, sys.unraisablehook = sys.unraisablehook, send_again
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
 
 

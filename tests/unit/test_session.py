@@ -5,6 +5,8 @@ import signal
 import socket
 import tempfile
 import threading
+import time
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -65,6 +67,22 @@ def test_a_signal_while_ray_ends_does_not_leave_that_half_done(sent, raylet, tmp
             pass
         assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert ended
+
+
+def test_a_signal_that_comes_while_something_is_freed_is_not_dropped(capsys):
+    class Thing:
+        pass
+
+    def free():
+        thing = Thing()
+        freed = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+        del thing
+        time.sleep(60)
+        assert freed() is None
+
+    with terminate_as_interrupt(), pytest.raises(KeyboardInterrupt):
+        free()
+    assert "Traceback" not in capsys.readouterr().err
 
 
 class Raylet:
