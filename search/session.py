@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private import utils
@@ -33,14 +34,14 @@ def start_ray(storage: Storage, job: str, *, cluster: bool, warn: Callable[[str]
     ours = not ray.is_initialized()  # else `init` refuses, and what runs is the caller's
     try:
         with contextlib.chdir(neutral), _interrupting_later():
-            context = ray.init(
+            context: Any = ray.init(  # declared as the base of Ray's contexts, which has no addresses
                 address="auto" if cluster else "local",
                 include_dashboard=None if cluster else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-        addresses = context.address_info  # type: ignore[attr-defined] # only Ray's client has none
-        with _ending_with_ray(addresses, job, warn):
+        again = f"adaptune resume {job} --storage {storage.root}"
+        with _ending_with_ray(context.address_info, again, warn):
             yield
     finally:
         if ours:
@@ -49,7 +50,7 @@ def start_ray(storage: Storage, job: str, *, cluster: bool, warn: Callable[[str]
 
 
 @contextlib.contextmanager
-def _ending_with_ray(addresses: Mapping[str, str], job: str, warn: Callable[[str], None]) -> Iterator[None]:
+def _ending_with_ray(addresses: Mapping[str, str], again: str, warn: Callable[[str], None]) -> Iterator[None]:
     """End this process when the raylet that it talks to dies. Ray does so itself some seconds later, without
     a word on how to go on; meanwhile Tune restarts workers in vain and takes their trials for failed.
     """
@@ -65,7 +66,7 @@ def _ending_with_ray(addresses: Mapping[str, str], job: str, warn: Callable[[str
         warn(
             "Ray has died on this machine: was its raylet killed, or memory used up? See "
             f"{addresses['session_dir']}/logs/raylet.out. Nothing that was recorded is lost. "
-            f"Go on with: adaptune resume {job}"
+            f"Go on with: {again}"
         )
         sys.stdout.flush()
         sys.stderr.flush()

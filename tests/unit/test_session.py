@@ -121,7 +121,7 @@ def ended_with(monkeypatch):
 
 def test_when_ray_dies_the_search_ends_with_it_and_says_how_to_go_on(raylet, ended_with):
     said = []
-    with session._ending_with_ray(raylet.context.address_info, "topics", said.append):
+    with session._ending_with_ray(raylet.context.address_info, "adaptune resume topics", said.append):
         raylet.die()
         assert ended_with.get(timeout=60) == 1
     assert "adaptune resume topics" in said[0]
@@ -130,7 +130,7 @@ def test_when_ray_dies_the_search_ends_with_it_and_says_how_to_go_on(raylet, end
 
 def test_a_search_that_ends_before_ray_does_ends_in_order(raylet, ended_with):
     said = []
-    with session._ending_with_ray(raylet.context.address_info, "topics", said.append):
+    with session._ending_with_ray(raylet.context.address_info, "adaptune resume topics", said.append):
         pass
     for watch in [one for one in threading.enumerate() if one.name == "raylet watch"]:
         watch.join(timeout=60)
