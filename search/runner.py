@@ -37,6 +37,7 @@ from search.tuning import run_trials
 from search.winner import finish_studies
 
 TRACKED = "tracked"  # of a finished job's first study: whether MLflow has all of it
+HEAD_START_SECONDS = 6  # of the workers before MLflow, whose import and new database take cores and seconds
 LOST_CLOSE_SECONDS = 5  # how long a search waits for MLflow that ends for want of its storage
 
 
@@ -250,7 +251,7 @@ def _tracking(
     """MLflow for the length of a search and a minute more; to catch up, as long as it advances."""
     tracker = Tracker(studies, storage, uri=job.tracking.uri, experiment=job.tracking.experiment or job.name)
     patience: float = CLOSE_SECONDS
-    tracker.start()
+    tracker.start(after=0 if catching_up else HEAD_START_SECONDS)
     try:
         yield tracker
     except StorageError:

@@ -59,6 +59,7 @@ class Tracker:
         self._changed = threading.Condition()
         self._closing = False
         self._given_up = False
+        self._after = 0.0
         self._client: MlflowClient | None = None
         self._experiment_id = ""
         self._keys: dict[str, str] = {}  # study -> what its runs' KEY_TAG begins with
@@ -66,8 +67,13 @@ class Tracker:
         self._logged: dict[str, int] = {}  # run id -> epochs delivered by this process
         self._thread = threading.Thread(target=self._deliver_all, name="mlflow", daemon=True)
 
-    def start(self) -> None:
-        """Start delivering, first of all what MLflow may lack of earlier runs of the job."""
+    def start(self, *, after: float = 0) -> None:
+        """Start delivering, first of all what MLflow may lack of earlier runs of the job.
+
+        Args:
+            after: seconds until the first delivery; the end of the search does not wait for them.
+        """
+        self._after = after
         for study in self._studies.values():
             if "tracking_key" not in study.attributes:
                 study.note("tracking_key", uuid.uuid4().hex)
@@ -111,6 +117,8 @@ class Tracker:
         return not self.behind
 
     def _deliver_all(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, timeout=self._after)
         failures = 0
         while item := self._next_due():
             try:

@@ -371,6 +371,17 @@ def test_a_server_that_is_away_holds_up_nothing_and_gets_everything_when_it_come
         server.stop()
 
 
+def test_the_first_delivery_leaves_the_workers_a_head_start_but_the_end_does_not_wait_for_it(make_job):
+    job = make_job(None)
+    add(job.studies[0], [0.5])
+    tracker = job.tracker()
+    tracker.start(after=3600)
+    time.sleep(2)
+    assert job.experiment is None
+    assert tracker.close(DEADLINE), tracker.problem
+    assert job.run("a/adapter/0").info.status == "FINISHED"
+
+
 def test_closing_gives_up_in_time_when_the_server_never_comes(make_job):
     job = make_job(f"http://127.0.0.1:{free_port()}")
     add(job.studies[0], [0.5])
