@@ -8,6 +8,13 @@ from aftermath import Reference, check_finished, check_interrupted
 from grids import NAME, TRIALS, count_epochs, write_grid
 from jobs import adaptune
 from processes import Command, wait_until_gone
+from studies import add
+
+from search.job import SearchJob
+from search.plan import make_plan
+from search.runner import open_studies
+from search.storage import Storage
+from search.study import Record
 
 
 def interrupt(folder: Path, *, epochs: int = 20) -> Command:
@@ -71,8 +78,12 @@ def test_all_checkpoints_of_an_interrupted_job_damaged_at_once(
 
 @pytest.mark.e2e
 def test_a_damaged_study_file_is_named_with_what_to_do(tmp_path: Path) -> None:
-    write_grid(tmp_path, space={"adapter_size": [2, 4], "epochs": [2]}, search={"trials": 2})
-    adaptune("run", f"{NAME}.yaml", folder=tmp_path)
+    job = SearchJob.load(write_grid(tmp_path), storage=str(tmp_path / "runs"))
+    storage = Storage(job.storage)
+    storage.prepare()
+    with Record(storage) as record:
+        (study,) = open_studies(record, storage, make_plan(job))
+        add(study, [0.5])
     database = tmp_path / "runs" / "studies.db"
     whole = database.read_bytes()
     half = whole[: len(whole) // 2]
@@ -83,7 +94,7 @@ def test_a_damaged_study_file_is_named_with_what_to_do(tmp_path: Path) -> None:
         (half, commands),
         (garbled, commands[-1:]),
         (foreign, commands[-1:]),
-        (whole[:50], commands),
+        (whole[:50], commands[:1]),
     ):
         database.write_bytes(damaged)
         for command in tried:
@@ -93,7 +104,7 @@ def test_a_damaged_study_file_is_named_with_what_to_do(tmp_path: Path) -> None:
             assert "Traceback" not in done.stderr
             assert database.read_bytes() == damaged  # whoever can repair it, can
     database.write_bytes(whole)
-    adaptune("results", NAME, folder=tmp_path)
+    assert "0.5" in adaptune("results", NAME, folder=tmp_path).stdout
 
 
 @pytest.mark.faults

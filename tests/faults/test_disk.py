@@ -5,6 +5,7 @@ cannot be mounted, a limit on the size of files does the same.
 """
 
 import resource
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,9 +70,22 @@ def test_a_full_disk_ends_the_search_in_order_and_it_goes_on_when_there_is_room(
     assert command.wait_until(lambda: count_epochs(disk) >= 5)
     ballast = fill(disk)
     check_told(command, disk)
+    ballast.unlink()
+    adaptune("resume", NAME, folder=tmp_path)
+    check_finished(disk, NAME, trials=TRIALS, reference=reference, mark=command.mark)
+
+
+@pytest.mark.faults
+def test_a_disk_that_is_still_full_is_told_again(tmp_path: Path, disk: Path, reference: Reference) -> None:
+    write_grid(tmp_path)
+    command = Command("run", f"{NAME}.yaml", folder=tmp_path)
+    assert command.wait_until(lambda: count_epochs(disk) >= 5)
+    command.signal(signal.SIGTERM)
+    command.wait(130)
+    ballast = fill(disk)
     before = count_epochs(disk)
 
-    again = Command("resume", NAME, folder=tmp_path, mark=command.mark)  # still no room
+    again = Command("resume", NAME, folder=tmp_path, mark=command.mark)
     assert "cannot be written" in again.wait().replace("\n", " ")
     assert again.process.returncode in (1, 2)
     assert "Traceback" not in again.output
