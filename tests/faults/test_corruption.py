@@ -94,7 +94,7 @@ def test_a_damaged_study_file_is_named_with_what_to_do(tmp_path: Path) -> None:
         (half, commands),
         (garbled, commands[-1:]),
         (foreign, commands[-1:]),
-        (whole[:50], commands[:1]),
+        (whole[:50], commands),
     ):
         database.write_bytes(damaged)
         for command in tried:

@@ -5,7 +5,6 @@ cannot be mounted, a limit on the size of files does the same.
 """
 
 import resource
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,15 +60,21 @@ def check_told(command: Command, storage: Path, cannot: str = "be written") -> N
     check_interrupted(storage, NAME, at_most=TRIALS)
 
 
+def fill_while_it_trains(folder: Path, disk: Path) -> tuple[Command, Path]:
+    """A search that has ended as it should because its disk is full; the command, and what fills the disk."""
+    write_grid(folder)
+    command = Command("run", f"{NAME}.yaml", folder=folder)
+    assert command.wait_until(lambda: count_epochs(disk) >= 5)
+    ballast = fill(disk)
+    check_told(command, disk)
+    return command, ballast
+
+
 @pytest.mark.e2e
 def test_a_full_disk_ends_the_search_in_order_and_it_goes_on_when_there_is_room(
     tmp_path: Path, disk: Path, reference: Reference
 ) -> None:
-    write_grid(tmp_path)
-    command = Command("run", f"{NAME}.yaml", folder=tmp_path)
-    assert command.wait_until(lambda: count_epochs(disk) >= 5)
-    ballast = fill(disk)
-    check_told(command, disk)
+    command, ballast = fill_while_it_trains(tmp_path, disk)
     ballast.unlink()
     adaptune("resume", NAME, folder=tmp_path)
     check_finished(disk, NAME, trials=TRIALS, reference=reference, mark=command.mark)
@@ -77,12 +82,7 @@ def test_a_full_disk_ends_the_search_in_order_and_it_goes_on_when_there_is_room(
 
 @pytest.mark.faults
 def test_a_disk_that_is_still_full_is_told_again(tmp_path: Path, disk: Path, reference: Reference) -> None:
-    write_grid(tmp_path)
-    command = Command("run", f"{NAME}.yaml", folder=tmp_path)
-    assert command.wait_until(lambda: count_epochs(disk) >= 5)
-    command.signal(signal.SIGTERM)
-    command.wait(130)
-    ballast = fill(disk)
+    command, ballast = fill_while_it_trains(tmp_path, disk)
     before = count_epochs(disk)
 
     again = Command("resume", NAME, folder=tmp_path, mark=command.mark)

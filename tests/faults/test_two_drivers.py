@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from aftermath import Reference, check_finished
-from grids import NAME, SEARCH, TRIALS, count_epochs, write_grid
+from grids import NAME, TRIALS, count_epochs, write_grid
 from processes import Command
 
 
@@ -18,7 +18,7 @@ def test_of_two_runs_of_one_job_one_is_refused_and_one_job_of_another_name_runs_
     """On one storage that none of them has made yet."""
     mark = secrets.token_hex(8)
     write_grid(tmp_path)
-    write_grid(tmp_path, name="others", search={**SEARCH, "trials": 2})
+    write_grid(tmp_path, name="others")
     first, second, other = (
         Command("run", f"{name}.yaml", folder=tmp_path, mark=mark) for name in (NAME, NAME, "others")
     )
@@ -29,8 +29,8 @@ def test_of_two_runs_of_one_job_one_is_refused_and_one_job_of_another_name_runs_
     assert "being run already" in refused
     assert "Traceback" not in refused
     other.wait(0)
-    for name, trials in ((NAME, TRIALS), ("others", 2)):
-        check_finished(tmp_path / "runs", name, trials=trials, reference=reference, mark=mark)
+    for name in (NAME, "others"):
+        check_finished(tmp_path / "runs", name, trials=TRIALS, reference=reference, mark=mark)
 
 
 @pytest.mark.faults
