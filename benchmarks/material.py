@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.data import TaskData, read_task
 from pipelines.locations import resolve_location
-from pipelines.registry import registered_task
-from pipelines.tasks import Files, SplitRule, Task
+from pipelines.tasks.registry import registered_task
+from pipelines.tasks.rows import TaskData, read_task
+from pipelines.tasks.task import Files, SplitRule, Task
 
 if TYPE_CHECKING:
     from search import SearchJob

@@ -19,13 +19,13 @@ import ray
 from material import save_random_encoder, toy_job
 from tables import Report
 
-from pipelines.backbone import Backbone, load_backbone
+from pipelines.encoder.backbone import Backbone, load_backbone
 from search.plan import make_plan
 from search.progress import Progress
 from search.runner import _worker_context
 from search.session import start_ray
 from search.storage import Storage
-from search.trial import WorkerContext, open_backbone
+from search.workers.trial import WorkerContext, open_backbone
 
 
 @ray.remote(num_cpus=0)  # as many as wanted on any machine
@@ -34,7 +34,7 @@ class Worker:
 
     def __init__(self, context: WorkerContext) -> None:
         import pipelines.checkpoint
-        import pipelines.training  # noqa: F401 - a trial's imports, before anything is measured
+        import pipelines.packs.training  # noqa: F401 - a trial's imports, before anything is measured
 
         self._context = context
         self._backbone: Backbone | None = None

@@ -56,7 +56,7 @@ def run_ours(trials: int, folder: Path) -> Clock:
     from search import runner, tuning
     from search.progress import Progress
     from search.study import Study, TrialRecord
-    from search.trial import REPORT, AdapterTrial, TrialReport
+    from search.workers.trial import REPORT, AdapterTrial, TrialReport
 
     class IdleTrial(AdapterTrial):
         """Takes a trial, reports one epoch."""

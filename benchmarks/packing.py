@@ -31,13 +31,13 @@ from tables import Report, spread
 from torch import Tensor, multiprocessing, nn
 from transformers import BertConfig, BertModel
 
-from pipelines.adapter import BottleneckAdapter
-from pipelines.architectures import ARCHITECTURES
-from pipelines.backbone import Backbone
 from pipelines.config import TrainConfig
-from pipelines.pack import Pack
-from pipelines.tokens import EncodedTask, Tokens
-from pipelines.training import Training
+from pipelines.encoder.architectures import ARCHITECTURES
+from pipelines.encoder.backbone import Backbone
+from pipelines.encoder.tokens import EncodedTask, Tokens
+from pipelines.packs.adapter import BottleneckAdapter
+from pipelines.packs.pack import Pack
+from pipelines.packs.training import Training
 
 SIZES = (8, 16, 64, 256)
 BATCH = 32

@@ -23,11 +23,11 @@ from record_grid import OUT
 from tables import Report
 
 from search.agenda import Search
-from search.experience import portfolio
-from search.job_parts import SearchPart
-from search.rules import Rules, Scheduler
+from search.decisions.experience import portfolio
+from search.decisions.rules import Rules, Scheduler
+from search.job.parts import SearchPart
 from search.study import Study, TrialRecord
-from search.trial import TrialReport
+from search.workers.trial import TrialReport
 from spaces import Space
 
 SLOTS = 2

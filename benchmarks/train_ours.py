@@ -15,10 +15,10 @@ import torch
 from material import rows_task
 
 from pipelines import TrainConfig, Training, encode_task, load_backbone, read_task
-from pipelines.batches import training_batches
-from pipelines.prefix import PrefixCache
-from pipelines.tokens import EncodedTask
-from pipelines.training import resolve_precision
+from pipelines.encoder.batches import training_batches
+from pipelines.encoder.prefix import PrefixCache
+from pipelines.encoder.tokens import EncodedTask
+from pipelines.packs.training import resolve_precision
 
 
 def main(settings: dict[str, Any]) -> None:

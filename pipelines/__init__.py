@@ -8,13 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.backbone import load_backbone
     from pipelines.bundle import AdapterBundle, BundleError
     from pipelines.config import TrainConfig
+    from pipelines.encoder.backbone import load_backbone
     from pipelines.errors import InputError, InputErrors
     from pipelines.kinds import encode_task, read_task
-    from pipelines.tasks import Task
-    from pipelines.training import Training
+    from pipelines.packs.training import Training
+    from pipelines.tasks.task import Task
 
 __all__ = [
     "AdapterBundle",
@@ -34,11 +34,11 @@ _HOMES = {
     "BundleError": "bundle",
     "InputError": "errors",
     "InputErrors": "errors",
-    "Task": "tasks",
+    "Task": "tasks.task",
     "TrainConfig": "config",
-    "Training": "training",
+    "Training": "packs.training",
     "encode_task": "kinds",
-    "load_backbone": "backbone",
+    "load_backbone": "encoder.backbone",
     "read_task": "kinds",
 }
 

@@ -9,16 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipelines.architectures import layer_paths
-from pipelines.batches import Batch, collate, evaluation_batches
 from pipelines.bundle import AdapterBundle
 from pipelines.config import TrainConfig
+from pipelines.encoder.architectures import layer_paths
+from pipelines.encoder.batches import Batch, collate, evaluation_batches
+from pipelines.encoder.precision import autocast, resolve_precision
+from pipelines.encoder.tokens import Tokens, encode
 from pipelines.errors import InputError
-from pipelines.methods import trained_parts
-from pipelines.model import PackModel
-from pipelines.packed import PackedAdapter, ParallelAdapter
-from pipelines.precision import autocast, resolve_precision
-from pipelines.tokens import Tokens, encode
+from pipelines.packs.model import PackModel
+from pipelines.packs.modules import PackedAdapter, ParallelAdapter
+from pipelines.packs.trained import trained_parts
 
 BATCH = 64  # examples
 Span = tuple[int, int]  # the first and the last layer without adapters, both included

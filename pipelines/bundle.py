@@ -13,17 +13,17 @@ import safetensors.torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.backbone import Backbone, load_backbone
 from pipelines.config import Config, config_from_dict
-from pipelines.embedding_bundle import TrainedTowers, different_tensors
-from pipelines.embedding_config import EmbeddingConfig
+from pipelines.encoder.backbone import Backbone, load_backbone
+from pipelines.encoder.precision import resolve_precision
+from pipelines.encoder.tokens import Tokens, encode
+from pipelines.encoder.windows import encode_questions
 from pipelines.errors import InputError
-from pipelines.model import PackModel, build_model
-from pipelines.pack import predict
-from pipelines.precision import resolve_precision
-from pipelines.span_data import SpanExample
-from pipelines.spans import encode_questions
-from pipelines.tokens import Tokens, encode
+from pipelines.packs.model import PackModel, build_model
+from pipelines.packs.pack import predict
+from pipelines.tasks.span_rows import SpanExample
+from pipelines.towers.bundle import TrainedTowers, different_tensors
+from pipelines.towers.config import EmbeddingConfig
 
 FORMAT = 1
 WEIGHTS, CONFIG, METRICS, CARD = "adapter.safetensors", "config.json", "metrics.json", "README.md"

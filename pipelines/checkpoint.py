@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipelines.config import config_from_dict
-from pipelines.training import EpochResult, TrainingState
+from pipelines.packs.training import EpochResult, TrainingState
 
 
 class CheckpointError(ValueError):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pipelines.embedding_config import METHOD, PARTS, SENTENCE, TOKEN_TABLE, EmbeddingConfig
+from pipelines.towers.config import METHOD, PARTS, SENTENCE, TOKEN_TABLE, EmbeddingConfig
 
 EMBEDDINGS = METHOD  # the one whose configuration is no TrainConfig
 METHODS = ("adapter", "fine_tune", "top_layers", "layer_norm")  # of the encoder

@@ -11,23 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.backbone import Backbone
 from pipelines.config import Config, TrainConfig, vectors_of
-from pipelines.data import TaskData
-from pipelines.embedding_config import EmbeddingConfig
-from pipelines.embedding_model import Source, Vectors, count_trained_embeddings, trained_outputs
-from pipelines.embedding_training import EmbeddingTraining
+from pipelines.encoder.backbone import Backbone
+from pipelines.encoder.prefix import PrefixCache
+from pipelines.encoder.tokens import EncodedTask, Targets, Tokens
 from pipelines.errors import InputError
 from pipelines.kinds import Data
 from pipelines.kinds import encode_held_out as encode_for_encoder
-from pipelines.methods import count_trained as count_in_encoder
-from pipelines.model import build_model
-from pipelines.pack import predict
-from pipelines.prefix import PrefixCache
-from pipelines.texts import Reading, TaskTexts, Texts, framing_tokens, read_texts
-from pipelines.tokens import EncodedTask, Targets, Tokens
-from pipelines.training import Training
-from pipelines.vectors import vector_tensors
+from pipelines.packs.model import build_model
+from pipelines.packs.pack import predict
+from pipelines.packs.trained import count_trained as count_in_encoder
+from pipelines.packs.training import Training
+from pipelines.tasks.rows import TaskData
+from pipelines.towers.config import EmbeddingConfig
+from pipelines.towers.model import Source, Vectors, count_trained_embeddings, trained_outputs
+from pipelines.towers.texts import Reading, TaskTexts, Texts, framing_tokens, read_texts
+from pipelines.towers.training import EmbeddingTraining
+from pipelines.towers.vectors import vector_tensors
 
 AnyTraining = Training | EmbeddingTraining
 HeldOut = Tokens | Texts  # a set in the form that a method's model reads

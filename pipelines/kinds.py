@@ -1,19 +1,19 @@
 """The kinds of tasks side by side: how the rows of each are read, and what a trial sees of them."""
 
-from pipelines.backbone import Backbone
-from pipelines.data import TaskData
-from pipelines.data import read_task as read_text_task
-from pipelines.span_data import SpanData, read_span_task
-from pipelines.spans import encode_questions, encode_span_task
-from pipelines.tasks import SplitRule, Task
-from pipelines.tokens import EncodedTask, Targets, Tokens, encode_examples
-from pipelines.tokens import encode_task as encode_text_task
+from pipelines.encoder.backbone import Backbone
+from pipelines.encoder.tokens import EncodedTask, Targets, Tokens, encode_examples
+from pipelines.encoder.tokens import encode_task as encode_text_task
+from pipelines.encoder.windows import encode_questions, encode_span_task
+from pipelines.tasks.rows import TaskData
+from pipelines.tasks.rows import read_task as read_text_task
+from pipelines.tasks.span_rows import SpanData, read_span_task
+from pipelines.tasks.task import SplitRule, Task
 
 Data = TaskData | SpanData
 
 
 def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | None = None) -> Data:
-    """Read a task's three splits, as `pipelines.data.read_task` or `read_span_task` has it.
+    """Read a task's three splits, as `pipelines.tasks.rows.read_task` or `read_span_task` has it.
 
     Raises:
         InputError, InputErrors: whatever is wrong with the rows.

@@ -30,7 +30,7 @@ def score(name: str, predictions: ArrayLike, labels: ArrayLike, *, positive: int
     are one class, a correlation with a constant or of a single row.
 
     Args:
-        name: one of `METRICS`, but not of a span's: `pipelines.spans.score_spans` has those.
+        name: one of `METRICS`, but not of a span's: `pipelines.encoder.windows.score_spans` has those.
         predictions: class indices, or real numbers for a regression. Shape (rows,).
         labels: the same, as they should be. Shape (rows,).
         positive: the class index that F1 is about; other metrics do not look at it.

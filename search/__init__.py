@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.cluster import submit
+    from search.cluster.jobs import submit
     from search.errors import JobError, Problem, UserError
-    from search.job import SearchJob
+    from search.job.job import SearchJob
     from search.results import export_bundles as export
     from search.results import read_results as results
     from search.runner import Interrupted, run
@@ -33,13 +33,13 @@ _HOMES = {
     "Interrupted": ("search.runner", "Interrupted"),
     "JobError": ("search.errors", "JobError"),
     "Problem": ("search.errors", "Problem"),
-    "SearchJob": ("search.job", "SearchJob"),
+    "SearchJob": ("search.job.job", "SearchJob"),
     "Storage": ("search.storage", "Storage"),
     "UserError": ("search.errors", "UserError"),
     "export": ("search.results", "export_bundles"),
     "results": ("search.results", "read_results"),
     "run": ("search.runner", "run"),
-    "submit": ("search.cluster", "submit"),
+    "submit": ("search.cluster.jobs", "submit"),
 }
 
 

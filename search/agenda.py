@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipelines.config import epochs_of
-from search.confirmation import Confirm, missing_runs
-from search.halving import describe_ends, next_promotion
-from search.proposals import Params, propose
-from search.rules import Rules, Verdict, common_failure, own_verdict, verdict
+from search.decisions.confirmation import Confirm, missing_runs
+from search.decisions.halving import describe_ends, next_promotion
+from search.decisions.proposals import Params, propose
+from search.decisions.rules import Rules, Verdict, common_failure, own_verdict, verdict
 from search.study import Study, TrialRecord
-from search.trial import TrialReport
+from search.workers.trial import TrialReport
 from spaces import Space
 
 Tell = Callable[[int], None]  # called with a trial's number after a change of its record

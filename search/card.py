@@ -1,7 +1,7 @@
 """The model card that goes into a bundle."""
 
 from pipelines.kinds import Data
-from search.job import SearchJob
+from search.job.job import SearchJob
 from search.study import Study, TrialRecord
 from search.tables import format_values
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import InputError
-from pipelines.readers import READERS, read_columns, read_hub
-from pipelines.registry import registered_hub, registered_task
+from pipelines.tasks.readers import READERS, read_columns, read_hub
+from pipelines.tasks.registry import registered_hub, registered_task
 from search.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.backbone import Backbone
     from pipelines.bundle import BundleConfig, Prediction
+    from pipelines.encoder.backbone import Backbone
 
 _ENTAILMENT = {"entailment": "entailment", "not_entailment": "not_entailment"}
 _INFERENCE = {word: word for word in ("entailment", "neutral", "contradiction")}

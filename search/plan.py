@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 from importlib.metadata import packages_distributions
 from typing import Any
 
-from pipelines.backbone import Backbone, load_backbone
 from pipelines.config import EMBEDDINGS, make_config
 from pipelines.dispatch import check_texts, count_trained
-from pipelines.embedding_config import EmbeddingConfig
+from pipelines.encoder.backbone import Backbone, load_backbone
+from pipelines.encoder.tokens import check_max_tokens
+from pipelines.encoder.windows import check_windows
 from pipelines.errors import InputError, InputErrors
 from pipelines.kinds import Data, read_task
-from pipelines.span_data import SpanData
-from pipelines.spans import check_windows
-from pipelines.texts import Reading
-from pipelines.tokens import check_max_tokens
-from pipelines.vectors import WordVectors, read_vectors
+from pipelines.tasks.span_rows import SpanData
+from pipelines.towers.config import EmbeddingConfig
+from pipelines.towers.texts import Reading
+from pipelines.towers.vectors import WordVectors, read_vectors
 from search.errors import JobError, Problem
-from search.job import SearchJob
+from search.job.job import SearchJob
 from spaces import Choice, Range
 
 OURS = ("search", "spaces", "pipelines")  # common names: another package may bring them too

@@ -1,4 +1,4 @@
-"""The side of `search.remote` that runs on a cluster's head: python -m search.probe NONCE VERB ARGUMENTS."""
+"""The side of `search.cluster.remote` on a cluster's head: python -m search.probe NONCE VERB ARGUMENTS."""
 
 import io
 import json
@@ -216,7 +216,7 @@ def pack(folder: str) -> bytes:
 
 def main(nonce: str, verb: str, *arguments: str) -> None:
     """Do what is asked and reply on stdout."""
-    from search.remote import encode
+    from search.cluster.remote import encode
 
     if verb == "probe":
         payload = json.dumps(probe(json.loads(Path(REQUEST_FILE).read_text()))).encode()

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from search.confirmation import Spread
+from search.decisions.confirmation import Spread
+from search.decisions.selection import pareto_front, pick_best
 from search.errors import UserError
 from search.liveness import driver_of
-from search.selection import pareto_front, pick_best
 from search.storage import Storage
 from search.study import Record, Study, TrialRecord
 

@@ -13,28 +13,28 @@ import torch
 
 from pipelines.config import EMBEDDINGS
 from pipelines.dispatch import add_texts
+from pipelines.encoder.precision import resolve_precision
+from pipelines.encoder.sharing import share
 from pipelines.kinds import Data, encode_task
-from pipelines.precision import resolve_precision
-from pipelines.sharing import share
 from search.agenda import Search
-from search.budget import Budget
-from search.confirmation import Confirm
+from search.decisions.budget import Budget
+from search.decisions.confirmation import Confirm
+from search.decisions.experience import Experience, gather
+from search.decisions.rules import Rules
 from search.driver import SearchClock, drive, forget_dead_driver
 from search.errors import StorageError, UserError, first_line, storage_failure
-from search.experience import Experience, gather
-from search.job import SearchJob, differences
+from search.job.job import SearchJob, differences
 from search.plan import Plan, make_plan, readings_in
 from search.probe import hide_password
 from search.progress import Progress
 from search.results import is_finished, job_results
-from search.rules import Rules
 from search.session import start_ray, terminate_as_interrupt
 from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study, claim_lock
-from search.tracking import CLOSE_SECONDS, Tracker
-from search.trial import WorkerContext, unwritable
+from search.tracking.tracker import CLOSE_SECONDS, Tracker
 from search.tuning import run_trials
 from search.winner import finish_studies
+from search.workers.trial import WorkerContext, unwritable
 
 TRACKED = "tracked"  # of a finished job's first study: whether MLflow has all of it
 HEAD_START_SECONDS = 6  # of the workers before MLflow, whose import and new database take cores and seconds

@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 from search.agenda import Search
 from search.errors import StorageError
 from search.study import Study
-from search.trial import REPORT, TrialReport
+from search.workers.trial import REPORT, TrialReport
 
 DRAIN_POLL_SECONDS = 2  # between two looks at which nodes are about to be taken away
 

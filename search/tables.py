@@ -9,8 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from search.confirmation import Spread
-from search.selection import rank
+from search.decisions.confirmation import Spread
+from search.decisions.selection import rank
 from search.study import Study, TrialRecord
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from ray import tune
 from ray.tune import TuneError
 
 from search.agenda import Search
-from search.job import SearchJob
-from search.job_parts import ResourcesPart
-from search.packing import HostPool, PackedTrial
+from search.job.job import SearchJob
+from search.job.parts import ResourcesPart
 from search.searcher import LeavingNodes, StudyScheduler, StudySearcher
 from search.session import keeping_interrupt
 from search.storage import Storage
 from search.study import Study
-from search.trial import WORKER_RESTARTS, AdapterTrial, WorkerContext
+from search.workers.hosts import HostPool, PackedTrial
+from search.workers.trial import WORKER_RESTARTS, AdapterTrial, WorkerContext
 
 PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
 

@@ -11,7 +11,6 @@ from typing import Any
 import ray
 import torch
 
-from pipelines.backbone import Backbone
 from pipelines.bundle import BundleConfig, write_bundle
 from pipelines.config import make_config
 from pipelines.dispatch import (
@@ -22,22 +21,23 @@ from pipelines.dispatch import (
     make_training,
     open_trained,
 )
+from pipelines.encoder.backbone import Backbone
+from pipelines.encoder.precision import resolve_precision
+from pipelines.encoder.tokens import EncodedTask, Targets
 from pipelines.kinds import Data
-from pipelines.precision import resolve_precision
-from pipelines.tokens import EncodedTask, Targets
-from pipelines.training import TrainingState, score_outputs, target_scale
+from pipelines.packs.training import TrainingState, score_outputs, target_scale
 from search.card import model_card
-from search.confirmation import Spread, runs_of
+from search.decisions.confirmation import Spread, runs_of
+from search.decisions.rules import common_failure
+from search.decisions.selection import pick_best
 from search.errors import StorageError
-from search.job import SearchJob
+from search.job.job import SearchJob
 from search.plan import Plan
 from search.progress import Progress
-from search.rules import common_failure
 from search.searcher import trial_config
-from search.selection import pick_best
 from search.storage import bundle_key
 from search.study import Study, TrialRecord
-from search.trial import (
+from search.workers.trial import (
     WORKER_RESTARTS,
     WorkerContext,
     checkpoint_of,

@@ -13,7 +13,7 @@ from filelock import FileLock
 from processes import wait_until_gone
 
 from pipelines.bundle import read_bundle
-from search.selection import pick_best
+from search.decisions.selection import pick_best
 from search.storage import Storage
 from search.study import Record, Study, TrialRecord
 

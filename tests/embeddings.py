@@ -5,15 +5,15 @@ from typing import Any
 import numpy as np
 from tiny import MAX_TOKENS, tiny_backbone
 
-from pipelines.backbone import Backbone
-from pipelines.data import Examples, TaskData
 from pipelines.dispatch import add_texts
-from pipelines.embedding_config import EmbeddingConfig
-from pipelines.embedding_training import EmbeddingTraining
+from pipelines.encoder.backbone import Backbone
+from pipelines.encoder.tokens import EncodedTask
 from pipelines.kinds import encode_task
-from pipelines.tasks import Task
-from pipelines.tokens import EncodedTask
-from pipelines.vectors import WordVectors
+from pipelines.tasks.rows import Examples, TaskData
+from pipelines.tasks.task import Task
+from pipelines.towers.config import EmbeddingConfig
+from pipelines.towers.training import EmbeddingTraining
+from pipelines.towers.vectors import WordVectors
 
 READINGS = [(False, False), (False, True), (True, False), (True, True)]
 _GOOD, _BAD = ("good", "great", "fine", "lovely"), ("bad", "awful", "poor", "sad")

@@ -1,6 +1,6 @@
 """The least job files."""
 
-from search.job import SearchJob
+from search.job.job import SearchJob
 
 LEAST = {"name": "tickets", "backbone": "bert-base-uncased", "tasks": ["glue_cola"]}
 OWN = {"name": "own", "files": {"train": "train.csv"}}

@@ -2,7 +2,7 @@
 
 import json
 
-from pipelines.tasks import Files, Task
+from pipelines.tasks.task import Files, Task
 
 ROWS = [("good one", "pos"), ("bad one", "neg")] * 10
 

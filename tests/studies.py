@@ -11,7 +11,7 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution
 from sqlalchemy import Engine, event
 
-from search.halving import rungs
+from search.decisions.halving import rungs
 from search.storage import Storage, bundle_key
 from search.study import Outcome, Record, State, Study, TrialRecord, waiting_rung
 from spaces import Space

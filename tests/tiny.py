@@ -15,14 +15,14 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, BertTokenizer, PretrainedConfig
 
-from pipelines.architectures import ARCHITECTURES
-from pipelines.backbone import Backbone
 from pipelines.bundle import BundleConfig
 from pipelines.config import TrainConfig
-from pipelines.span_data import SQUAD_SCHEMA, SpanData, SpanExample
-from pipelines.tasks import SPAN_LABEL, SPAN_TEXT, Task
-from pipelines.tokens import EncodedTask, encode
-from pipelines.training import Training
+from pipelines.encoder.architectures import ARCHITECTURES
+from pipelines.encoder.backbone import Backbone
+from pipelines.encoder.tokens import EncodedTask, encode
+from pipelines.packs.training import Training
+from pipelines.tasks.span_rows import SQUAD_SCHEMA, SpanData, SpanExample
+from pipelines.tasks.task import SPAN_LABEL, SPAN_TEXT, Task
 
 torch.set_num_threads(1)  # more gain nothing at this size
 

@@ -6,7 +6,7 @@ import pytest
 from jobs import adaptune, read_json, read_trials, trial_runs, write_job
 from processes import Command
 
-from search.halving import rungs
+from search.decisions.halving import rungs
 
 pytestmark = pytest.mark.e2e
 SPACE = {"adapter_size": [2, 4, 8], "learning_rate": [1e-4, 1e-3, 1e-2], "epochs": [3, 10]}

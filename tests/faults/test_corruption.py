@@ -10,7 +10,7 @@ from jobs import adaptune
 from processes import Command, wait_until_gone
 from studies import add
 
-from search.job import SearchJob
+from search.job.job import SearchJob
 from search.plan import make_plan
 from search.runner import open_studies
 from search.storage import Storage

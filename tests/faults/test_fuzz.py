@@ -18,9 +18,9 @@ from tiny import toy_spans, write_spans
 
 from pipelines.errors import InputError, InputErrors
 from pipelines.kinds import read_task
-from pipelines.tasks import SPAN_LABEL, SPAN_TEXT, Files, Task
+from pipelines.tasks.task import SPAN_LABEL, SPAN_TEXT, Files, Task
 from search.errors import UserError
-from search.job import SearchJob
+from search.job.job import SearchJob
 
 FAST, FULL = 400, 6000  # inputs of each of the two kinds
 HANG_SECONDS = 60

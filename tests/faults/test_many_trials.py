@@ -14,15 +14,15 @@ from processes import Command
 from studies import epochs
 
 from search.agenda import Search
+from search.decisions.rules import Rules
 from search.driver import drive
-from search.job import SearchJob
+from search.job.job import SearchJob
 from search.plan import make_plan
 from search.results import read_results
-from search.rules import Rules
 from search.runner import open_studies
 from search.storage import Storage
 from search.study import Record, Study
-from search.trial import TrialReport
+from search.workers.trial import TrialReport
 
 pytestmark = pytest.mark.faults
 

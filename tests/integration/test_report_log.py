@@ -6,10 +6,10 @@ import mlflow
 import pytest
 from studies import add, create, opened
 
-from search import cli
-from search.report_log import REPORT_TAG, log_report
+from search.cli import app as cli
 from search.storage import Storage
-from search.tracking import JOB_TAG, Tracker
+from search.tracking.report import REPORT_TAG, log_report
+from search.tracking.tracker import JOB_TAG, Tracker
 
 pytestmark = pytest.mark.integration
 
@@ -102,7 +102,7 @@ def test_without_mlflow_the_report_is_written_and_that_is_said(place, tmp_path, 
     def fail(*_, **__):
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr("search.report_log.open_client", fail)
+    monkeypatch.setattr("search.tracking.report.open_client", fail)
     arguments = ("report", "tickets", "--storage", place.root, "--out", tmp_path / "out")
     code, _, err = adaptune(monkeypatch, capsys, *arguments)
     assert code == 0

@@ -10,9 +10,9 @@ from mlflow_jobs import DEADLINE, Job, Server
 from processes import free_port
 from studies import add, epochs, opened, start
 
-from search import tracking
 from search.storage import Storage
-from search.tracking import KEY_TAG, TRIAL_TAG
+from search.tracking import tracker as tracking
+from search.tracking.tracker import KEY_TAG, TRIAL_TAG
 
 pytestmark = pytest.mark.integration
 

@@ -1,0 +1,1 @@
+"""Trials that train side by side in one pass of the frozen encoder; a single one is a pack of one."""

@@ -1,0 +1,276 @@
+"""A pack: trials that train together, one step of all of them in one pass of the frozen encoder."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.encoder.backbone import Backbone
+from pipelines.encoder.batches import collate, evaluation_batches
+from pipelines.encoder.precision import autocast
+from pipelines.encoder.prefix import PrefixCache
+from pipelines.encoder.tokens import Tokens
+from pipelines.packs.bank import BankOptimizer
+from pipelines.packs.dropout import step_key
+from pipelines.packs.model import Occupant, PackModel, check_shareable
+
+if TYPE_CHECKING:
+    from pipelines.packs.training import Training
+
+EVALUATION_BATCH = 64  # examples
+GPU_CHECK_STEPS = 16  # a GPU is asked for its losses so seldom: each question waits for it
+
+
+class TrialDiverged(ArithmeticError):
+    """A trial's loss stopped being a finite number: a failure with a reason, never a score."""
+
+
+class Pack:
+    """Trains its members; each has a place. A single trial is a pack of one.
+
+    Members come and go between any two steps. None of them notices the others: data order and dropout are
+    functions of its own seed and step, and all that trains is its own.
+
+    Args:
+        backbone: in the precision that it computes in (`Backbone.stored`).
+        pooling: "pooler", "cls" or "mean".
+        cache: keeps the outputs of layers that no member trains; None: these are computed anew each time.
+    """
+
+    def __init__(
+        self, backbone: Backbone, *, pooling: str, precision: str, cache: PrefixCache | None = None
+    ) -> None:
+        self.backbone = backbone
+        self.pooling = pooling
+        self.precision = precision
+        self.device = next(backbone.model.parameters()).device
+        self.members: list[Training] = []
+        self._cache = cache
+        self._model: PackModel | None = None
+        self._optimizer: BankOptimizer | None = None
+        self._prefixes: list[dict[str, NDArray[np.generic]]] | None = None
+        self._unchecked: list[Tensor] = []  # losses (places,) of steps, still on the device
+        self._failed: list[Training] = []
+
+    @property
+    def model(self) -> PackModel:
+        """The model of the members as they are now."""
+        return self._built()[0]
+
+    @property
+    def optimizer(self) -> BankOptimizer:
+        return self._built()[1]
+
+    def accepts(self, occupant: Occupant) -> bool:
+        """Whether a trial can share a pass with the members."""
+        try:
+            check_shareable(self.backbone, [*(one.occupant for one in self.members), occupant])
+        except ValueError:
+            return False
+        return True
+
+    def join(self, training: "Training") -> None:
+        """Take a trial in, where it stands."""
+        self.put_down()
+        self.members.append(training)
+
+    def leave(self, training: "Training") -> None:
+        """Give a trial its parameters and moments back; it can join again, here or elsewhere."""
+        self.put_down()
+        self.members.remove(training)
+
+    def put_down(self) -> None:
+        """Give all members their parameters and moments back; the next step takes them up again."""
+        for one in self.members:
+            one.parameters, one.moments = self.copies(one)
+        self._failed += self._check_losses()
+        self._model = self._optimizer = None
+
+    def copies(self, training: "Training") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """A member's parameters, and its moments as `MOMENT.NAME`, as they are now: copies."""
+        if self._model is None or self._optimizer is None:
+            return training.parameters, training.moments
+        place, views = self.members.index(training), self._model.bank.views
+        parameters = {name: view.clone() for name, view in self._model.trained(place).items()}
+        moments = {
+            f"{key}.{name}": view.clone()
+            for key, matrix in self._optimizer.moments.items()
+            for name, view in views(matrix, place).items()
+        }
+        return parameters, moments
+
+    def step(self) -> "list[Training]":
+        """One optimizer step of every member; returns those whose epoch has ended or that have failed.
+
+        A member that diverges leaves the pack with its `failure` set. If memory runs out, nothing has
+        changed: `torch.OutOfMemoryError` is raised, and after a member has left the step can be taken again.
+        """
+        for one in [one for one in self.members if one.finished]:
+            self.leave(one)
+        model, optimizer = self._built()
+        batches = [one.next_batch() for one in self.members]
+        rows = [len(batch) for batch in batches]
+        batch = collate(
+            [(one.task.train, indices) for one, indices in zip(self.members, batches, strict=True)],
+            pad_id=self.backbone.pad_id,
+            device=self.device,
+            prefixes=[own["train"] for own in self._prefixes] if self._prefixes else None,
+        )
+        keys = [step_key(one.config.seed, one.steps) for one in self.members]
+        model.train()
+        model.masks.begin(torch.tensor(keys, dtype=torch.int32, device=self.device))
+        try:
+            with autocast(self.device, self.precision):
+                outputs = model(batch)
+            losses = [
+                one.loss(own[:count], indices)
+                for one, own, indices, count in zip(self.members, outputs, batches, rows, strict=True)
+            ]
+            _backward(torch.stack(losses).sum())
+        except torch.OutOfMemoryError:
+            model.bank.gradients.zero_()
+            raise
+        finally:
+            model.masks.begin(None)
+        optimizer.step([one.rate() for one in self.members])
+        self._unchecked.append(torch.stack(losses).detach())
+        for one, count in zip(self.members, rows, strict=True):
+            one.count_step(count)
+        return self._settle()
+
+    def _settle(self) -> "list[Training]":
+        """Look at the losses if it is time to; validate the members whose epoch has ended."""
+        ended = [one for one in self.members if one.epoch_ended]
+        every = 1 if self.device.type == "cpu" else GPU_CHECK_STEPS
+        if not ended and len(self._unchecked) < every:
+            return []
+        self._failed += self._check_losses()
+        for one in ended:
+            if one.failure is None:
+                try:
+                    one.end_epoch(partial(self.evaluate, one))
+                except TrialDiverged as error:
+                    one.failure = error
+                    self._failed.append(one)
+        failed, self._failed = self._failed, []
+        for one in failed:
+            self.leave(one)
+        return failed + [one for one in ended if one.failure is None]
+
+    def _check_losses(self) -> "list[Training]":
+        """Hand the losses of the last steps to the members; those for whom one is not finite."""
+        if not self._unchecked:
+            return []
+        losses = torch.stack(self._unchecked).cpu().tolist()  # (steps, places)
+        self._unchecked = []
+        return [
+            one
+            for place, one in enumerate(self.members)
+            if not one.add_losses([row[place] for row in losses])
+        ]
+
+    def evaluate(self, training: "Training") -> NDArray[np.float64]:
+        """A member's outputs for its validation set."""
+        place = self.members.index(training)
+        model = self.model
+        prefix = self._prefixes[place]["validation"] if self._prefixes else None
+        return predict(
+            model,
+            training.task.validation,
+            pad_id=self.backbone.pad_id,
+            precision=self.precision,
+            place=place,
+            prefix=prefix,
+        )
+
+    def _built(self) -> tuple[PackModel, BankOptimizer]:
+        if self._model is None or self._optimizer is None:
+            self._model = PackModel(
+                self.backbone, [one.occupant for one in self.members], pooling=self.pooling
+            )
+            self._optimizer = BankOptimizer(
+                self._model.bank,
+                [one.config.weight_decay for one in self.members],
+                [one.steps for one in self.members],
+            )
+            for place, one in enumerate(self.members):
+                self._model.load(one.parameters, place)
+                for key, moments in self._optimizer.moments.items():
+                    for name, view in self._model.bank.views(moments, place).items():
+                        if f"{key}.{name}" in one.moments:
+                            view.copy_(one.moments[f"{key}.{name}"])
+            self._prefixes = self._read_prefixes(self._model.boundary)
+            self._model.use_known_layers(self._prefixes is not None)
+        return self._model, self._optimizer
+
+    def _read_prefixes(self, boundary: int) -> list[dict[str, NDArray[np.generic]]] | None:
+        if boundary == 0 or self._cache is None:
+            return None
+        found = []
+        for one in self.members:
+            splits = {"train": one.task.train, "validation": one.task.validation}
+            prefixes = {
+                name: self._cache.read(self.backbone, tokens, boundary, self.precision)
+                for name, tokens in splits.items()
+            }
+            if any(prefix is None for prefix in prefixes.values()):
+                return None
+            found.append({name: prefix for name, prefix in prefixes.items() if prefix is not None})
+        return found
+
+
+@torch.inference_mode()
+def predict(
+    model: PackModel,
+    tokens: Tokens,
+    *,
+    pad_id: int,
+    precision: str,
+    place: int = 0,
+    prefix: NDArray[np.generic] | None = None,
+) -> NDArray[np.float64]:
+    """A place's outputs for every text, in the order of `tokens`: (n, outputs); of spans (all tokens, 2)."""
+    model.eval()
+    model.places.only = place
+    device = model.bank.values.device
+    occupant = model.occupants[place]
+    count = int(tokens.offsets[-1]) if occupant.spans else len(tokens)
+    outputs = np.empty((count, occupant.outputs), dtype=np.float64)
+    try:
+        for indices in evaluation_batches(tokens.lengths, EVALUATION_BATCH):
+            batch = collate(
+                [(tokens, indices)],
+                pad_id=pad_id,
+                device=device,
+                prefixes=None if prefix is None else [prefix],
+            )
+            with autocast(device, precision):
+                [found] = model(batch)
+            values = found.cpu().numpy()
+            if occupant.spans:
+                for row, index in enumerate(indices):
+                    start, end = tokens.offsets[index], tokens.offsets[index + 1]
+                    outputs[start:end] = values[row, : end - start]
+            else:
+                outputs[indices] = values
+    finally:
+        model.places.only = None
+    return outputs
+
+
+def _backward(loss: Tensor) -> None:
+    with warnings.catch_warnings():
+        # Parameters are views of one matrix, and so are their gradients: torch would rather have neither.
+        warnings.filterwarnings("ignore", message="grad and param do not obey")
+        loss.backward()
+
+
+def check_finite(values: Sequence[float]) -> int | None:
+    """The index of the first value that is not a finite number."""
+    return next((index for index, value in enumerate(values) if not math.isfinite(value)), None)

@@ -1,0 +1,380 @@
+"""One trial's training, as in Houlsby et al. 2019: it yields epochs, and can be put down between any two."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from pipelines.config import Config, TrainConfig
+from pipelines.encoder.backbone import Backbone
+from pipelines.encoder.batches import training_batches
+from pipelines.encoder.precision import resolve_precision
+from pipelines.encoder.prefix import PrefixCache
+from pipelines.encoder.tokens import EncodedTask, Targets
+from pipelines.encoder.windows import SpanQuestions
+from pipelines.metrics import score
+from pipelines.packs.model import Occupant, PackModel
+from pipelines.packs.pack import Pack, TrialDiverged, check_finite
+from pipelines.packs.trained import initial_parameters, trained_parts
+
+WARMUP_FRACTION = 0.1  # of all steps
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave.
+
+    Attributes:
+        epoch: 1 for the first.
+        train_loss: mean over the epoch's examples (of spans: windows).
+        scores: validation metrics by name; fractions or correlations, higher is better.
+        score: the metric that chooses.
+        seconds: of training only, without validation.
+        finished_at: seconds since 1970, by the clock of the machine that trained.
+        validation_loss: the training's loss on the validation set, without dropout; None for spans, whose
+            windows do not each have an answer.
+    """
+
+    epoch: int
+    train_loss: float
+    scores: Mapping[str, float]
+    score: float
+    seconds: float
+    finished_at: float
+    validation_loss: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that a training needs to go on after an epoch as if it had never stopped.
+
+    Random numbers need no state of their own: data order and dropout are functions of (seed, step).
+
+    Attributes:
+        config: what is trained.
+        epochs: the results so far, first epoch first.
+        tensors: `last.NAME` and `best.NAME` trained parameters, `adam.MOMENT.NAME` the optimizer's.
+    """
+
+    config: Config
+    epochs: tuple[EpochResult, ...]
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def best(self) -> dict[str, Tensor]:
+        """The trained parameters of the best epoch."""
+        return under("best", self.tensors)
+
+    def check(self, config: Config) -> None:
+        """Raise ValueError if the state is of another configuration."""
+        if self.config != config:
+            raise ValueError(f"the checkpoint is of {self.config}, not of {config}")
+
+
+class Training:
+    """One configuration on one task. `run` trains; between epochs `state` and `restore` save and go on.
+
+    Args:
+        pack: where it trains beside others; None: in a pack of its own.
+        cache: for a pack of its own, where outputs of layers that nothing trains are kept.
+
+    Raises:
+        InputError: the configuration does not fit the backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: EncodedTask,
+        config: TrainConfig,
+        *,
+        pooling: str = "auto",
+        precision: str = "auto",
+        pack: Pack | None = None,
+        cache: PrefixCache | None = None,
+    ) -> None:
+        self.config = config
+        self.task = task
+        self.occupant = Occupant(config, task.outputs, spans=task.kind == "span")
+        self.parameters = initial_parameters(backbone, config, outputs=task.outputs)
+        self.moments: dict[str, Tensor] = {}
+        self.epochs: list[EpochResult] = []
+        self.best: dict[str, Tensor] = {}
+        self.failure: TrialDiverged | None = None
+        self.steps = 0  # taken so far
+        self.target_mean, self.target_std = target_scale(task)
+        self._targets = scaled_targets(task.train_targets, task.kind, self.target_mean, self.target_std)
+        self._steps_an_epoch = math.ceil(len(task.train) / config.batch_size)
+        self._started = 0.0  # when this epoch's first step was taken
+        self._begin_epoch()
+        if pack is None:
+            device = next(backbone.model.parameters()).device
+            resolved = resolve_precision(precision, device)
+            whole = bool(trained_parts(backbone, config).weights)  # these start from the full precision
+            pack = Pack(
+                backbone if whole else backbone.stored(resolved),
+                pooling=backbone.pooling(pooling),
+                precision=resolved,
+                cache=cache,
+            )
+        self.pack = pack
+        pack.join(self)
+
+    def _begin_epoch(self) -> None:
+        self._batches: list[NDArray[np.int64]] = []
+        self._loss_sum = 0.0
+        self._unweighed: list[int] = []  # examples of each step whose loss is not in the sum yet
+
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule is done."""
+        return len(self.epochs) == self.config.epochs
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many parameters train."""
+        return sum(one.numel() for one in self.parameters.values())
+
+    @property
+    def model(self) -> PackModel:
+        """The model that it trains in, with all members of its pack."""
+        return self.pack.model
+
+    @property
+    def place(self) -> int:
+        """Its place in the pack."""
+        return self.pack.members.index(self)
+
+    def run(self) -> Iterator[EpochResult]:
+        """Train the epochs that are left, validating after each; other members of the pack go on as well.
+
+        Raises:
+            TrialDiverged: the loss is not finite; says at which step, with which configuration.
+        """
+        done = len(self.epochs)
+        while done < self.config.epochs:
+            while len(self.epochs) == done:
+                self.pack.step()
+                if self.failure is not None:
+                    raise self.failure
+            yield self.epochs[done]
+            done += 1
+
+    def state(self) -> TrainingState:
+        """The training as it stands after its last finished epoch, as tensors of its own.
+
+        Of a training whose schedule is done, only the best epoch's parameters are kept.
+        """
+        tensors = {f"best.{name}": tensor for name, tensor in self.best.items()}
+        if not self.finished:
+            parameters, moments = self.pack.copies(self)
+            tensors |= {f"last.{name}": tensor.cpu() for name, tensor in parameters.items()}
+            tensors |= {f"adam.{name}": tensor.cpu() for name, tensor in moments.items()}
+        return TrainingState(self.config, tuple(self.epochs), tensors)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from `state`.
+
+        Raises:
+            ValueError: the state is of another configuration.
+        """
+        state.check(self.config)
+        self.pack.put_down()
+        self.epochs = list(state.epochs)
+        self.best = state.best
+        self.steps = self._steps_an_epoch * len(self.epochs)
+        self.failure = None
+        self._begin_epoch()
+        if not self.finished:
+            self.parameters = under("last", state.tensors)
+            self.moments = under("adam", state.tensors)
+
+    # What its pack asks of it, step by step.
+
+    def next_batch(self) -> NDArray[np.int64]:
+        """The examples of the next step."""
+        if not self._batches:
+            self._batches = training_batches(
+                self.task.train.lengths,
+                self.config.batch_size,
+                seed=self.config.seed,
+                epoch=len(self.epochs) + 1,
+            )
+            self._started = time.perf_counter()
+        return self._batches[self.steps % self._steps_an_epoch]
+
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return learning_rate_at(
+            self.steps, self._steps_an_epoch * self.config.epochs, self.config.learning_rate
+        )
+
+    def loss(self, outputs: Tensor, indices: NDArray[np.int64]) -> Tensor:
+        """The mean loss of a batch's outputs."""
+        targets = self._targets[torch.from_numpy(indices)].to(outputs.device)
+        if self.task.kind == "span":
+            lengths = torch.from_numpy(self.task.train.lengths[indices]).to(outputs.device)
+            return _span_loss(outputs, targets, lengths)
+        return task_loss(outputs, targets, self.task.kind)
+
+    def count_step(self, examples: int) -> None:
+        """A step was taken with so many examples."""
+        self.steps += 1
+        self._unweighed.append(examples)
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether all examples were seen, and the epoch is still to be validated."""
+        return self.steps == self._steps_an_epoch * (len(self.epochs) + 1)
+
+    def add_losses(self, losses: Sequence[float]) -> bool:
+        """Take the losses since the last call; False, and `failure` set, if one of them is not finite."""
+        bad = check_finite(losses)
+        if bad is not None:
+            step = self.steps - len(losses) + bad + 1
+            total = self._steps_an_epoch * self.config.epochs
+            self.failure = TrialDiverged(f"loss {losses[bad]} at step {step} of {total} with {self.config}")
+            return False
+        recent = self._unweighed[: len(losses)]
+        self._loss_sum += sum(loss * examples for loss, examples in zip(losses, recent, strict=True))
+        self._unweighed = []
+        return True
+
+    def end_epoch(self, evaluate: Callable[[], NDArray[np.float64]]) -> None:
+        """Validate, and add the epoch's result.
+
+        Raises:
+            TrialDiverged: an output is not finite.
+        """
+        seconds = time.perf_counter() - self._started
+        result = epoch_result(
+            evaluate(),
+            self.task,
+            self.config,
+            number=len(self.epochs) + 1,
+            train_loss=self._loss_sum / len(self.task.train),
+            seconds=seconds,
+        )
+        if not self.epochs or result.score > max(done.score for done in self.epochs):
+            self.best = {name: view.cpu().clone() for name, view in self.model.trained(self.place).items()}
+        self.epochs.append(result)
+        self._begin_epoch()
+
+
+def epoch_result(
+    outputs: NDArray[np.float64],
+    task: EncodedTask,
+    config: Config,
+    *,
+    number: int,
+    train_loss: float,
+    seconds: float,
+) -> EpochResult:
+    """What an epoch gave, from the head's outputs for the validation set.
+
+    Raises:
+        TrialDiverged: an output is not finite.
+    """
+    if not np.isfinite(outputs).all():
+        raise TrialDiverged(f"outputs are not finite after epoch {number} with {config}")
+    mean, std = target_scale(task)
+    scores = score_outputs(outputs, task, task.validation_targets, mean, std)
+    return EpochResult(
+        epoch=number,
+        train_loss=train_loss,
+        scores=scores,
+        score=scores[task.metric],
+        seconds=seconds,
+        finished_at=time.time(),
+        validation_loss=_validation_loss(outputs, task, mean, std),
+    )
+
+
+def score_outputs(
+    outputs: NDArray[np.float64],
+    task: EncodedTask,
+    targets: Targets,
+    target_mean: float,
+    target_std: float,
+) -> dict[str, float]:
+    """All of a task's metrics for the head's outputs."""
+    if isinstance(targets, SpanQuestions):
+        found = targets.score(outputs)
+        return {name: found[name] for name in task.metrics}
+    if task.kind == "regression":
+        predictions: NDArray[Any] = outputs[:, 0] * target_std + target_mean
+    else:
+        predictions = outputs.argmax(axis=1)
+    return {name: score(name, predictions, targets, positive=task.positive) for name in task.metrics}
+
+
+def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
+    """Linear warm-up over the first 10 % of the steps, then linear decay to 0 after the last.
+
+    Args:
+        step: 0 for the first.
+    """
+    warmup = max(1, round(total_steps * WARMUP_FRACTION))
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * (total_steps - step) / max(1, total_steps - warmup)
+
+
+def _validation_loss(
+    outputs: NDArray[np.float64], task: EncodedTask, target_mean: float, target_std: float
+) -> float | None:
+    targets = task.validation_targets
+    if isinstance(targets, SpanQuestions):
+        return None
+    scaled = scaled_targets(targets, task.kind, target_mean, target_std)
+    return task_loss(torch.from_numpy(outputs).float(), scaled, task.kind).item()
+
+
+def task_loss(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
+    """The mean loss of outputs (rows, outputs): cross entropy, or of a regression the squared error."""
+    if kind == "regression":
+        return functional.mse_loss(outputs[:, 0], targets)
+    return functional.cross_entropy(outputs, targets)
+
+
+def _span_loss(outputs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    """The mean of two cross entropies over a window's tokens, of the answer's start and end (Devlin et al.
+    2019, §4.2; padding has no share).
+
+    Shapes: outputs (windows, tokens, 2), targets (windows, 2), lengths (windows,).
+    """
+    padding = torch.arange(outputs.shape[1], device=outputs.device) >= lengths[:, None]
+    return functional.cross_entropy(outputs.masked_fill(padding[..., None], -math.inf), targets)
+
+
+def target_scale(task: EncodedTask) -> tuple[float, float]:
+    """Mean and deviation of regression targets: the head learns standardised ones, whatever their unit."""
+    if task.kind != "regression":
+        return 0.0, 1.0
+    return float(task.train_targets.mean()), float(task.train_targets.std()) or 1.0
+
+
+def scaled_targets(targets: NDArray[Any], kind: str, mean: float, std: float) -> Tensor:
+    """What the loss compares with: class indices, or standardised numbers."""
+    if kind == "regression":
+        return torch.from_numpy((targets - mean) / std).float()
+    return torch.from_numpy(targets.copy()).long()
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with `PREFIX.`, by the rest of them."""
+    return {
+        key.removeprefix(f"{prefix}."): tensor
+        for key, tensor in tensors.items()
+        if key.startswith(f"{prefix}.")
+    }

@@ -1,0 +1,96 @@
+"""Texts as the towers of the method `embeddings` read them: lower-cased or not, stripped or not, as rows."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.encoder.tokens import Tokens, encode
+from pipelines.towers.vectors import WordVectors
+
+Reading = tuple[bool, bool]  # lower-cased, stripped of all but letters and digits
+Rows = Sequence[tuple[str, ...]]
+
+_OTHERS = re.compile(r"[^\w\s]|_")
+_WORDS = re.compile(r"\w+|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts or pairs in several readings. A pair's columns are encoded each by itself.
+
+    Attributes:
+        tokens: the encoder's tokens of each column, special ones included.
+        words: by the vectors' name too, the rows of their table; words that it has not are left out.
+    """
+
+    tokens: Mapping[Reading, tuple[Tokens, ...]]
+    words: Mapping[tuple[str, Reading], tuple[Tokens, ...]]
+
+
+@dataclass(frozen=True)
+class TaskTexts:
+    """What the method `embeddings` sees of a task beside its `EncodedTask`; never the test set.
+
+    Attributes:
+        framing: the tokenizer's special tokens, which are no words of a text; the unknown one is.
+    """
+
+    train: Texts
+    validation: Texts
+    framing: tuple[int, ...]
+
+
+def read_text(text: str, reading: Reading) -> str:
+    """A text lower-cased, and with a space for all that is neither a letter, a digit nor a space."""
+    lowercase, strip = reading
+    text = text.lower() if lowercase else text
+    return _OTHERS.sub(" ", text) if strip else text
+
+
+def split_words(text: str) -> list[str]:
+    """Runs of letters and digits, and every other mark by itself."""
+    return _WORDS.findall(text)
+
+
+def read_texts(
+    rows: Rows,
+    tokenizer: Any,
+    max_tokens: int,
+    *,
+    readings: Collection[Reading],
+    vectors: Mapping[str, WordVectors],
+) -> Texts:
+    """Encode texts or pairs in each reading, cut to `max_tokens` tokens or words."""
+    tokens: dict[Reading, tuple[Tokens, ...]] = {}
+    words: dict[tuple[str, Reading], tuple[Tokens, ...]] = {}
+    for reading in sorted(readings):
+        columns = [[read_text(text, reading) for text in column] for column in zip(*rows, strict=True)]
+        tokens[reading] = tuple(
+            encode([(text,) for text in column], tokenizer, max_tokens) for column in columns
+        )
+        for name, found in vectors.items():
+            words[name, reading] = tuple(_look_up(column, found, max_tokens) for column in columns)
+    return Texts(tokens, words)
+
+
+def framing_tokens(tokenizer: Any) -> tuple[int, ...]:
+    """The special tokens around texts: all but the unknown word's."""
+    return tuple(sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id}))
+
+
+def _look_up(texts: Sequence[str], vectors: WordVectors, max_tokens: int) -> Tokens:
+    rows = [
+        [vectors.rows[word] for word in split_words(text)[:max_tokens] if word in vectors.rows]
+        for text in texts
+    ]
+    ids = np.fromiter((row for own in rows for row in own), dtype=np.int32)
+    return Tokens(ids, offsets_of([len(own) for own in rows]), None)
+
+
+def offsets_of(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of some runs begins, and the last one ends: (n + 1,)."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)

@@ -1,0 +1,76 @@
+"""The commands for jobs on a Ray cluster. Heavy imports happen inside them."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from search.cli.terminal import Address, JobFile, JobStorage, Name, command, out, print_submission
+
+CLUSTER = "Search on a cluster"
+cluster_commands = typer.Typer()
+
+
+@cluster_commands.command(rich_help_panel=CLUSTER)
+def submit(job: JobFile, address: Address, storage: JobStorage = None) -> None:
+    """Check a job here and on a Ray cluster, and start it there.
+
+    The job file and small local data are uploaded; the storage must be one that every node sees.
+    """
+    from search.cluster import jobs
+    from search.job.job import SearchJob
+
+    submission = jobs.submit(job, address=address, storage=storage)
+    print_submission(submission, SearchJob.load(job, storage=storage).name, address)
+
+
+@cluster_commands.command(rich_help_panel=CLUSTER)
+def status(name: Name, address: Address) -> None:
+    """Show how a submitted job is doing."""
+    from search.cluster import jobs
+
+    job = jobs.status(name, address)
+    out.print(f"{job.name}: {job.state} ({job.submission_id}), storage {job.storage}", soft_wrap=True)
+    if job.message:
+        out.print(job.message, soft_wrap=True)
+
+
+@cluster_commands.command(rich_help_panel=CLUSTER)
+def logs(
+    name: Name,
+    address: Address,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+) -> None:
+    """Print what a submitted job's driver wrote."""
+    from search.cluster import jobs
+
+    for piece in jobs.logs(name, address, follow=follow):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+
+@cluster_commands.command(rich_help_panel=CLUSTER)
+def stop(name: Name, address: Address) -> None:
+    """Stop a submitted job. Nothing is lost: resume goes on with it."""
+    from search.cluster import jobs
+
+    job = jobs.stop(name, address)
+    out.print(
+        f"{job.name}: {job.state}. Go on with: {command('resume', name, '--address', address)}",
+        soft_wrap=True,
+    )
+
+
+@cluster_commands.command("list", rich_help_panel=CLUSTER)
+def list_jobs(address: Address) -> None:
+    """List a cluster's jobs."""
+    from search.cluster import jobs
+
+    table = Table(box=None)
+    for heading in ("job", "state", "started", "storage"):
+        table.add_column(heading)
+    for job in jobs.list_jobs(address):
+        started = job.started.strftime("%Y-%m-%d %H:%M") if job.started else ""
+        table.add_row(job.name, job.state, started, job.storage)
+    out.print(table)

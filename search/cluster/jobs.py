@@ -1,0 +1,215 @@
+"""Jobs on a Ray cluster: submit, resume, status, logs, stop. The search runs there as it does here."""
+
+import asyncio
+import json
+import secrets
+import shlex
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from search.cluster.remote import call, contact, wait
+from search.cluster.staging import GIVE_SHARED, JOB_FILE, StagedJob, is_shared, stage
+from search.errors import JobError, Problem, UserError
+from search.probe import REQUEST_FILE, version
+
+COMMAND = ("adaptune",)
+STOP_TIMEOUT_SECONDS = 120
+_STATES = {
+    JobStatus.PENDING: "pending",
+    JobStatus.RUNNING: "running",
+    JobStatus.STOPPED: "interrupted",
+    JobStatus.SUCCEEDED: "finished",
+    JobStatus.FAILED: "failed",
+}
+
+
+@dataclass(frozen=True)
+class ClusterJob:
+    """A job's newest submission, as the cluster knows it.
+
+    Attributes:
+        state: pending, running, interrupted (stopped), finished or failed.
+        message: what Ray says of it; for a failed one the last lines of its log.
+    """
+
+    name: str
+    submission_id: str
+    state: str
+    message: str
+    storage: str
+    started: datetime | None
+    ended: datetime | None
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in ("pending", "running")
+
+
+def submit(job_file: Path, *, address: str, storage: str | None = None) -> str:
+    """Check a job here and on the cluster, and start it there; its submission id.
+
+    Raises:
+        JobError: the job file, its data, or what the cluster's nodes see of them; all problems of the file
+            together, then all of the cluster together. Nothing has been submitted.
+        UserError: the cluster cannot be reached, or the job is running there.
+    """
+    staged = stage(job_file, storage=storage)
+    with contact(address) as client, tempfile.TemporaryDirectory(prefix="adaptune-") as folder:
+        _refuse_live(client, staged.job.name, address)
+        if problems := check_cluster(client, staged):
+            raise JobError(f"{job_file} on {address}", problems)
+        package = Path(folder, "job.zip")
+        staged.write(package)
+        return _start(client, staged.job.name, staged.storage, ["run", JOB_FILE, "--cluster"], package)
+
+
+def resume(name: str, *, address: str, storage: str | None = None, database: str | None = None) -> str:
+    """Go on with a job on the cluster; its new submission id.
+
+    Args:
+        storage: where its record lies; needed if the cluster itself was started anew and forgot the job.
+        database: its studies' SQLAlchemy URI, where the job file gave one.
+
+    Raises:
+        UserError: the cluster cannot be reached or does not know the job, it is running, or the storage is
+            relative.
+    """
+    if storage and not is_shared(storage):
+        raise UserError(f"storage = {storage!r} is relative. {GIVE_SHARED}")
+    with contact(address) as client:
+        _refuse_live(client, name, address)
+        storage = storage or _find(client, name, address).storage
+        arguments = ["resume", name, "--storage", storage, "--cluster"]
+        if database:
+            arguments += ["--database", database]
+        return _start(client, name, storage, arguments)
+
+
+def check_cluster(client: JobSubmissionClient, staged: StagedJob) -> list[Problem]:
+    """Let the cluster's nodes try what the job will need: see `search.probe`."""
+    request = {
+        "version": version(),
+        "storage": staged.storage,
+        "locations": staged.locations,
+        "database": staged.job.database,
+        "tracking.uri": staged.job.tracking.uri,
+        "token": secrets.token_hex(8),
+    }
+    report = json.loads(call(client, "probe", files={REQUEST_FILE: json.dumps(request)}))
+    return [Problem(*finding) for finding in report["findings"]]
+
+
+def list_jobs(address: str) -> list[ClusterJob]:
+    """The jobs of this cluster, by name, each by its newest submission."""
+    with contact(address) as client:
+        return _jobs(client)
+
+
+def status(name: str, address: str) -> ClusterJob:
+    """One job; raises UserError if the cluster does not know it."""
+    with contact(address) as client:
+        return _find(client, name, address)
+
+
+def logs(name: str, address: str, *, follow: bool = False) -> Iterator[str]:
+    """What the job's driver wrote so far, in pieces; with `follow`, until it ends.
+
+    Raises:
+        UserError: the cluster does not know the job, or the connection breaks.
+    """
+    with contact(address) as client:
+        job = _find(client, name, address).submission_id
+        seen = 0
+        if follow:
+            for piece in _tail(client, job):
+                seen += len(piece)
+                yield piece
+        yield client.get_job_logs(job)[seen:]  # a tail may miss the last lines
+
+
+def stop(name: str, address: str) -> ClusterJob:
+    """Stop a job and wait until it has ended. Its driver gets SIGTERM and a few seconds; `resume` goes on.
+
+    Raises:
+        UserError: the cluster does not know the job, or it is not running.
+        RemoteError: it has not ended in time.
+    """
+    with contact(address) as client:
+        job = _find(client, name, address)
+        if not job.is_live:
+            raise UserError(f"{name!r} is not running on {address}: it is {job.state}.")
+        client.stop_job(job.submission_id)
+        wait(client, job.submission_id, timeout_seconds=STOP_TIMEOUT_SECONDS)
+        return _find(client, name, address)
+
+
+def _start(
+    client: JobSubmissionClient, name: str, storage: str, arguments: list[str], package: Path | None = None
+) -> str:
+    return client.submit_job(
+        entrypoint=shlex.join([*COMMAND, *arguments]),
+        submission_id=f"adaptune-{name}-{secrets.token_hex(4)}",
+        metadata={"adaptune_job": name, "storage": storage},
+        runtime_env={"working_dir": str(package)} if package else None,
+    )
+
+
+def _refuse_live(client: JobSubmissionClient, name: str, address: str) -> None:
+    for job in _jobs(client):
+        if job.name == name and job.is_live:
+            raise UserError(
+                f"{name!r} is already {job.state} on {address} ({job.submission_id}). Follow it with "
+                f"`adaptune logs {name} --address {address}`, or end it with "
+                f"`adaptune stop {name} --address {address}`."
+            )
+
+
+def _find(client: JobSubmissionClient, name: str, address: str) -> ClusterJob:
+    jobs = {job.name: job for job in _jobs(client)}
+    if name not in jobs:
+        known = ", ".join(sorted(jobs)) or "none"
+        raise UserError(f"{address} knows no job {name!r}. Its jobs: {known}.")
+    return jobs[name]
+
+
+def _jobs(client: JobSubmissionClient) -> list[ClusterJob]:
+    submissions = [job for job in client.list_jobs() if "adaptune_job" in (job.metadata or {})]
+    newest: dict[str, ClusterJob] = {}
+    for details in sorted(submissions, key=lambda job: job.start_time or 0):
+        job = _read(details)
+        newest[job.name] = job
+    return [newest[name] for name in sorted(newest)]
+
+
+def _read(details: JobDetails) -> ClusterJob:
+    metadata = details.metadata or {}
+    return ClusterJob(
+        name=metadata["adaptune_job"],
+        submission_id=details.submission_id or "",
+        state=_STATES[JobStatus(details.status)],
+        message=details.message or "",
+        storage=metadata.get("storage", ""),
+        started=_read_time(details.start_time),
+        ended=_read_time(details.end_time),
+    )
+
+
+def _read_time(milliseconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+
+
+def _tail(client: JobSubmissionClient, job: str) -> Iterator[str]:
+    """Ray's asynchronous tail as a plain iterator."""
+    with asyncio.Runner() as runner:
+        pieces = client.tail_job_logs(job).__aiter__()
+
+        async def take() -> str | None:
+            return await anext(pieces, None)
+
+        while (piece := runner.run(take())) is not None:
+            yield piece

@@ -1,0 +1,181 @@
+"""What a job file may say under ``method`` and ``space``."""
+
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from search.job.file import problems_in
+from search.job.parts import check_some, one_or_more
+from spaces import PARAMETERS, FieldError, Space, SpaceError, preset, presets
+from spaces.errors import suggest
+from spaces.legal import Legal
+
+Method = Literal["adapter", "fine_tune", "top_layers", "layer_norm", "embeddings"]
+
+
+EMBEDDING = "embedding"  # the parameter whose values may be names of the job's vectors
+
+
+def _differ(methods: tuple[Method, ...]) -> tuple[Method, ...]:
+    if len(set(methods)) < len(methods):
+        raise FieldError("", list(methods), "has a method twice", "Keep one of each.")
+    return methods
+
+
+def _read_spaces(written: object, info: ValidationInfo) -> dict[str, Space]:
+    """The space of each method: one for all of them, or a mapping with methods as keys."""
+    methods = info.data.get("methods", get_args(Method))
+    vectors: Mapping[str, str] = info.data.get("vectors", {})
+    if not isinstance(written, Mapping) or not _is_by_method(written):
+        spaces = {method: _read_space(written, method, vectors) for method in methods}
+        for method in methods:
+            _check_method(method, spaces[method], vectors)
+        return spaces
+    problems = [
+        FieldError(str(name), value, "not a method of this job", f"Methods: {', '.join(methods)}.")
+        for name, value in written.items()
+        if name not in methods
+    ]
+    spaces = {}
+    for method in methods:
+        if method not in written:
+            problems.append(FieldError(method, None, "has no space", "Add one, e.g. default."))
+            continue
+        try:
+            spaces[method] = _read_space(written[method], method, vectors)
+            _check_method(method, spaces[method], vectors)
+        except (FieldError, SpaceError) as error:
+            for one in problems_in(error):
+                key = method if one.key == "space" else f"{method}.{one.key}"
+                problems.append(FieldError(key, one.value, one.rule, one.fix))
+    if problems:
+        raise SpaceError(tuple(problems))
+    return spaces
+
+
+def _check_method(method: str, space: Space, vectors: Collection[str]) -> None:
+    """Refuse parameters that a method does not have, and embeddings that the job does not."""
+    problems = []
+    for name, _ in space.parameters:
+        owners = PARAMETERS[name].methods
+        if owners and method not in owners:
+            rule = f"the method {method} has no such parameter"
+            fix = f"It is for {', '.join(owners)}. Give each method its own space: space: {{{method}: …}}."
+            problems.append(FieldError(name, space.to_dict()[name], rule, fix))
+        elif name == EMBEDDING:
+            problems += _embedding_problems(space, vectors)
+    if problems:
+        raise SpaceError(tuple(problems))
+
+
+def _embedding_problems(space: Space, vectors: Collection[str]) -> list[FieldError]:
+    """Embeddings that are neither the encoder's own nor under `vectors`; vectors that are not searched."""
+    own, values = PARAMETERS[EMBEDDING].options, space.values(EMBEDDING)
+    problems = [
+        FieldError(EMBEDDING, value, "no such embedding", suggest(value, (*own, *vectors)))
+        for value in values
+        if value not in (*own, *vectors)
+    ]
+    if not problems and (unused := [name for name in vectors if name not in values]):
+        fix = "Add it, or take it out of vectors."
+        problems.append(FieldError(EMBEDDING, list(values), f"lacks the job's vectors {unused[0]!r}", fix))
+    return problems
+
+
+def _is_by_method(written: Mapping[Any, Any]) -> bool:
+    """Whether a mapping's keys are methods. top_layers is a parameter as well: its values are numbers."""
+    names = {*get_args(Method)}
+    value = written.get("top_layers")
+    whole = isinstance(value, str | Space) or (
+        isinstance(value, Mapping) and bool({*PARAMETERS} & set(value))
+    )
+    return bool((names - {"top_layers"}) & set(written)) or whole
+
+
+def _read_space(written: object, method: str, vectors: Collection[str]) -> Space:
+    """A space as written; of a preset for `embeddings`, the job's word vectors are part as well."""
+    if isinstance(written, Space):
+        return written
+    if not isinstance(written, str):
+        return Space.parse(written)
+    own = f"default_{method}"
+    space = preset(own if written == "default" and own in presets() else written)
+    return space.beside(EMBEDDING, "token_table", tuple(vectors)) if method == "embeddings" else space
+
+
+def _write_spaces(spaces: dict[str, Space]) -> dict[str, Any]:
+    return {method: space.to_dict() for method, space in spaces.items()}
+
+
+def _value_schema(legal: Legal) -> dict[str, Any]:
+    if legal.kind is bool:
+        return {"type": "boolean"}
+    if legal.kind is str:
+        return {"type": "string", "minLength": 1} if legal.open else {"enum": list(legal.options)}
+    kind = "integer" if legal.kind is int else "number"
+    return {"type": kind, "minimum": legal.low, "maximum": legal.high}
+
+
+def _space_schema() -> dict[str, Any]:
+    """JSON schema of ``space``."""
+    ends = {"low": {"type": "number"}, "high": {"type": "number"}, "log": {"type": "boolean"}}
+    value = {"type": ["number", "string", "boolean"]}
+    above = {
+        "type": "object",
+        "properties": {"above": {"type": "number"}},
+        "required": ["above"],
+        "additionalProperties": False,
+    }
+    wanted = {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}, above]}
+    when = {
+        "description": "The parameter exists only where these others have these values.",
+        "type": "object",
+        "properties": dict.fromkeys(PARAMETERS, wanted),
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    span = {
+        "type": "object",
+        "properties": {**ends, "when": when},
+        "required": ["low", "high"],
+        "additionalProperties": False,
+    }
+    parameters = {}
+    for name, legal in PARAMETERS.items():
+        one = _value_schema(legal)
+        choice = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
+        conditional = {
+            "type": "object",
+            "properties": {"values": {"anyOf": [one, choice]}, "when": when},
+            "required": ["values"],
+            "additionalProperties": False,
+        }
+        shapes = [one, choice, conditional, *([span] if legal.is_number else [])]
+        parameters[name] = {"description": f"Each value {legal.rule}.", "anyOf": shapes}
+    inline = {"type": "object", "properties": parameters, "additionalProperties": False, "minProperties": 1}
+    named = {"enum": sorted(presets())}
+    each = {method: {"anyOf": [named, inline]} for method in get_args(Method)}
+    by_method = {"type": "object", "properties": each, "additionalProperties": False, "minProperties": 1}
+    return {"anyOf": [named, inline, by_method]}
+
+
+Methods = Annotated[
+    tuple[Method, ...],
+    AfterValidator(check_some),
+    AfterValidator(_differ),
+    BeforeValidator(one_or_more, json_schema_input_type=Method | tuple[Method, ...]),
+]
+Spaces = Annotated[
+    dict[str, Space],
+    PlainValidator(_read_spaces),
+    PlainSerializer(_write_spaces),
+    WithJsonSchema(_space_schema()),
+]

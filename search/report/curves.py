@@ -1,0 +1,388 @@
+"""What the paper's figures show, from the runs at hand: series of numbers, not yet drawn.
+
+Houlsby et al. 2019: Figures 1 and 3 (score minus full fine-tuning's against trained parameters, percentiles
+over tasks), 4 (single tasks), 5 (SQuAD), 7 (learning rates). Scores are in points of 100, as there.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
+
+from pipelines.config import TrainConfig
+from search.report.paper import TABLE_1, TABLE_2
+from search.report.statistics import (
+    MIN_TASKS,
+    Configuration,
+    MethodRuns,
+    Point,
+    bands,
+    best_of,
+    counted,
+    frontier,
+    levels_of,
+)
+
+MAX_PANELS = 12
+TRAINED = "trained parameters per task"
+NAMES = {
+    "adapter": "adapters",
+    "fine_tune": "full fine-tuning",
+    "top_layers": "fine-tuning, top layers to all",
+    "layer_norm": "layer norms only",
+}
+Tasks = Mapping[str, Mapping[str, MethodRuns]]  # task -> method -> its runs, both in the job's order
+
+
+class Mark(NamedTuple):
+    """A point of a curve, with what is drawn around it; ``n`` counts tasks or seeds."""
+
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    n: int
+    label: str  # adapter size, layers or learning rate
+
+
+class Curve(NamedTuple):
+    method: str
+    name: str
+    marks: tuple[Mark, ...]
+
+
+class Panel(NamedTuple):
+    """One pair of axes. ``level`` is drawn across, under its name: what the curves compare with."""
+
+    title: str
+    y_label: str
+    curves: tuple[Curve, ...]
+    level: float | None = None
+    level_name: str = ""
+
+
+@dataclass(frozen=True)
+class FigureData:
+    """A figure as numbers. ``banded``: low and high are percentiles over tasks, else errors over seeds."""
+
+    key: str  # figure_1
+    title: str
+    x_label: str
+    panels: tuple[Panel, ...]
+    banded: bool
+    caption: str
+
+
+class Missing(NamedTuple):
+    """A figure that the jobs at hand have no data for, and what would be needed."""
+
+    title: str
+    reason: str
+    needed: str
+
+
+def make_figures(tasks: Tasks) -> tuple[list[FigureData], list[Missing]]:
+    """The figures that the runs have data for, and the others, in the paper's order."""
+    made = [
+        _percentiles(tasks),
+        _percentiles_by_suite(tasks),
+        _single_tasks(tasks),
+        _squad(tasks),
+        swept_figure(tasks, RATES, key="figure_7", title="Figure 7: the best score at each learning rate"),
+    ]
+    return [m for m in made if isinstance(m, FigureData)], [m for m in made if isinstance(m, Missing)]
+
+
+def figure_rows(figure: FigureData) -> list[list[str | float | int]]:
+    """The numbers of a figure, with a head: one row for each point."""
+    low, high = ("percentile_20", "percentile_80") if figure.banded else ("minus_1_sem", "plus_1_sem")
+    n = "tasks" if figure.banded else "seeds"
+    rows: list[list[str | float | int]] = [
+        ["panel", "method", "level", figure.x_label.replace(" ", "_"), "points_of_100", low, high, n]
+    ]
+    for panel in figure.panels:
+        for curve in panel.curves:
+            for mark in curve.marks:
+                ends = ["" if end is None else end for end in (mark.low, mark.high)]
+                rows.append([panel.title, curve.method, mark.label, mark.x, mark.y, *ends, mark.n])
+    return rows
+
+
+def _percentiles(tasks: Tasks) -> FigureData | Missing:
+    title = "Figure 1: what trained parameters buy, over all tasks"
+    comparable = _without_spans(tasks)
+    panel, caption = _band_panel(comparable, f"all tasks (n = {len(comparable)})")
+    if panel is None:
+        return Missing(title, caption, _needed_for_bands())
+    return FigureData("figure_1", title, TRAINED, (panel,), banded=True, caption=caption)
+
+
+def _percentiles_by_suite(tasks: Tasks) -> FigureData | Missing:
+    title = "Figure 3: what trained parameters buy, suite by suite"
+    suites: dict[str, dict[str, Mapping[str, MethodRuns]]] = {}
+    for task, methods in _without_spans(tasks).items():
+        suites.setdefault(suite_of(task), {})[task] = methods
+    if len(suites) < 2:
+        only = next(iter(suites), "none")
+        return Missing(title, f"all tasks are of one suite ({only})", "tasks of another suite in the report")
+    panels, captions = [], {}
+    for suite, found in suites.items():
+        panel, captions[suite] = _band_panel(found, f"{suite} (n = {len(found)})")
+        if panel is not None:
+            panels.append(panel)
+    if not panels:
+        reasons = "; ".join(f"{suite}: {reason}" for suite, reason in captions.items())
+        return Missing(title, reasons, f"{_needed_for_bands()}, in one suite")
+    same = len(set(captions.values())) == 1
+    caption = next(iter(captions.values())) if same else _captions(captions)
+    return FigureData("figure_3", title, TRAINED, tuple(panels), banded=True, caption=caption)
+
+
+def _captions(captions: Mapping[str, str]) -> str:
+    return " ".join(f"{suite}: {caption.rstrip('.')}." for suite, caption in captions.items())
+
+
+def suite_of(task: str) -> str:
+    """Which of the paper's suites a task belongs to, by its name."""
+    if task in TABLE_1 or task.startswith("glue_"):
+        return "GLUE"
+    return "further tasks" if task in TABLE_2 else "other tasks"
+
+
+def _band_panel(tasks: Tasks, title: str) -> tuple[Panel | None, str]:
+    """Percentiles over tasks of what each method's levels score, and the caption or what is in the way."""
+    baselines = {task: full for task, methods in tasks.items() if (full := _full_score(methods)) is not None}
+    unknown = [task for task in tasks if task not in baselines]
+    if unknown:
+        baselines = {
+            task: max(best_of(runs.configurations).validation.value for runs in methods.values())
+            for task, methods in tasks.items()
+        }
+    curves = []
+    for method, by_task in _capacity_curves(tasks).items():
+        found = bands(by_task, baselines)
+        marks = [
+            Mark(b.trained, 100 * b.middle, 100 * b.low, 100 * b.high, b.tasks, _level_name(method, b.level))
+            for b in found
+        ]
+        if marks:
+            curves.append(_curve(method, marks))
+    if not any(len(curve.marks) > 1 for curve in curves):
+        return (
+            None,
+            f"no method has two sizes in {MIN_TASKS} or more tasks (of {counted(len(tasks), 'task')})",
+        )
+    base = "its best score of all methods" if unknown else "full fine-tuning"
+    caption = (
+        f"Validation score minus {'' if unknown else 'that of '}{base}, task by task; line: median over "
+        "tasks, band: 20th to 80th percentile. For each task and size, the best configuration counts."
+    )
+    if unknown:
+        caption += f" The best is subtracted since there is no fine_tune study for {_some(unknown)}."
+    if len(curves) == 1:
+        caption += f" Only {curves[0].name} could be drawn: no other method has enough tasks."
+    return Panel(title, f"validation score minus\n{base} (points of 100)", tuple(curves), 0.0, base), caption
+
+
+def _single_tasks(tasks: Tasks) -> FigureData | Missing:
+    title = "Figure 4: what trained parameters buy, task by task"
+    return _capacity_figure("figure_4", title, _without_spans(tasks), "a task")
+
+
+def _squad(tasks: Tasks) -> FigureData | Missing:
+    title = "Figure 5: SQuAD, F1 against trained parameters"
+    spans = {task: methods for task, methods in tasks.items() if task not in _without_spans(tasks)}
+    if not spans:
+        return Missing(title, "no task of kind span", "a job with squad_v1 and several adapter sizes")
+    return _capacity_figure("figure_5", title, spans, "squad_v1")
+
+
+def _capacity_figure(key: str, title: str, tasks: Tasks, what: str) -> FigureData | Missing:
+    """A panel for each task in which a method has two or more sizes; ``what`` it needs at least."""
+    curves = _capacity_curves(tasks)
+    panels = []
+    for task, methods in tasks.items():
+        drawn = []
+        for method, by_task in curves.items():
+            points = by_task.get(task, ())
+            marks = [_seed_mark(p.best.trained, p, _level_name(method, p.level)) for p in points]
+            if marks:
+                drawn.append(_curve(method, marks))
+        if any(len(curve.marks) > 1 for curve in drawn):
+            full = _full_score(methods)
+            level = None if full is None else 100 * full
+            panels.append(_task_panel(task, methods, drawn, level))
+    if not panels:
+        needed = f"two or more values of adapter_size or top_layers in the space of {what}"
+        return Missing(title, "no task has a method with two sizes", needed)
+    caption = (
+        "Best validation score at each size; error bars: ±1 s.e.m. over seeds, where a configuration "
+        f"was run with several. {_seeds(panels)}"
+    )
+    return FigureData(
+        key, title, TRAINED, tuple(panels[:MAX_PANELS]), banded=False, caption=caption + _cut(panels)
+    )
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A parameter whose values are compared, the other settings being the best at each.
+
+    Attributes:
+        shown: what the axis calls it.
+        levels: the base of the powers near which the best is shown, where many values were tried.
+        near: the same in words.
+    """
+
+    parameter: str
+    shown: str
+    methods: tuple[str, ...]
+    levels: float
+    near: str
+
+
+RATES = Swept(
+    "learning_rate", "learning rate", ("adapter", "fine_tune"), 10**0.25, "each quarter of a decade"
+)
+INITS = Swept("init_std", "standard deviation of the first weights", ("adapter",), 10, "each decade")
+
+
+def swept_figure(tasks: Tasks, swept: Swept, *, key: str, title: str) -> FigureData | Missing:
+    """The best score at each value of a parameter, task by task."""
+    panels, default = [], getattr(TrainConfig(), swept.parameter)
+    for task, methods in tasks.items():
+        drawn = []
+        for method in swept.methods:
+            if method not in methods:
+                continue
+            found = methods[method].configurations
+            values = [float(one.params.get(swept.parameter, default)) for one in found]
+            level = levels_of(values, base=swept.levels)
+            points = frontier(
+                found,
+                lambda one, level=level: level[one.params.get(swept.parameter, default)],  # type: ignore[misc]
+            )
+            marks = []
+            for point in points:
+                value = float(point.best.params.get(swept.parameter, default))
+                marks.append(_seed_mark(value, point, f"{value:.3g}"))
+            drawn.append(_curve(method, sorted(marks)))
+        if any(len(curve.marks) > 1 for curve in drawn):
+            panels.append(_task_panel(task, methods, drawn, None))
+    if not panels:
+        names = " or ".join(NAMES[method] for method in swept.methods)
+        reason = f"no task has {names} with two values of {swept.parameter}"
+        return Missing(title, reason, f"two or more values of {swept.parameter} in the space")
+    caption = (
+        f"The best configuration at each {swept.shown} (where a range was searched: the best in "
+        f"{swept.near}); error bars: ±1 s.e.m. over seeds. {_seeds(panels)}"
+    )
+    alone = sorted({panel.curves[0].name for panel in panels if len(panel.curves) == 1})
+    if alone and len(swept.methods) > 1:
+        caption += f" Some tasks have {' or '.join(alone)} alone."
+    return FigureData(
+        key, title, swept.shown, tuple(panels[:MAX_PANELS]), banded=False, caption=caption + _cut(panels)
+    )
+
+
+def _capacity_curves(tasks: Tasks) -> dict[str, dict[str, tuple[Point, ...]]]:
+    """By curve and task, the best at each size. Full fine-tuning is the last point of the top layers'."""
+    default = TrainConfig().adapter_size
+    sizes = levels_of(
+        (
+            float(one.params.get("adapter_size", default))
+            for methods in tasks.values()
+            if "adapter" in methods
+            for one in methods["adapter"].configurations
+        ),
+        base=2,
+    )
+    curves: dict[str, dict[str, tuple[Point, ...]]] = {"adapter": {}, "top_layers": {}, "layer_norm": {}}
+    for task, methods in tasks.items():
+        if "adapter" in methods:
+            found = methods["adapter"].configurations
+            curves["adapter"][task] = frontier(
+                found, lambda one: sizes[one.params.get("adapter_size", default)]
+            )
+        full = _full(methods)
+        top = [one for one in _configurations(methods, "top_layers") if one not in full]
+        points = frontier(top, lambda one: float(one.params.get("top_layers", one.trained)))
+        points += (Point(inf, best_of(full)),) if full else ()
+        if points:
+            curves["top_layers"][task] = points
+        if "layer_norm" in methods:
+            curves["layer_norm"][task] = (Point(0, best_of(methods["layer_norm"].configurations)),)
+    return curves
+
+
+def _full(methods: Mapping[str, MethodRuns]) -> list[Configuration]:
+    """All that fine-tunes everything: `fine_tune`, and `top_layers` of as many layers as there are."""
+    full = _configurations(methods, "fine_tune")
+    if not full:
+        return []
+    most = min(one.trained for one in full)
+    return full + [one for one in _configurations(methods, "top_layers") if one.trained >= most]
+
+
+def _full_score(methods: Mapping[str, MethodRuns]) -> float | None:
+    full = _full(methods)
+    return best_of(full).validation.value if full else None
+
+
+def _configurations(methods: Mapping[str, MethodRuns], method: str) -> list[Configuration]:
+    return list(methods[method].configurations) if method in methods else []
+
+
+def _without_spans(tasks: Tasks) -> dict[str, Mapping[str, MethodRuns]]:
+    return {
+        task: methods
+        for task, methods in tasks.items()
+        if all(found.kind != "span" for found in methods.values())
+    }
+
+
+def _curve(method: str, marks: Iterable[Mark]) -> Curve:
+    return Curve(method, NAMES[method], tuple(sorted(marks)))
+
+
+def _task_panel(
+    task: str, methods: Mapping[str, MethodRuns], curves: Sequence[Curve], level: float | None
+) -> Panel:
+    metric = next(iter(methods.values())).metric
+    return Panel(task, f"validation {metric} (of 100)", tuple(curves), level, NAMES["fine_tune"])
+
+
+def _seed_mark(x: float, point: Point, label: str) -> Mark:
+    mean, sem, n = point.best.validation
+    low, high = (None, None) if sem is None else (100 * (mean - sem), 100 * (mean + sem))
+    return Mark(x, 100 * mean, low, high, n, label)
+
+
+def _level_name(method: str, level: float) -> str:
+    if method == "layer_norm":
+        return "layer norms"
+    return "all layers" if level == inf else f"{level:g}"
+
+
+def _seeds(panels: Sequence[Panel]) -> str:
+    counts = Counter(mark.n for panel in panels for curve in panel.curves for mark in curve.marks)
+    shown = ", ".join(f"{n} for {counted(count, 'point')}" for n, count in sorted(counts.items()))
+    return f"Seeds (n): {shown}."
+
+
+def _cut(panels: Sequence[Panel]) -> str:
+    if len(panels) <= MAX_PANELS:
+        return ""
+    return f" The first {MAX_PANELS} of {len(panels)} tasks are drawn."
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _needed_for_bands() -> str:
+    return (
+        f"{MIN_TASKS} or more finished tasks with two or more values of adapter_size (method adapter) or "
+        "top_layers (method top_layers); a fine_tune study for each to compare with"
+    )

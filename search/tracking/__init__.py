@@ -1,0 +1,1 @@
+"""MLflow, brought up to the record."""

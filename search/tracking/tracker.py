@@ -1,0 +1,348 @@
+"""MLflow, brought up to the study. Logging never blocks or kills a search.
+
+The study holds every record, so what MLflow lacks needs no queue of its own: a thread compares and delivers.
+While the server is away, records wait in the study; they are delivered when it is back, or at the next
+`adaptune resume`. Every delivery can be repeated: runs are found by tag, and MLflow ignores a metric that
+it has with the same step, value and time. A record that MLflow refuses does not hold up the others.
+"""
+
+import json
+import logging
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.decisions.confirmation import Spread
+from search.decisions.selection import pareto_front
+from search.results import seeks_front
+from search.storage import Storage
+from search.study import Study, TrialRecord
+from search.tracking.client import find_experiment, open_client
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+JOB_TAG, STUDY_TAG, TRIAL_TAG = "adaptune.job", "adaptune.study", "adaptune.trial"
+KEY_TAG = "adaptune.key"  # by which a run is found: of one search, not of others with the same names
+BUNDLE_TAG = "adaptune.bundle"  # set once the bundle is there as a whole
+RETRY_SECONDS = (1, 2, 5, 10, 30)
+CLOSING_RETRY_SECONDS = 0.5
+CLOSE_SECONDS = 60  # how long the end of a search waits for MLflow
+_PARENT = -1  # stands for a study's parent run among trial numbers
+
+log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """Delivers a job's records to MLflow from a thread of its own.
+
+    Args:
+        uri: the tracking server or database; None: mlflow.db in the storage.
+        experiment: its name; one per job.
+    """
+
+    def __init__(
+        self, studies: Sequence[Study], storage: Storage, *, uri: str | None, experiment: str
+    ) -> None:
+        self._studies = {study.name: study for study in studies}
+        self._storage = storage
+        self._uri = uri or storage.tracking_uri
+        self._experiment = experiment
+        self._due: set[tuple[str, int]] = set()
+        self._refused: dict[tuple[str, int], str] = {}  # what was tried in vain, and why
+        self._changed = threading.Condition()
+        self._closing = False
+        self._given_up = False
+        self._after = 0.0
+        self._client: MlflowClient | None = None
+        self._experiment_id = ""
+        self._keys: dict[str, str] = {}  # study -> what its runs' KEY_TAG begins with
+        self._runs: dict[str, str] = {}  # KEY_TAG -> run id
+        self._logged: dict[str, int] = {}  # run id -> epochs delivered by this process
+        self._thread = threading.Thread(target=self._deliver_all, name="mlflow", daemon=True)
+
+    def start(self, *, after: float = 0) -> None:
+        """Start delivering, first of all what MLflow may lack of earlier runs of the job.
+
+        Args:
+            after: seconds until the first delivery; the end of the search does not wait for them.
+        """
+        self._after = after
+        for study in self._studies.values():
+            if "tracking_key" not in study.attributes:
+                study.note("tracking_key", uuid.uuid4().hex)
+            self._keys[study.name] = study.attributes["tracking_key"]
+            self.notify(study)
+            for trial in study.trials():
+                self.notify(study, trial.number)
+        self._thread.start()
+
+    def notify(self, study: Study, number: int = _PARENT) -> None:
+        """Say that a trial's record, or the study as a whole, has changed. Returns at once."""
+        with self._changed:
+            self._due.add((study.name, number))
+            self._changed.notify()
+
+    @property
+    def problem(self) -> str | None:
+        """Why something could not be delivered yet; None where all is well."""
+        return next(iter(self._refused.copy().values()), None)
+
+    @property
+    def behind(self) -> bool:
+        """Whether something is still to be delivered."""
+        return bool(self._due) or self._thread.is_alive()
+
+    def close(self, seconds: float = CLOSE_SECONDS, *, while_it_advances: bool = False) -> bool:
+        """Deliver what is left, for at most so long (or so long without an advance); returns whether MLflow
+        now has everything.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        left, deadline = len(self._due), time.monotonic() + seconds
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(timeout=min(1, seconds))
+            if while_it_advances and len(self._due) < left:
+                left, deadline = len(self._due), time.monotonic() + seconds
+        with self._changed:
+            self._given_up = True  # a thread that still waits for an answer ends after it
+            self._changed.notify()
+        return not self.behind
+
+    def _deliver_all(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, timeout=self._after)
+        failures = 0
+        while item := self._next_due():
+            try:
+                self._deliver(self._studies[item[0]], item[1])
+            except Exception as error:  # whatever MLflow or the network throws: the search goes on
+                log.debug("MLflow is behind", exc_info=True)
+                self._client = None  # what did arrive is looked up anew
+                with self._changed:
+                    self._due.add(item)
+                    self._refused[item] = _describe(error)
+                    if self._closing:
+                        self._changed.wait_for(lambda: self._given_up, timeout=CLOSING_RETRY_SECONDS)
+                    else:
+                        wait = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+                        self._changed.wait_for(lambda: self._closing, timeout=wait)
+                failures += 1
+            else:
+                failures = 0
+                self._refused.pop(item, None)
+
+    def _next_due(self) -> tuple[str, int] | None:
+        """What to deliver next: parents first, refused ones last. Waits; None when it is time to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._due or self._closing)
+            if self._given_up or not self._due:
+                return None
+            item = min(self._due, key=lambda due: (due in self._refused, due[1] != _PARENT, due))
+            self._due.discard(item)
+            return item
+
+    def _deliver(self, study: Study, number: int) -> None:
+        client = self._connect()
+        parent = self._run_id(
+            client,
+            self._keys[study.name],
+            name=f"{study.task}/{study.method}",
+            tags={JOB_TAG: study.job, STUDY_TAG: study.name},
+        )
+        if number == _PARENT:
+            self._deliver_summary(client, study, parent)
+        else:
+            self._deliver_trial(client, study, study.trial(number), parent)
+
+    def _deliver_trial(self, client: "MlflowClient", study: Study, trial: TrialRecord, parent: str) -> None:
+        from mlflow.entities import Param, RunTag
+        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+        run = self._run_id(
+            client,
+            f"{self._keys[study.name]}/{trial.number}",
+            name=f"{study.task}/{study.method}/{trial.number}",
+            tags={
+                JOB_TAG: study.job,
+                STUDY_TAG: study.name,
+                TRIAL_TAG: f"{study.name}/{trial.number}",
+                MLFLOW_PARENT_RUN_ID: parent,
+            },
+            started=trial.started,
+        )
+        new = trial.epochs[self._logged.get(run, 0) :]
+        metrics = [metric for epoch in new for metric in _metrics(epoch)]
+        if trial.state in ("complete", "pruned") and trial.epochs:
+            # What the trial counts for; the UI sorts by a metric's last value, which may be worse.
+            metrics.append(_best_metric(trial, study.attributes["metric"]))
+        tags = {"state": trial.state, "reason": trial.reason, "seed": trial.seed, **trial.facts}
+        if trial.confirms is not None:
+            tags["confirms"] = f"trial {trial.confirms}"
+        client.log_batch(
+            run,
+            metrics=metrics,
+            params=[Param(key, str(value)) for key, value in trial.params.items()],
+            tags=[RunTag(key, str(value)) for key, value in tags.items() if value is not None],
+        )
+        self._logged[run] = len(trial.epochs)
+        if trial.state in ("running", "paused"):
+            status = "RUNNING" if trial.state == "running" else "SCHEDULED"
+            if client.get_run(run).info.status != status:
+                client.update_run(run, status=status)
+        else:
+            status = "FAILED" if trial.state == "failed" else "FINISHED"
+            client.set_terminated(run, status=status, end_time=_milliseconds(trial.ended))
+
+    def _deliver_summary(self, client: "MlflowClient", study: Study, parent: str) -> None:
+        """The parent run: while searching no more than its existence; at the end summary and bundle."""
+        from search.tables import front_table, study_figure, study_table
+
+        experience = study.attributes.get("experience", {})
+        if experience.get("portfolio"):
+            client.set_tag(parent, "experience", ", ".join(experience["studies"])[:5000])
+            client.set_tag(parent, "experience_portfolio", json.dumps(experience["portfolio"]))
+        if study.attributes.get("stopped"):
+            client.set_tag(parent, "stopped", study.attributes["stopped"])
+        winner, failure = study.attributes.get("winner"), study.attributes.get("failure")
+        if not winner and not failure:
+            return
+        client.log_text(parent, study_table(study), "leaderboard.md")
+        client.log_figure(parent, study_figure(study), "trials.png")
+        if seeks_front(study):
+            front = pareto_front(study.trials())
+            client.log_text(parent, front_table(study, front), "front.md")
+            client.set_tag(parent, "front", ", ".join(f"trial {trial.number}" for trial in front))
+        if not winner:
+            client.set_tag(parent, "reason", failure)
+            client.set_terminated(parent, status="FAILED")
+            return
+        trial = study.trial(winner["trial"])
+        key = f"{self._keys[study.name]}/{trial.number}"
+        if key not in self._runs:
+            self._deliver_trial(client, study, trial, parent)
+        run = self._runs[key]
+        for scored in (run, parent):
+            for name, value in winner["test"].items():
+                client.log_metric(scored, f"test_{name}", value, timestamp=0, step=0)
+            for further, scores in winner.get("also", {}).items():
+                for name, value in scores.items():
+                    client.log_metric(scored, f"{further}_{name}", value, timestamp=0, step=0)
+        self._deliver_runs(client, study, parent, winner.get("runs", []))
+        client.log_metric(
+            parent, f"best_validation_{winner['metric']}", winner["validation"], timestamp=0, step=0
+        )
+        client.set_tag(run, "winner", "true")
+        client.set_tag(parent, "winner", f"trial {trial.number}")
+        for name, value in trial.params.items():
+            client.set_tag(parent, f"best_{name}", str(value))
+        if BUNDLE_TAG not in client.get_run(run).data.tags:
+            self._log_bundle(client, run, winner["bundle"])
+        if study.attributes.get("mlflow_run_id") != run:
+            study.note("mlflow_run_id", run)
+        client.set_terminated(parent)
+
+    def _deliver_runs(
+        self, client: "MlflowClient", study: Study, parent: str, runs: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Of a confirmed winner: each seed's test scores, and mean and standard error over them."""
+        if len(runs) < 2:
+            return
+        spreads = {f"validation_{study.attributes['metric']}": Spread.of([run["validation"] for run in runs])}
+        for name in runs[0]["test"]:
+            spreads[f"test_{name}"] = Spread.of([run["test"][name] for run in runs])
+        for name, spread in spreads.items():
+            client.log_metric(parent, f"mean_{name}", spread.mean, timestamp=0, step=0)
+            client.log_metric(parent, f"sem_{name}", spread.sem or 0.0, timestamp=0, step=0)
+        for one in runs:
+            trial = study.trials()[one["trial"]]
+            if f"{self._keys[study.name]}/{trial.number}" not in self._runs:
+                self._deliver_trial(client, study, trial, parent)
+            for name, value in one["test"].items():
+                run = self._runs[f"{self._keys[study.name]}/{trial.number}"]
+                client.log_metric(run, f"test_{name}", value, timestamp=0, step=0)
+
+    def _log_bundle(self, client: "MlflowClient", run: str, key: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            self._storage.fetch(self._storage.uri(key), Path(folder))
+            client.log_artifacts(run, folder, "bundle")
+        client.set_tag(run, BUNDLE_TAG, key)
+
+    def _connect(self) -> "MlflowClient":
+        """The client, made on first use: importing MLflow and making its database takes seconds."""
+        if self._client is None:
+            client = open_client(self._uri, self._storage)
+            self._experiment_id = find_experiment(client, self._experiment, self._storage, uri=self._uri)
+            self._runs = self._known_runs(client)
+            self._client = client
+        return self._client
+
+    def _known_runs(self, client: "MlflowClient") -> dict[str, str]:
+        """The job's runs that MLflow has, by their keys."""
+        known: dict[str, str] = {}
+        token: str | None = None
+        job = next(iter(self._studies.values())).job
+        while True:
+            page = client.search_runs(
+                [self._experiment_id], f"tags.`{JOB_TAG}` = '{job}'", max_results=1000, page_token=token
+            )
+            known |= {run.data.tags.get(KEY_TAG, ""): run.info.run_id for run in page}
+            token = page.token
+            if not token:
+                return known
+
+    def _run_id(
+        self,
+        client: "MlflowClient",
+        key: str,
+        *,
+        name: str,
+        tags: dict[str, str],
+        started: datetime | None = None,
+    ) -> str:
+        """The run of a trial or study: made once, with the tag that it is found by."""
+        if key not in self._runs:
+            run = client.create_run(
+                self._experiment_id,
+                start_time=_milliseconds(started),
+                tags={KEY_TAG: key, **tags},
+                run_name=name,
+            )
+            self._runs[key] = run.info.run_id
+        return self._runs[key]
+
+
+def _describe(error: Exception) -> str:
+    """An error's first line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def _best_metric(trial: TrialRecord, name: str) -> "Metric":
+    from mlflow.entities import Metric
+
+    best = next(epoch for epoch in trial.epochs if epoch["epoch"] == trial.best_epoch)
+    at = int(best["finished_at"] * 1000)
+    return Metric(f"best_validation_{name}", best["score"], at, best["epoch"])
+
+
+def _metrics(epoch: Mapping[str, Any]) -> "list[Metric]":
+    """One epoch's metrics, with the epoch's own time: delivered twice, they are the same."""
+    from mlflow.entities import Metric
+
+    at = int(epoch["finished_at"] * 1000)
+    values = {"train_loss": epoch["train_loss"], "epoch_seconds": epoch["seconds"]}
+    if epoch.get("validation_loss") is not None:  # spans have none, nor trials of earlier versions
+        values["validation_loss"] = epoch["validation_loss"]
+    values |= {f"validation_{name}": value for name, value in epoch["scores"].items()}
+    return [Metric(key, value, at, epoch["epoch"]) for key, value in values.items()]
+
+
+def _milliseconds(time: datetime | None) -> int | None:
+    return None if time is None else int(time.timestamp() * 1000)

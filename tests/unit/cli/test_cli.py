@@ -1,0 +1,288 @@
+"""The command's manners: exit codes, where errors go, what --help and --json print."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from studies import add, create, opened
+
+from pipelines.bundle import BundleError
+from pipelines.errors import InputError
+from search.cli import app as cli
+from search.cluster.remote import RemoteError
+from search.errors import JobError, Problem, UserError
+from search.runner import Interrupted
+
+HERE = ["check", "run", "resume", "results", "export", "predict", "ui", "report"]
+CLUSTER = ["submit", "status", "logs", "stop", "list"]
+COMMANDS = [*HERE, *CLUSTER, "data", "glue-submission", "tasks", "spaces", "schema"]
+RESUMABLE = "nothing is lost. Go on with: adaptune resume tickets"
+
+
+class Run:
+    """What a command printed, and its exit code."""
+
+    def __init__(self, code, captured):
+        self.code = code
+        self.out, self.err = captured
+
+
+@pytest.fixture
+def adaptune(monkeypatch, capsys, tmp_path):
+    """Run the command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # of a command that ends; the tests go on
+    monkeypatch.setenv("ADAPTUNE_DEBUG", "")
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["adaptune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Run(end.value.code, capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def failing(monkeypatch, adaptune):
+    """Run a command whose work ends in an error."""
+
+    def run(error, *flags):
+        def fail(*_, **__):
+            raise error
+
+        monkeypatch.setattr(cli, "_results", fail)
+        return adaptune(*flags, "results", "tickets")
+
+    return run
+
+
+@pytest.fixture
+def storage(tmp_path):
+    """A storage with an interrupted job."""
+    with opened(tmp_path / "runs") as record:
+        study = create(record, "tickets/queue/adapter")
+        add(study, [0.5, 0.75])
+        add(study, [], "failed", reason="OSError: [/data/x] is gone")
+        create(record, "tickets/tone/adapter", position=1)
+    return tmp_path / "runs"
+
+
+def test_without_arguments_the_command_says_what_it_is_for(adaptune):
+    run = adaptune()
+    assert "AutoML for adapters" in run.out + run.err
+
+
+def test_help_lists_every_command_with_what_it_does(adaptune):
+    run = adaptune("--help")
+    assert (run.code, run.err) == (0, "")
+    assert "adaptune check job.yaml" in run.out
+    for command in COMMANDS:
+        assert any(line.strip("│ ").startswith(f"{command} ") for line in run.out.splitlines()), command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_explains_it_and_each_of_its_options(adaptune, command):
+    run = adaptune(command, "--help")
+    assert (run.code, run.err) == (0, "")
+    assert f"adaptune {command}" in run.out
+    text = [line.strip("│ ") for line in run.out.splitlines()]
+    assert any(line.endswith(".") and len(line.split()) >= 3 for line in text)
+    undescribed = [line for line in text if line.startswith("--") and len(line.split()) < 3]
+    assert undescribed == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--nope"],
+        ["frobnicate"],
+        ["results"],
+        ["results", "tickets", "--nope"],
+        ["results", "tickets", "more"],
+        ["export", "tickets"],
+        ["ui", "--port", "many"],
+        ["submit", "job.yaml"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_and_says_what_is_wrong(adaptune, arguments):
+    run = adaptune(*arguments)
+    assert run.code == 2
+    assert run.out == ""
+    assert run.err.strip()
+    assert "Traceback" not in run.err
+    assert "What was done so far" not in run.err  # nothing was
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UserError("no such job"), 2),
+        (JobError("job.yaml", [Problem("search.trials", 0, "needs 1 or more", "Write 18.")]), 2),
+        (InputError("backbone", "x", "no such folder", "Correct the path."), 2),
+        (BundleError("weights are missing"), 2),
+        (RemoteError("the job's driver ended with 1"), 1),
+        (RuntimeError("boom"), 1),
+        (OSError(28, "No space left on device"), 1),
+        (Interrupted(RESUMABLE), 130),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_every_error_has_its_exit_code_and_goes_to_stderr_without_a_traceback(failing, error, code):
+    run = failing(error)
+    assert (run.code, run.out) == (code, "")
+    assert "Traceback" not in run.err
+    assert (str(error) or "interrupted") in run.err
+
+
+def test_an_error_of_the_user_is_told_as_it_is(failing):
+    assert failing(UserError("no [/such] job")).err == "no [/such] job\n"
+
+
+def test_an_unforeseen_error_says_how_to_see_more_and_how_to_go_on(failing):
+    run = failing(RuntimeError("boom"))
+    assert "RuntimeError: boom" in run.err
+    assert "adaptune --debug" in run.err
+    assert "adaptune resume" in run.err
+
+
+def test_debug_lets_the_error_through_with_its_traceback(failing):
+    with pytest.raises(RuntimeError, match="boom"):
+        failing(RuntimeError("boom"), "--debug")
+
+
+def test_a_job_file_with_errors_has_them_all_on_stderr(adaptune, tmp_path):
+    (tmp_path / "job.yaml").write_text("name: tickets\nsampelr: tpe\ntasks: []\n")
+    run = adaptune("check", "job.yaml")
+    assert (run.code, run.out) == (2, "")
+    assert "job.yaml: 3 problem(s)" in run.err
+    for key in ("sampelr", "tasks", "backbone"):
+        assert f"  {key} = " in run.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_job_file_is_named(adaptune):
+    run = adaptune("run", "nothing.yaml")
+    assert run.code == 2
+    assert "nothing.yaml" in run.err
+
+
+def test_results_as_json_are_json_and_nothing_else(adaptune, storage):
+    run = adaptune("results", "tickets", "--json")
+    assert (run.code, run.err) == (0, "")
+    found = json.loads(run.out)
+    assert (found["job"], found["state"]) == ("tickets", "interrupted")
+    assert [entry["task"] for entry in found["tasks"]] == ["queue", "tone"]
+
+
+def test_results_of_one_task_are_those_alone(adaptune, storage):
+    run = adaptune("results", "tickets", "--task", "tone", "--json", "--storage", storage)
+    assert [entry["task"] for entry in json.loads(run.out)["tasks"]] == ["tone"]
+
+
+def test_results_are_a_leaderboard(adaptune, storage):
+    run = adaptune("results", "tickets")
+    assert (run.code, run.err) == (0, "")
+    assert "tickets: interrupted" in run.out
+    assert "0.7500" in run.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["results", "tikets"], "Jobs there: tickets"),
+        (["resume", "tikets"], "Jobs there: tickets"),
+        (["export", "tikets", "--out", "out"], "Jobs there: tickets"),
+        (["results", "tickets", "--task", "quue"], "Its tasks: queue, tone"),
+        (["export", "tickets", "--out", "out"], "no bundle yet for queue, tone"),
+        (["results", "tickets", "--storage", "elsewhere"], "--storage"),
+        (["ui"], "no mlflow.db"),
+        (["predict", "nowhere", "text"], "nowhere"),
+    ],
+)
+def test_what_is_not_there_is_refused_with_what_is(adaptune, storage, arguments, said):
+    run = adaptune(*arguments)
+    assert (run.code, run.out) == (2, "")
+    assert said in run.err
+
+
+def test_predictions_are_not_written_over_a_file(adaptune, tmp_path):
+    (tmp_path / "out.jsonl").write_text("mine")
+    run = adaptune("predict", "bundle", "text", "--output", "out.jsonl")
+    assert run.code == 2
+    assert "out.jsonl exists already" in run.err
+    assert (tmp_path / "out.jsonl").read_text() == "mine"
+
+
+def test_the_registered_tasks_are_listed_with_kind_and_metric(adaptune):
+    run = adaptune("tasks")
+    assert (run.code, run.err) == (0, "")
+    (line,) = [line.split() for line in run.out.splitlines() if line.split()[:1] == ["glue_cola"]]
+    assert line[:3] == ["glue_cola", "classification", "matthews"]
+
+
+def test_a_public_file_is_prepared_and_what_was_dropped_is_reported(adaptune, tmp_path):
+    rows = "".join(f"{('ham', 'spam')[number % 2]}\tmessage {number}\n" for number in range(20))
+    (tmp_path / "SMSSpamCollection").write_text(rows + "eggs\tno\n")
+    run = adaptune("data", "prepare", "sms_spam", "SMSSpamCollection", "--out", "prepared")
+    assert (run.code, run.err) == (0, "")
+    assert "prepared/sms_spam: 16 train, 2 validation, 2 test, 2 classes" in run.out
+    assert "The paper has 4,459, 557, 558 and 2 classes: this file differs from the paper's." in run.out
+    assert "dropped 1: label 'eggs' is none of the task's classes (row 21)" in run.out
+    again = adaptune("data", "prepare", "sms_spam", "SMSSpamCollection", "--out", "prepared")
+    assert again.code == 2
+    assert "already. Give another folder, or remove it first." in again.err
+
+
+def test_the_presets_are_listed_with_their_values(adaptune):
+    run = adaptune("spaces")
+    assert (run.code, run.err) == (0, "")
+    assert "glue (adapter): GLUE (§3.2)" in run.out
+    assert "adapter_size: 8, 64, 256" in run.out
+
+
+def test_the_schema_of_the_job_file_is_json_and_knows_its_keys(adaptune):
+    run = adaptune("schema")
+    assert (run.code, run.err) == (0, "")
+    assert {"name", "backbone", "tasks", "space", "search", "storage"} <= json.loads(run.out)[
+        "properties"
+    ].keys()
+
+
+@pytest.mark.integration
+def test_the_installed_command_answers_in_a_process_of_its_own(tmp_path):
+    command = [sys.executable, "-m", "search.cli.app"]
+    environment = {key: value for key, value in os.environ.items() if key != "ADAPTUNE_DEBUG"}
+
+    def run(*arguments):
+        return subprocess.run(
+            [*command, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    assert run("tasks").returncode == 0
+    wrong = run("results", "tickets")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "Traceback" not in wrong.stderr
+    traced = run("--debug", "results", "tickets")
+    assert traced.returncode != 0
+    assert "Traceback" in traced.stderr
+    assert run("--nope").returncode == 2
+
+
+@pytest.mark.integration
+def test_help_does_without_ray_torch_and_mlflow(tmp_path):
+    code = "import sys, search.cli; print(sorted({'ray', 'torch', 'mlflow', 'optuna'} & set(sys.modules)))"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == "[]\n"

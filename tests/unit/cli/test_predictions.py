@@ -1,0 +1,120 @@
+"""What `adaptune predict` reads and writes."""
+
+import json
+
+import pytest
+
+from pipelines.bundle import Prediction
+from pipelines.errors import InputError
+from search.cli.predictions import prediction_lines, read_rows
+from search.errors import UserError
+
+ONE, PAIR = ("body",), ("premise", "hypothesis")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def test_texts_of_the_command_line_are_taken_as_they_are():
+    assert read_rows(["a b", "[x]\n"], None, ONE) == ["a b", "[x]\n"]
+
+
+@pytest.mark.parametrize("texts", [[], ["a"]])
+def test_either_texts_or_a_file_is_needed_and_not_both(texts, write):
+    with pytest.raises(UserError, match="one of the two"):
+        read_rows(texts, write("in.txt", "a\n") if texts else None, ONE)
+
+
+def test_pairs_come_by_file_and_the_columns_are_named():
+    with pytest.raises(UserError, match="'premise' and 'hypothesis'"):
+        read_rows(["a"], None, PAIR)
+
+
+def test_an_empty_text_is_refused():
+    with pytest.raises(UserError, match="empty"):
+        read_rows(["a", " "], None, ONE)
+
+
+def test_a_txt_file_is_a_text_a_line(write):
+    assert read_rows([], write("in.txt", "first\nsecond one\n"), ONE) == ["first", "second one"]
+    assert read_rows([], write("in.TXT", "first\r\nlast, without an end"), ONE) == [
+        "first",
+        "last, without an end",
+    ]
+
+
+def test_only_a_line_end_ends_a_line(write):
+    # str.splitlines would cut at each of these.
+    texts = ["page one\x0cpage two", "a\u2028b", "a\x85b", "a\x1cb"]
+    assert read_rows([], write("in.txt", "\n".join(texts)), ONE) == texts
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_text(write):
+    assert read_rows([], write("in.txt", b"\xef\xbb\xbffirst\n"), ONE) == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("in.txt", "a\n\nb\n", "row 2 has an empty text"),
+        ("in.csv", "body\na\n  \n", "row 2 has an empty text"),
+        ("in.jsonl", '{"body": "a"}\n{"body": null}\n', "row 2 has an empty text"),
+        ("in.txt", "", "no rows"),
+        ("in.txt", b"caf\xe9\n", "not UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_predicted_says_why(write, name, content, message):
+    path = write(name, content)
+    with pytest.raises(UserError, match=message) as error:
+        read_rows([], path, ONE)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["nothing.txt", "nothing.csv"])
+def test_a_missing_file_is_named(tmp_path, name):
+    with pytest.raises((UserError, InputError), match="no such file"):
+        read_rows([], tmp_path / name, ONE)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.csv", 'id,body\n1,"a, b"\n2,c\n'),
+        ("in.tsv", "id\tbody\n1\ta, b\n2\tc\n"),
+        ("in.jsonl", '{"id": 1, "body": "a, b"}\n{"id": 2, "body": "c"}\n'),
+    ],
+)
+def test_a_table_gives_its_text_column(write, name, content):
+    assert read_rows([], write(name, content), ONE) == ["a, b", "c"]
+
+
+def test_a_table_gives_pairs_in_the_order_of_the_bundles_columns(write):
+    path = write("in.csv", "hypothesis,premise\nh1,p1\nh2,p2\n")
+    assert read_rows([], path, PAIR) == [("p1", "h1"), ("p2", "h2")]
+
+
+def test_a_table_without_the_column_is_refused_with_the_nearest(write):
+    with pytest.raises(InputError, match="Did you mean 'boddy'"):
+        read_rows([], write("in.csv", "boddy\na\n"), ONE)
+
+
+def test_a_prediction_is_one_line_of_json():
+    lines = prediction_lines(
+        [
+            Prediction("über\nzwei Zeilen", "yes", {"no": 0.25, "yes": 0.75}),
+            Prediction(("a", "b"), 2.5, {}),
+        ]
+    )
+    assert [json.loads(line) for line in lines] == [
+        {"text": "über\nzwei Zeilen", "label": "yes", "scores": {"no": 0.25, "yes": 0.75}},
+        {"text": ["a", "b"], "label": 2.5, "scores": {}},
+    ]
+    assert all("\n" not in line for line in lines)
+    assert "über" in lines[0]

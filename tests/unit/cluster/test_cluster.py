@@ -1,0 +1,296 @@
+"""What is decided here before a cluster is asked: staging, tokens, addresses, what comes back."""
+
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.job_submission import JobStatus
+from ruamel.yaml import YAML
+
+from search.cluster import jobs as cluster
+from search.cluster import remote, staging
+from search.cluster.remote import RemoteError, contact, encode, find_token, unpack
+from search.cluster.staging import JOB_FILE, stage
+from search.errors import JobError, UserError
+from search.job.job import SearchJob
+from search.probe import hide_password, reach_database, run
+
+CLUSTER_STORAGE = "/mnt/adaptune/runs"
+
+
+@pytest.fixture
+def write_job(tmp_path):
+    """Write a job file with a task of its own files, and changes on top."""
+
+    def write(**changes):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / "train.csv").write_text("text,label\na,b\n")
+        content = {
+            "name": "tickets",
+            "backbone": "bert-base-uncased",
+            "tasks": [{"name": "mine", "files": {"train": "data/train.csv"}}],
+            "storage": CLUSTER_STORAGE,
+            **changes,
+        }
+        path = tmp_path / "job.yaml"
+        with path.open("w") as file:
+            YAML().dump(content, file)
+        return path
+
+    return write
+
+
+def staged_content(staged):
+    return YAML(typ="safe", pure=True).load(staged.yaml)
+
+
+def problems(error):
+    return {problem.key: problem for problem in error.value.problems}
+
+
+def test_local_files_are_uploaded_and_the_job_file_names_them(write_job, tmp_path):
+    staged = stage(write_job())
+    task = staged_content(staged)["tasks"][0]
+    assert staged.uploads == {"adaptune_data/files/0/train/train.csv": tmp_path / "data" / "train.csv"}
+    assert task["files"]["train"] == "adaptune_data/files/0/train/train.csv"
+    assert staged.locations == ()
+
+
+def test_the_package_holds_the_job_and_the_data_even_what_git_ignores(write_job, tmp_path):
+    classes = tmp_path / "classes" / "spam"
+    classes.mkdir(parents=True)
+    (tmp_path / "classes" / ".gitignore").write_text("*\n")
+    (classes / "a.txt").write_text("hello")
+    package = tmp_path / "package.zip"
+    stage(write_job(tasks=[{"name": "mine", "files": {"train": "classes"}}])).write(package)
+    with zipfile.ZipFile(package) as archive:
+        assert archive.read("adaptune_data/files/0/train/spam/a.txt") == b"hello"
+        assert JOB_FILE in archive.namelist()
+
+
+def test_the_unpacked_package_is_the_same_search(write_job, tmp_path):
+    job = write_job(space={"learning_rate": {"low": 3e-5, "high": 3e-3, "log": True}})
+    staged = stage(job)
+    staged.write(tmp_path / "package.zip")
+    with zipfile.ZipFile(tmp_path / "package.zip") as archive:
+        archive.extractall(tmp_path / "there")  # noqa: S202 - our own
+    there = SearchJob.load(tmp_path / "there" / JOB_FILE)
+    assert there.content() == staged.job.content()
+    assert there.storage == CLUSTER_STORAGE
+    assert Path(there.resolved_tasks()[0].files.train).read_text() == "text,label\na,b\n"
+
+
+def test_only_the_used_tasks_of_data_dir_are_uploaded(write_job, tmp_path):
+    for name in ("glue_cola", "glue_mrpc"):
+        (tmp_path / "tables" / name).mkdir(parents=True)
+        (tmp_path / "tables" / name / "train.parquet").write_bytes(b"x")
+    staged = stage(write_job(tasks=["glue_cola", "glue_sst2"], data_dir="tables"))
+    assert list(staged.uploads) == ["adaptune_data/data_dir/glue_cola/train.parquet"]
+    assert staged_content(staged)["data_dir"] == "adaptune_data/data_dir"
+
+
+def test_a_data_dir_without_the_used_tasks_is_left_out(write_job, tmp_path):
+    (tmp_path / "tables").mkdir()
+    assert staged_content(stage(write_job(tasks=["glue_cola"], data_dir="tables")))["data_dir"] is None
+
+
+@pytest.mark.parametrize("path", ["/not/here/train.csv", "package:some_corpus/data", "s3://bucket/train.csv"])
+def test_what_is_not_here_is_left_for_the_cluster_to_have(write_job, path):
+    staged = stage(write_job(tasks=[{"name": "mine", "files": {"train": path}}]))
+    assert staged.locations == (("tasks[0].files.train", path),)
+    assert not staged.uploads
+    assert staged_content(staged)["tasks"][0]["files"]["train"] == path
+
+
+def test_what_lies_under_the_storage_is_never_uploaded(write_job, tmp_path):
+    path = str(tmp_path / "data" / "train.csv")
+    staged = stage(write_job(tasks=[{"name": "mine", "files": {"train": path}}], storage=str(tmp_path)))
+    assert staged.locations == (("tasks[0].files.train", path),)
+    assert not staged.uploads
+
+
+def test_a_backbone_folder_is_uploaded_and_a_hub_id_goes_as_it_is(write_job, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_text("{}")
+    staged = stage(write_job(backbone="encoder"))
+    assert "adaptune_data/backbone/config.json" in staged.uploads
+    assert staged_content(staged)["backbone"] == "adaptune_data/backbone"
+    assert staged_content(stage(write_job()))["backbone"] == "bert-base-uncased"
+
+
+def test_the_storage_given_takes_the_place_of_the_files_own(write_job):
+    staged = stage(write_job(storage="runs"), storage=CLUSTER_STORAGE)
+    assert staged_content(staged)["storage"] == staged.storage == CLUSTER_STORAGE
+
+
+def test_all_problems_are_told_together(write_job, monkeypatch):
+    monkeypatch.setattr(staging, "LIMIT_BYTES", 3)
+    files = {"train": "data/train.csv", "test": "data/no.csv"}
+    with pytest.raises(JobError) as error:
+        stage(write_job(storage="runs", tasks=[{"name": "mine", "files": files}]))
+    found = problems(error)
+    assert set(found) == {"storage", "tasks[0].files.test", "uploads"}
+    assert "absolute path that every node sees" in found["storage"].fix
+    assert "Copy it under the storage" in found["uploads"].fix
+
+
+@pytest.mark.parametrize("uri", ["s3://AKIA:hunter2@bucket/runs", "s3://bucket/runs?secret_key=hunter2"])
+def test_credentials_in_the_storage_are_refused_and_not_repeated(write_job, uri):
+    job = write_job(storage=uri, database="postgresql://db/adaptune", tracking={"uri": "http://head:5000"})
+    with pytest.raises(JobError, match="holds credentials") as error:
+        stage(job)
+    assert "hunter2" not in str(error.value)
+
+
+def test_an_object_store_needs_an_mlflow_server(write_job):
+    with pytest.raises(JobError) as error:
+        stage(write_job(storage="s3://bucket/runs", database="postgresql://db/adaptune"))
+    assert set(problems(error)) == {"tracking.uri"}
+
+
+@pytest.fixture
+def no_token(tmp_path, monkeypatch):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    return tmp_path
+
+
+def test_the_token_is_looked_for_in_rays_order(no_token, monkeypatch):
+    assert find_token() is None
+    (no_token / ".ray").mkdir()
+    (no_token / ".ray" / "auth_token").write_text("from-home\n")
+    assert find_token() == ("from-home", "~/.ray/auth_token")
+    (no_token / "other").write_text("from-path")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(no_token / "other"))
+    assert find_token() == ("from-path", "RAY_AUTH_TOKEN_PATH")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "from-variable")
+    assert find_token() == ("from-variable", "RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert find_token() is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("RAY_AUTH_MODE", "token", "there is no token"),
+        ("RAY_AUTH_TOKEN_PATH", "/not/here", "cannot be read"),
+    ],
+)
+@pytest.mark.usefixtures("no_token")
+def test_a_token_that_is_asked_for_and_not_there_is_refused(monkeypatch, variable, value, message):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=message):
+        find_token()
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "", "http://me:secret@head:8265"])
+def test_an_address_that_is_no_dashboard_is_refused(address):
+    with pytest.raises(UserError, match="is not a dashboard's"), contact(address):
+        pass
+
+
+@pytest.mark.usefixtures("no_token")
+def test_the_address_given_beats_rays_variables_and_nobody_there_is_told(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:2")
+    nobody = r"No Ray dashboard answers at http://127\.0\.0\.1:1 "
+    with pytest.raises(UserError, match=nobody), contact("http://127.0.0.1:1"):
+        pass
+
+
+def test_what_ray_itself_refuses_is_told_as_the_clusters_failure(monkeypatch):
+    monkeypatch.setattr(remote, "_connect", lambda *_: object())
+    with pytest.raises(RemoteError, match="status code 500"), contact("http://head:8265"):
+        raise RuntimeError("Request failed with status code 500")
+
+
+def test_a_job_is_not_resumed_in_a_relative_storage():
+    with pytest.raises(UserError, match="absolute path that every node sees"):
+        cluster.resume("tickets", address="http://head:8265", storage="runs")
+
+
+@pytest.mark.parametrize("size", [0, 1, 3000, 100_000])
+def test_a_reply_survives_between_other_lines_of_a_log(size):
+    payload = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    lines = [noisy for line in encode(payload, "n0nce") for noisy in ("INFO something", line)]
+    assert remote._decode("\n".join(lines), "n0nce") == payload
+
+
+def test_a_reply_that_is_cut_or_changed_is_refused():
+    lines = list(encode(b"0123456789" * 1000, "n0nce"))
+    for damaged in (lines[:-1], lines[1:], []):
+        with pytest.raises(RemoteError, match="incomplete or damaged"):
+            remote._decode("\n".join(damaged), "n0nce")
+
+
+@pytest.mark.parametrize("log", ["No module named search.probe", "sh: 1: python: not found"])
+def test_a_head_without_adaptune_is_told_how_to_get_it(log):
+    assert "Install it on every node" in remote._explain("probe", JobStatus.FAILED, None, log)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "link/outside"])
+def test_unpacking_never_leaves_the_destination(tmp_path, name):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+        if name.startswith("link"):
+            archive.addfile(link)
+        member = tarfile.TarInfo(name)
+        member.size = 4
+        archive.addfile(member, io.BytesIO(b"evil"))
+    if name.startswith("/"):  # taken as relative: what Python's data filter does
+        unpack(buffer.getvalue(), tmp_path / "inside")
+    else:
+        with pytest.raises(RemoteError, match="cannot be unpacked"):
+            unpack(buffer.getvalue(), tmp_path / "inside")
+    assert not (tmp_path / "outside").exists()
+    assert not Path("/outside").exists()
+
+
+def test_a_database_that_cannot_be_reached_does_not_tell_its_password():
+    uri = "postgresql+nodriver://user:p%40ss@host/db"
+    with pytest.raises(Exception, match="nodriver") as error:
+        reach_database(uri)
+    assert "p%40ss" not in hide_password(str(error.value), uri)
+    assert hide_password("p@ss is wrong for p%40ss", uri) == "*** is wrong for ***"
+
+
+def test_a_remote_command_replies_with_its_output_and_exit_code(tmp_path, monkeypatch):
+    command = tmp_path / "adaptune"
+    command.write_text('#!/bin/sh\necho "got $*"\necho wrong >&2\nexit 2\n')
+    command.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert run(["results", "a b"]) == {"exit_code": 2, "stdout": "got results a b\n", "stderr": "wrong\n"}
+
+
+@pytest.fixture
+def aws_cluster():
+    with (Path(__file__).parents[3] / "ray_cluster.yaml").open() as file:
+        return YAML(typ="safe", pure=True).load(file)
+
+
+def test_ray_takes_the_cluster_file(aws_cluster):
+    prepared = prepare_config(aws_cluster)
+    validate_config(prepared)
+    assert prepared["available_node_types"]["gpu_worker"]["min_workers"] == 0
+    assert prepared["head_node_type"] == "head"
+
+
+@pytest.mark.parametrize("key", ["head_start_ray_commands", "worker_start_ray_commands"])
+def test_every_node_of_the_cluster_file_asks_for_the_token(aws_cluster, key):
+    starts = [command for command in aws_cluster[key] if "ray start" in command]
+    assert len(starts) == 1
+    assert "export RAY_AUTH_MODE=token" in starts[0]
+    assert aws_cluster["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
+
+
+def test_nothing_of_the_head_listens_to_the_world(aws_cluster):
+    commands = " ".join(aws_cluster["head_start_ray_commands"])
+    assert "--dashboard-host=127.0.0.1" in commands
+    assert "mlflow server --host 127.0.0.1" in commands
+    assert "0.0.0.0" not in commands  # noqa: S104 - it must not be there

@@ -1,0 +1,117 @@
+import re
+
+import numpy as np
+import pytest
+from studies import add, create, opened
+
+from pipelines.tasks.rows import Examples, TaskData
+from pipelines.tasks.task import SPAN_LABEL, SPAN_TEXT, Task
+from search.card import model_card
+from search.job.job import SearchJob
+
+SPACE = {"adapter_size": [8, 64], "learning_rate": {"low": 3e-5, "high": 3e-3, "log": True}, "epochs": 3}
+
+
+@pytest.fixture
+def record(tmp_path):
+    with opened(tmp_path) as record:
+        yield record
+
+
+def examples(rows, columns=1):
+    return Examples(texts=tuple(("x",) * columns for _ in range(rows)), labels=np.zeros(rows, dtype=np.int64))
+
+
+def card(record, *, labels=("ham", "spam"), text=("body",), label="label", kind="classification"):
+    study = create(record)
+    add(study, [0.5], trained=10)
+    number = add(
+        study,
+        [0.6, 0.9, 0.8],
+        trained=31,
+        params={"adapter_size": 64, "learning_rate": 1e-3, "epochs": 3},
+    )
+    files = {"train": "/data/train.csv"}
+    job = SearchJob.parse(
+        {
+            "name": "tickets",
+            "backbone": "bert-base-uncased",
+            "tasks": [{"name": "task", "files": files, "kind": kind, "text": list(text), "label": label}],
+            "space": SPACE,
+            "search": {"trials": 7, "sampler": "random"},
+        }
+    )
+    data = TaskData(
+        task=Task(name="task", text=text, label=label, kind=kind),
+        labels=labels,
+        train=examples(1600),
+        validation=examples(200),
+        test=examples(100),
+        notes=("train: 3 rows without a label left out",),
+        fingerprint="0" * 64,
+    )
+    return model_card(study, study.trials()[number], job, data)
+
+
+def table(text, heading):
+    """A two-column table of the card as a dictionary."""
+    lines = text.split(f"| parameter | {heading} |")[1].strip().splitlines()[1:]
+    rows = [re.fullmatch(r"\| (.+?) \| (.+?) \|", line) for line in lines]
+    return dict(row.groups() for row in rows[: rows.index(None)])
+
+
+def test_the_card_tells_which_trial_and_epoch_and_their_scores(record):
+    text = card(record)
+    assert "job `tickets`, trial 1 of 2" in text
+    assert "validation: accuracy 0.9000, f1 0.4500 (epoch 2; chose this trial by accuracy)" in text
+
+
+def test_the_card_leaves_the_place_of_the_test_scores_open(record):
+    assert card(record).count("{test}") == 1
+
+
+def test_the_card_counts_what_was_trained_against_the_encoder(record):
+    assert "Trained parameters: 31, 3.10% of the encoder's" in card(record)
+
+
+def test_the_card_tells_the_data_and_what_was_done_to_it(record):
+    text = card(record)
+    assert "1,600 training, 200 validation and 100 test examples" in text
+    assert "- train: 3 rows without a label left out" in text
+    assert "Labels: ham, spam." in text
+
+
+def test_the_card_tells_the_space_and_the_choice(record):
+    text = card(record)
+    assert table(text, "searched") == {
+        "adapter_size": "8, 64",
+        "learning_rate": "3e-05 to 0.003, logarithmic",
+        "epochs": "3",
+    }
+    assert table(text, "value") == {"adapter_size": "64", "learning_rate": "0.001", "epochs": "3"}
+    assert "Sampler random, 7 trials, seed 0" in text
+
+
+def test_the_card_of_a_regression_has_no_labels(record):
+    text = card(record, labels=(), kind="regression")
+    assert "Predicts a number." in text
+    assert "Labels:" not in text
+
+
+def test_the_card_of_spans_tells_what_it_takes_and_gives(record):
+    text = card(record, labels=(), kind="span", text=SPAN_TEXT, label=SPAN_LABEL)
+    assert "Answers a question with a piece of a given text." in text
+    assert 'bundle.predict([("Who wrote it?", "It was written by Ada.")])' in text
+    assert "Labels:" not in text
+
+
+@pytest.mark.parametrize(("text", "example"), [(("body",), '["some text"]'), (("a", "b"), '[("first text",')])
+def test_the_cards_example_can_be_run_on_this_task(record, text, example):
+    shown = card(record, text=text)
+    code = shown.split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+    assert f"bundle.predict({example}" in code
+
+
+def test_the_card_of_a_pair_tells_to_give_a_file(record):
+    assert "adaptune predict path/to/this/folder --input" in card(record, text=("premise", "hypothesis"))

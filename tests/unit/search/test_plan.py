@@ -1,0 +1,130 @@
+"""A job is known to be usable, or everything wrong with it is told, before anything starts."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import save_tiny_encoder, toy_spans, write_spans
+
+from search.errors import JobError
+from search.job.job import SearchJob
+from search.plan import make_plan, name_collisions
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with an encoder and a good task."""
+    save_tiny_encoder(tmp_path / "encoder")
+    rows = [f"goal {row},sport" if row % 2 else f"bank {row},money" for row in range(40)]
+    (tmp_path / "good.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    return tmp_path
+
+
+def load(folder: Path, **changes: Any) -> SearchJob:
+    raw = {
+        "name": "job",
+        "backbone": "encoder",
+        "tasks": [{"name": "good", "files": {"train": "good.csv"}}],
+        "max_tokens": 16,
+        "storage": str(folder / "runs"),
+        **changes,
+    }
+    return SearchJob.parse(raw, source="job.yaml", folder=folder)
+
+
+def test_a_good_job_has_a_plan_and_leaves_nothing_behind(folder: Path) -> None:
+    plan = make_plan(load(folder, search={"trials": 5}))
+    assert [data.task.name for data in plan.tasks] == ["good"]
+    assert plan.trials == 5
+    assert not (folder / "runs").exists()
+
+
+def test_a_finite_space_limits_the_trials(folder: Path) -> None:
+    plan = make_plan(load(folder, space={"adapter_size": [2, 4], "epochs": [1]}))
+    assert plan.trials == 2
+
+
+def test_trained_parameters_go_by_the_papers_formula(folder: Path) -> None:
+    plan = make_plan(load(folder, space={"adapter_size": [2, 8]}))
+    d, layers = plan.backbone.width, 2
+    norms_and_head = (2 * layers + 1) * 2 * d + 2 * d + 2
+    expected = tuple(2 * layers * (2 * m * d + d + m) + norms_and_head for m in (2, 8))
+    assert plan.trained_parameters("adapter", outputs=2) == expected
+
+
+def test_problems_of_all_tasks_and_of_the_backbone_are_told_at_once(folder: Path) -> None:
+    (folder / "one_class.csv").write_text("text,label\na,x\nb,x\n")
+    (folder / "no_label.csv").write_text("text,lable\na,x\nb,y\n")
+    tasks = [
+        {"name": "gone", "files": {"train": "gone.csv"}},
+        {"name": "one_class", "files": {"train": "one_class.csv"}},
+        {"name": "no_label", "files": {"train": "no_label.csv"}},
+        {"name": "good", "files": {"train": "good.csv"}},
+    ]
+    with pytest.raises(JobError) as caught:
+        make_plan(load(folder, tasks=tasks, backbone="./no-such-encoder"), source="job.yaml")
+    text = str(caught.value)
+    assert text.startswith("job.yaml: 4 problem(s)")
+    assert "gone.files.train" in text
+    assert "no such file" in text
+    assert "every row of train is 'x'" in text
+    assert "Did you mean 'lable'?" in text
+    assert "backbone" in text
+    assert not (folder / "runs").exists()
+
+
+def test_more_tokens_than_the_backbone_takes_are_refused(folder: Path) -> None:
+    with pytest.raises(JobError, match=r"max_tokens = 8000: backbone .* takes at most"):
+        make_plan(load(folder, max_tokens=8000))
+
+
+def test_a_pooler_that_the_backbone_lacks_is_refused(folder: Path) -> None:
+    save_tiny_encoder(folder / "bare", "electra")
+    with pytest.raises(JobError, match="pooling = 'pooler'"):
+        make_plan(load(folder, backbone="bare", pooling="pooler"))
+
+
+def spans(folder: Path, examples: Any, **changes: Any) -> SearchJob:
+    write_spans(folder / "spans.parquet", examples)
+    task = {"name": "animals", "kind": "span", "files": {"train": "spans.parquet"}}
+    return load(folder, tasks=[task], **{"max_tokens": 24, **changes})
+
+
+def test_a_span_task_is_planned_as_any_other_and_its_head_has_two_outputs(folder: Path) -> None:
+    plan = make_plan(spans(folder, toy_spans(rows=80).train, space={"adapter_size": 4, "epochs": 1}))
+    (data,) = plan.tasks
+    assert (data.outputs, data.labels) == (2, ())
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [64, 8, 8]
+    limited = spans(
+        folder, toy_spans(rows=80).train, search={"max_trained_parameters": 10}, space={"adapter_size": 4}
+    )
+    with pytest.raises(JobError, match="animals/adapter: the smallest configuration trains"):
+        make_plan(limited)
+
+
+def test_a_span_task_whose_answers_fit_no_window_is_refused_before_anything_starts(folder: Path) -> None:
+    words = " ".join(["the printer was very happy today"] * 6)
+    long = [replace(one, context=words, answers=(words,), starts=(0,)) for one in toy_spans(rows=80).train]
+    with pytest.raises(JobError, match="max_tokens = 24: animals: no window of so many tokens holds a whole"):
+        make_plan(spans(folder, long))
+    assert not (folder / "runs").exists()
+
+
+def test_a_span_task_whose_answers_are_not_in_their_contexts_is_refused(folder: Path) -> None:
+    wrong = [replace(one, answers=("purple cow",)) for one in toy_spans(rows=80).train]
+    with pytest.raises(JobError, match=r"animals.train = \d+: no answer is in its context"):
+        make_plan(spans(folder, wrong))
+
+
+def test_a_foreign_package_of_one_of_our_names_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "spaces-0.36.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: spaces\nVersion: 0.36\n")
+    (info / "top_level.txt").write_text("spaces\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (line,) = name_collisions()
+    assert "'spaces' also installs a package called 'spaces'" in line
+    assert "Uninstall 'spaces'" in line

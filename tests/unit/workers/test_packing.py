@@ -1,0 +1,89 @@
+"""The host of packs, without Ray: what its Tune trials ask of it."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tiny import tiny_backbone, toy_task
+
+import search.workers.hosts
+from search.storage import Storage
+from search.workers.hosts import PackHost
+from search.workers.trial import TrialReport, WorkerContext
+
+
+@pytest.fixture
+def host(monkeypatch, tmp_path):
+    monkeypatch.setattr(search.workers.hosts, "open_backbone", lambda _: tiny_backbone())
+    monkeypatch.setattr(search.workers.hosts, "open_cache", lambda _: None)
+    monkeypatch.setattr(search.workers.hosts.ray, "get", lambda reference: reference)
+    context = WorkerContext(
+        job="job",
+        storage=Storage(str(tmp_path)),
+        backbone=None,
+        tasks={"toy": toy_task(rows=32, validation_rows=8)},
+        pooling="cls",
+        precision="fp32",
+        threads=None,
+        gpu=False,
+        cache=0,
+    )
+    return PackHost(context, places=2)
+
+
+def asked(number=0, *, known=0, epochs=3, **params):
+    params = {"adapter_size": 4, "learning_rate": 1e-3, "epochs": epochs, "batch_size": 8, **params}
+    return {
+        "task": "toy",
+        "method": "adapter",
+        "number": number,
+        "seed": 0,
+        "params": params,
+        "known": known,
+    }
+
+
+def test_trials_are_trained_epoch_by_epoch_side_by_side(host):
+    with ThreadPoolExecutor(3) as threads:
+        for known in range(3):
+            answers = threads.map(lambda at, k=known: host.next_epoch(asked(at, known=k), f"v{at}"), range(3))
+            for report in map(TrialReport.loads, answers):
+                assert report.failure is None
+                assert [one["epoch"] for one in report.epochs] == list(range(1, known + 2))
+                assert report.finished == (known == 2)
+
+
+def test_a_worker_that_never_asked_cannot_drop_a_trial(host):
+    """Tune may start a second worker for a trial that a first one has taken, and end it again."""
+    host.next_epoch(asked(), "first")
+    host.drop(asked(), "second")
+    report = TrialReport.loads(host.next_epoch(asked(known=1), "first"))
+    assert report.failure is None
+    assert len(report.epochs) == 2
+
+
+def test_the_driver_drops_a_trial_that_is_still_waited_for(host):
+    """One that takes too long: its worker is killed and says nothing any more."""
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(host.next_epoch, asked(epochs=100_000, known=99_000), "first")
+        while not host._guests:
+            pass
+        host.drop(asked(), None)
+        assert "dropped" in TrialReport.loads(waiting.result(timeout=60)).failure
+    assert not host._guests
+
+
+def test_a_dropped_trial_goes_on_from_its_checkpoint(host):
+    first = TrialReport.loads(host.next_epoch(asked(), "first"))
+    host.drop(asked(), "first")
+    second = TrialReport.loads(host.next_epoch(asked(known=1), "second"))
+    assert second.failure is None
+    assert second.epochs[0] == first.epochs[0]
+    assert len(second.epochs) == 2
+
+
+def test_a_configuration_that_cannot_be_trained_fails_alone(host):
+    with ThreadPoolExecutor(2) as threads:
+        bad = threads.submit(host.next_epoch, asked(0, dropout=2.0), "bad")
+        good = threads.submit(host.next_epoch, asked(1), "good")
+        assert "dropout" in TrialReport.loads(bad.result()).failure
+        assert TrialReport.loads(good.result()).failure is None
