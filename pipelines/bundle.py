@@ -18,7 +18,7 @@ from pipelines.encoder.backbone import Backbone, load_backbone
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.tokens import Tokens, encode
 from pipelines.encoder.windows import encode_questions
-from pipelines.errors import InputError
+from pipelines.errors import BundleError, InputError
 from pipelines.packs.model import PackModel, build_model
 from pipelines.packs.pack import predict
 from pipelines.tasks.span_rows import SpanExample
@@ -27,10 +27,6 @@ from pipelines.towers.config import EmbeddingConfig
 
 FORMAT = 1
 WEIGHTS, CONFIG, METRICS, CARD = "adapter.safetensors", "config.json", "metrics.json", "README.md"
-
-
-class BundleError(ValueError):
-    """A folder that is not a whole, unchanged bundle, or does not fit the backbone at hand."""
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 from pipelines.config import config_from_dict
+from pipelines.errors import CheckpointError
 from pipelines.packs.training import EpochResult, TrainingState
-
-
-class CheckpointError(ValueError):
-    """Bytes that are not a whole, unchanged checkpoint."""
 
 
 def dump_state(state: TrainingState) -> bytes:

@@ -19,9 +19,10 @@ from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import EncodedTask, Targets
 from pipelines.encoder.windows import SpanQuestions
+from pipelines.errors import TrialDiverged
 from pipelines.metrics import score
 from pipelines.packs.model import Occupant, PackModel
-from pipelines.packs.pack import Pack, TrialDiverged, check_finite
+from pipelines.packs.pack import Pack, check_finite
 from pipelines.packs.trained import initial_parameters, trained_parts
 
 WARMUP_FRACTION = 0.1  # of all steps

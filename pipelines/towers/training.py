@@ -14,8 +14,7 @@ from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import EncodedTask
-from pipelines.errors import InputError
-from pipelines.packs.pack import TrialDiverged
+from pipelines.errors import InputError, TrialDiverged
 from pipelines.packs.training import (
     EpochResult,
     TrainingState,

@@ -23,7 +23,7 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from search.errors import UserError
+from search.errors import RemoteError, UserError
 
 TOKEN_FILE = Path(".ray", "auth_token")  # under the home folder; where `ray get-auth-token --generate` writes
 ADVICE = (
@@ -32,10 +32,6 @@ ADVICE = (
 )
 _NOT_INSTALLED = ("No module named", "python: not found", "python: command not found", "Unknown option: -P")
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-
-
-class RemoteError(RuntimeError):
-    """Something that ran on the cluster failed; the message says what and how it ended."""
 
 
 def find_token() -> tuple[str, str] | None:
