@@ -1,7 +1,8 @@
 """Make tests/formats/made_by_438765f.tar.gz: what adaptune wrote before its rooms were drawn.
 
 Run once, at commit 438765f, from a real search: PYTHONPATH=tests python make.py FOLDER
-(copied into a checkout of that commit). FOLDER's path is written into the records; whoever opens them replaces it.
+(copied into a checkout of that commit). FOLDER's path is written into the records; whoever opens them
+replaces it.
 """
 
 import json
