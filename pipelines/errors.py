@@ -36,6 +36,10 @@ class InputErrors(ValueError):
         return (type(self), (self.problems,))
 
 
+class TrialDiverged(ArithmeticError):
+    """A trial's loss stopped being a finite number: a failure with a reason, never a score."""
+
+
 def raise_problems(problems: Sequence[InputError]) -> None:
     """Raise a single problem as it is, several as one `InputErrors`; return if there is none."""
     if len(problems) == 1:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,39 +19,14 @@ from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import EncodedTask, Targets
 from pipelines.encoder.windows import SpanQuestions
+from pipelines.errors import TrialDiverged
 from pipelines.metrics import score
 from pipelines.packs.model import Occupant, PackModel
-from pipelines.packs.pack import Pack, TrialDiverged, check_finite
+from pipelines.packs.pack import Pack, check_finite
 from pipelines.packs.trained import initial_parameters, trained_parts
+from pipelines.results import EpochResult
 
 WARMUP_FRACTION = 0.1  # of all steps
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch gave.
-
-    Attributes:
-        epoch: 1 for the first.
-        train_loss: mean over the epoch's examples (of spans: windows).
-        scores: validation metrics by name; fractions or correlations, higher is better.
-        score: the metric that chooses.
-        seconds: of training only, without validation.
-        finished_at: seconds since 1970, by the clock of the machine that trained.
-        validation_loss: the training's loss on the validation set, without dropout; None for spans, whose
-            windows do not each have an answer.
-    """
-
-    epoch: int
-    train_loss: float
-    scores: Mapping[str, float]
-    score: float
-    seconds: float
-    finished_at: float
-    validation_loss: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,8 @@ from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import EncodedTask
-from pipelines.errors import InputError
-from pipelines.packs.pack import TrialDiverged
+from pipelines.errors import InputError, TrialDiverged
 from pipelines.packs.training import (
-    EpochResult,
     TrainingState,
     epoch_result,
     scaled_targets,
@@ -25,6 +23,7 @@ from pipelines.packs.training import (
     task_loss,
     under,
 )
+from pipelines.results import EpochResult
 from pipelines.towers.adagrad import Adagrad
 from pipelines.towers.bags import Bags, pool
 from pipelines.towers.config import PARTS, EmbeddingConfig

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pipelines.checkpoint import CheckpointError, dump_state, load_state
 from pipelines.config import TrainConfig
-from pipelines.packs.training import EpochResult, TrainingState
+from pipelines.packs.training import TrainingState
+from pipelines.results import EpochResult
 
 EPOCHS = (
     EpochResult(

@@ -22,9 +22,8 @@ from pipelines.dispatch import (
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.sharing import share
-from pipelines.errors import InputError
+from pipelines.errors import InputError, TrialDiverged
 from pipelines.kinds import encode_task
-from pipelines.packs.pack import TrialDiverged
 from pipelines.packs.training import score_outputs
 from pipelines.towers.config import PARTS, EmbeddingConfig
 from pipelines.towers.model import predict_towers
