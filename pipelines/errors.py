@@ -4,6 +4,7 @@ PipelineError        what a caller catches for all of it
 ├── InputError       one thing that a user gave cannot be used
 ├── InputErrors      several of them, found together
 ├── BundleError      a folder is no whole bundle, or does not fit its encoder
+├── FileError        a file is not read: no plain one, or too large
 ├── CheckpointError  bytes are no whole checkpoint
 └── TrialDiverged    a trial's loss is no number any more
 """
@@ -56,6 +57,12 @@ class InputErrors(PipelineError, ValueError):
 
 class BundleError(PipelineError, ValueError):
     """A folder that is not a whole, unchanged bundle, or does not fit the backbone at hand."""
+
+    exit_code = 2
+
+
+class FileError(PipelineError):
+    """A file that is not read: no plain file, or too large. The message names it."""
 
     exit_code = 2
 

@@ -351,12 +351,11 @@ def _results(name: str, storage: str | None, database: str | None, address: str 
     if address is None:
         return read_results(name, open_storage(storage, database))
     from search.cluster.jobs import status as cluster_status
-    from search.cluster.remote import run_remote
+    from search.cluster.remote import parse_results, run_remote
 
     place = storage or cluster_status(name, address).storage
     arguments = ["results", name, "--json", "--storage", place, *flags("--database", database)]
-    found: dict[str, Any] = json.loads(run_remote(arguments, address=address))
-    return found
+    return parse_results(run_remote(arguments, address=address))
 
 
 def _prepare_environment(*, cluster: bool) -> None:

@@ -1,6 +1,7 @@
 """What is decided here before a cluster is asked: staging, tokens, addresses, what comes back."""
 
 import io
+import json
 import os
 import tarfile
 import zipfile
@@ -13,7 +14,7 @@ from ruamel.yaml import YAML
 
 from search.cluster import jobs as cluster
 from search.cluster import remote, staging
-from search.cluster.remote import contact, encode, find_token, unpack
+from search.cluster.remote import contact, encode, find_token, parse_results, unpack
 from search.cluster.staging import JOB_FILE, stage
 from search.errors import JobError, RemoteError, UserError
 from search.job.job import SearchJob
@@ -232,24 +233,91 @@ def test_a_head_without_adaptune_is_told_how_to_get_it(log):
     assert "Install it on every node" in remote._explain("probe", JobStatus.FAILED, None, log)
 
 
-@pytest.mark.parametrize("name", ["../outside", "/outside", "link/outside"])
-def test_unpacking_never_leaves_the_destination(tmp_path, name):
+def packed(*members):
+    """A gzipped tar of (name, content) and of ready-made members, as a cluster might send it."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        link = tarfile.TarInfo("link")
-        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
-        if name.startswith("link"):
-            archive.addfile(link)
-        member = tarfile.TarInfo(name)
-        member.size = 4
-        archive.addfile(member, io.BytesIO(b"evil"))
-    if name.startswith("/"):  # taken as relative: what Python's data filter does
-        unpack(buffer.getvalue(), tmp_path / "inside")
-    else:
-        with pytest.raises(RemoteError, match="cannot be unpacked"):
-            unpack(buffer.getvalue(), tmp_path / "inside")
-    assert not (tmp_path / "outside").exists()
-    assert not Path("/outside").exists()
+        for made in members:
+            if isinstance(made, tarfile.TarInfo):
+                archive.addfile(made)
+                continue
+            member = tarfile.TarInfo(made[0])
+            member.size = len(made[1])
+            archive.addfile(member, io.BytesIO(made[1]))
+    return buffer.getvalue()
+
+
+def link(name, target, kind=tarfile.SYMTYPE):
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, target
+    return made
+
+
+def test_a_bundles_files_are_unpacked(tmp_path):
+    files = {"config.json": b"{}", "adapter.safetensors": b"x" * 100_000, "README.md": b""}
+    unpack(packed(*files.items()), tmp_path / "inside")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "inside").iterdir()} == files
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        ("../outside", b"evil"),
+        ("/outside", b"evil"),
+        ("folder/config.json", b"evil"),
+        ("./config.json", b"evil"),
+        (".bashrc", b"evil"),
+        link("config.json", "/etc/passwd"),
+        link("config.json", "../secret", tarfile.LNKTYPE),
+        link("config.json", "", tarfile.FIFOTYPE),
+        link("README.md", "", tarfile.CHRTYPE),
+        link("README.md", "", tarfile.DIRTYPE),
+    ],
+)
+def test_nothing_but_plain_files_of_a_bundle_is_unpacked(tmp_path, member):
+    with pytest.raises(RemoteError, match="is no file of a bundle"):
+        unpack(packed(member), tmp_path / "inside")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "inside"]
+
+
+def test_a_file_that_comes_twice_is_refused(tmp_path):
+    with pytest.raises(RemoteError, match="cannot be unpacked"):
+        unpack(packed(("config.json", b"1"), ("config.json", b"2")), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["adapter.safetensors", "x" * 9_000_000], ids=["content", "name"])
+def test_an_archive_is_unpacked_to_a_limit_only(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(remote, "UNPACKED_LIMIT_BYTES", 1_000_000)
+    payload = packed((name, bytes(9_000_000)))
+    assert len(payload) < 100_000
+    with pytest.raises(RemoteError, match="more than 1 MB unpacked"):
+        unpack(payload, tmp_path / "inside")
+    assert sum(path.stat().st_size for path in (tmp_path / "inside").iterdir()) <= 1_000_000
+
+
+@pytest.mark.parametrize("payload", [b"", b"no archive", packed(("config.json", b"x" * 5000))[:-40]])
+def test_a_damaged_archive_is_refused(tmp_path, payload):
+    with pytest.raises(RemoteError, match="cannot be unpacked"):
+        unpack(payload, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../.config/autostart", "/abs/x", "a/b", "..", "", "x\x1b[2J", 3, None])
+def test_results_with_a_name_that_no_job_file_may_give_are_refused(name):
+    for wrong in (
+        {"job": name, "tasks": []},
+        {"job": "a", "tasks": [{"task": name, "method": "adapter"}]},
+        {"job": "a", "tasks": [{"task": "b", "method": name}]},
+    ):
+        with pytest.raises(RemoteError, match="a name that cannot be"):
+            parse_results(json.dumps(wrong))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"job": "a", "tasks": 3}', "[" * 100_000, '{"job":"a","tasks":[1]}']
+)
+def test_results_that_are_none_are_refused(text):
+    with pytest.raises(RemoteError, match="cannot be read"):
+        parse_results(text)
 
 
 def test_a_database_that_cannot_be_reached_does_not_tell_its_password():

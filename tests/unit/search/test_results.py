@@ -301,6 +301,16 @@ def test_export_refuses_an_unknown_task(two_methods, storage, tmp_path):
         export(two_methods, storage, tmp_path / "out", task="c")
 
 
+@pytest.mark.parametrize("name", ["../../x", "/abs/x", "a/b"])
+def test_export_refuses_a_task_whose_name_is_a_path(two_methods, storage, tmp_path, name):
+    results = job_results(two_methods.studies("job"), storage)
+    for entry in results["tasks"]:
+        entry["task"] = name
+    with pytest.raises(UserError, match="has a name that no folder of ours has"):
+        export_bundles(results, tmp_path / "out", fetch=storage.fetch)
+    assert not (tmp_path / "out").exists()
+
+
 def test_export_notices_a_bundle_that_was_damaged(two_methods, storage, tmp_path):
     weights = storage.path(bundle_key("job", "b", "adapter")) / "adapter.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
