@@ -52,7 +52,7 @@ def failing(monkeypatch, adaptune):
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr(cli, "_results", fail)
+        monkeypatch.setattr("search.cli.results._fetch_results", fail)
         return adaptune(*flags, "results", "tickets")
 
     return run
@@ -284,7 +284,7 @@ def test_the_schema_of_the_job_file_is_json_and_knows_its_keys(adaptune):
 
 @pytest.mark.integration
 def test_the_installed_command_answers_in_a_process_of_its_own(tmp_path):
-    command = [sys.executable, "-m", "search.cli.app"]
+    command = [sys.executable, "-m", "search.cli"]
     environment = {key: value for key, value in os.environ.items() if key != "ADAPTUNE_DEBUG"}
 
     def run(*arguments):
