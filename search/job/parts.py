@@ -54,8 +54,13 @@ def folder_of(info: ValidationInfo) -> Path | None:
     return info.context["folder"] if info.context else Path.cwd()
 
 
+def is_name(name: object) -> bool:
+    """Whether a job or a task may be called so: folders are."""
+    return isinstance(name, str) and NAME.fullmatch(name) is not None and ".." not in name
+
+
 def _check_name(name: str) -> str:
-    if not NAME.fullmatch(name) or ".." in name:
+    if not is_name(name):
         rule = "cannot be a name: folders are called by it"
         fix = "Use 1 to 100 letters, digits, '_', '-' and single '.', with a letter or a digit first."
         raise FieldError("", name, rule, fix)
