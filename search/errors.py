@@ -12,6 +12,9 @@ import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from spaces.errors import problem_line
+
+MOST_LINES = 50  # problems that a message shows
 _UNWRITABLE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
@@ -40,7 +43,7 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.key} = {self.value!r}: {self.rule}. {self.fix}"
+        return problem_line(self.key, self.value, self.rule, self.fix)
 
 
 class StorageError(SearchError):
@@ -94,7 +97,10 @@ class JobError(UserError):
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
         problems = tuple({str(problem): problem for problem in problems}.values())
-        lines = [f"{source}: {len(problems)} problem(s)", *(f"  {problem}" for problem in problems)]
+        lines = [f"{source}: {len(problems)} problem(s)"]
+        lines += [f"  {problem}" for problem in problems[:MOST_LINES]]
+        if len(problems) > MOST_LINES:
+            lines.append(f"  and {len(problems) - MOST_LINES} more")
         super().__init__("\n".join(lines))
         self.source = source
         self.problems = problems

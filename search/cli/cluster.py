@@ -13,16 +13,30 @@ commands = typer.Typer()
 
 
 @commands.command(rich_help_panel=CLUSTER)
-def submit(job: JobFile, address: Address, storage: JobStorage = None) -> None:
+def submit(
+    job: JobFile,
+    address: Address,
+    storage: JobStorage = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be uploaded, and do nothing.")
+    ] = False,
+) -> None:
     """Check a job here and on a Ray cluster, and start it there.
 
-    The job file and small local data are uploaded; the storage must be one that every node sees.
+    The job file and small local data are uploaded, and listed first; of a folder only what a search reads.
+    The storage must be one that every node sees.
     """
     from search.cluster import jobs
-    from search.job.job import SearchJob
+    from search.cluster.staging import stage
 
-    submission = jobs.submit(job, address=address, storage=storage)
-    print_submission(submission, SearchJob.load(job, storage=storage).name, address)
+    staged = stage(job, storage=storage)
+    out.print(f"{'would upload' if dry_run else 'uploading'} to {address}:")
+    for line in staged.describe():
+        out.print(f"  {line}", soft_wrap=True)
+    if dry_run:
+        out.print("Nothing was sent.")
+        return
+    print_submission(jobs.submit(staged, address=address), staged.job.name, address)
 
 
 @commands.command(rich_help_panel=CLUSTER)
