@@ -13,18 +13,15 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.encoder.tokens import EncodedTask
 from pipelines.errors import InputError
 from pipelines.packs.pack import TrialDiverged
 from pipelines.packs.training import (
     EpochResult,
     TrainingState,
     epoch_result,
-    scaled_targets,
-    target_scale,
-    task_loss,
     under,
 )
+from pipelines.tasks.encoded import EncodedTask
 from pipelines.towers.adagrad import Adagrad
 from pipelines.towers.bags import Bags, pool
 from pipelines.towers.config import PARTS, EmbeddingConfig
@@ -102,8 +99,7 @@ class EmbeddingTraining:
             backbone, config, outputs=task.outputs, columns=columns, vectors=vectors
         )
         self._optimizer = self._make_optimizer()
-        self.target_mean, self.target_std = target_scale(task)
-        self._targets = scaled_targets(task.train_targets, task.kind, self.target_mean, self.target_std)
+        self._targets = task.rules.loss_targets(task.train_targets, task.scale)
         self._plan_steps()
 
     def _plan_steps(self) -> None:
@@ -217,7 +213,7 @@ class EmbeddingTraining:
             texts = np.arange(len(batch))
         masks = Masks(config.seed, step)
         outputs = deep_outputs(config, dense, inputs, texts, table, masks) + pool(places, wide, "sum")
-        loss = task_loss(outputs, self._targets[torch.from_numpy(batch)], self.task.kind)
+        loss = self.task.rules.loss(outputs, self._targets[torch.from_numpy(batch)])
         loss.backward()
         rate, penalty = config.deep_learning_rate, config.deep_regularisation
         for name, tensor in dense.items():
