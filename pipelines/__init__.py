@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pipelines.kinds  # noqa: F401 - a task's kind is looked up in the table that this fills
 
 if TYPE_CHECKING:
-    from pipelines.bundle import AdapterBundle, BundleError
+    from pipelines.bundle import AdapterBundle
     from pipelines.config import TrainConfig
     from pipelines.encoder.backbone import load_backbone
-    from pipelines.errors import InputError, InputErrors
+    from pipelines.errors import BundleError, InputError, InputErrors, PipelineError
     from pipelines.packs.training import Training
     from pipelines.tasks.encoded import encode_task
     from pipelines.tasks.rows import read_task
@@ -24,6 +24,7 @@ __all__ = [
     "BundleError",
     "InputError",
     "InputErrors",
+    "PipelineError",
     "Task",
     "TrainConfig",
     "Training",
@@ -34,9 +35,10 @@ __all__ = [
 
 _HOMES = {
     "AdapterBundle": "bundle",
-    "BundleError": "bundle",
+    "BundleError": "errors",
     "InputError": "errors",
     "InputErrors": "errors",
+    "PipelineError": "errors",
     "Task": "tasks.task",
     "TrainConfig": "config",
     "Training": "packs.training",

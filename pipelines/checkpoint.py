@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from pipelines.config import config_from_dict
-from pipelines.packs.training import EpochResult, TrainingState
-
-
-class CheckpointError(ValueError):
-    """Bytes that are not a whole, unchanged checkpoint."""
+from pipelines.errors import CheckpointError
+from pipelines.packs.training import TrainingState
+from pipelines.results import EpochResult
 
 
 def dump_state(state: TrainingState) -> bytes:
@@ -46,7 +44,7 @@ def load_state(data: bytes) -> TrainingState:
     content = json.loads(header)
     try:
         config = config_from_dict(content["config"])
-        epochs = tuple(EpochResult(**epoch) for epoch in content["epochs"])
+        epochs = tuple(EpochResult.from_dict(epoch) for epoch in content["epochs"])
     except TypeError as error:  # fields that this version does not have, or has besides
         raise CheckpointError(f"written by another version of adaptune ({error})") from error
     return TrainingState(config=config, epochs=epochs, tensors=tensors)

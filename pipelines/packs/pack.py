@@ -16,6 +16,7 @@ from pipelines.encoder.batches import collate, evaluation_batches
 from pipelines.encoder.precision import autocast
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import Tokens
+from pipelines.errors import TrialDiverged
 from pipelines.packs.bank import BankOptimizer
 from pipelines.packs.dropout import step_key
 from pipelines.packs.model import Occupant, PackModel, check_shareable
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 64  # examples
 GPU_CHECK_STEPS = 16  # a GPU is asked for its losses so seldom: each question waits for it
-
-
-class TrialDiverged(ArithmeticError):
-    """A trial's loss stopped being a finite number: a failure with a reason, never a score."""
 
 
 class Pack:

@@ -3,8 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,40 +15,15 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
+from pipelines.errors import TrialDiverged
 from pipelines.metrics import METRICS
 from pipelines.packs.model import Occupant, PackModel
-from pipelines.packs.pack import Pack, TrialDiverged, check_finite
+from pipelines.packs.pack import Pack, check_finite
 from pipelines.packs.trained import initial_parameters, trained_parts
+from pipelines.results import EpochResult
 from pipelines.tasks.encoded import EncodedTask
 
 WARMUP_FRACTION = 0.1  # of all steps
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch gave.
-
-    Attributes:
-        epoch: 1 for the first.
-        train_loss: mean over the epoch's examples (of spans: windows).
-        scores: validation metrics by name, raw.
-        score: the metric that chooses, signed: higher is better, whatever the metric.
-        seconds: of training only, without validation.
-        finished_at: seconds since 1970, by the clock of the machine that trained.
-        validation_loss: the training's loss on the validation set, without dropout; None for spans, whose
-            windows do not each have an answer.
-    """
-
-    epoch: int
-    train_loss: float
-    scores: Mapping[str, float]
-    score: float
-    seconds: float
-    finished_at: float
-    validation_loss: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,13 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.errors import InputError
-from pipelines.packs.pack import TrialDiverged
+from pipelines.errors import InputError, TrialDiverged
 from pipelines.packs.training import (
-    EpochResult,
     TrainingState,
     epoch_result,
     under,
 )
+from pipelines.results import EpochResult
 from pipelines.tasks.encoded import EncodedTask
 from pipelines.towers.adagrad import Adagrad
 from pipelines.towers.bags import Bags, pool

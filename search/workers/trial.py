@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.tune import Trainable
 
+from pipelines.errors import CheckpointError
 from search.errors import StorageError, first_line
 from search.storage import Storage, checkpoint_key
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line do
     from pipelines.encoder.backbone import Backbone
     from pipelines.encoder.prefix import PrefixCache
     from pipelines.encoder.sharing import SharedBackbone
-    from pipelines.packs.training import EpochResult, TrainingState
+    from pipelines.packs.training import TrainingState
+    from pipelines.results import EpochResult
     from pipelines.tasks.encoded import EncodedTask
     from pipelines.towers.vectors import WordVectors
 
@@ -183,7 +185,7 @@ def read_state(context: WorkerContext, config: Mapping[str, Any]) -> "TrainingSt
     Raises:
         StorageError: the storage cannot be read.
     """
-    from pipelines.checkpoint import CheckpointError, load_state
+    from pipelines.checkpoint import load_state
 
     key = checkpoint_of(context, config)
     try:

@@ -1,7 +1,12 @@
-"""Make tests/formats/made_by_438765f.tar.gz: what adaptune wrote before its rooms were drawn.
+"""Make tests/formats/438765f.tar.xz: what adaptune wrote before its modules moved into rooms.
 
-Run once, at commit 438765f, from a real search: PYTHONPATH=tests python make.py FOLDER
-(copied into a checkout of that commit). FOLDER's path is written into the records; whoever opens them replaces it.
+Run once, copied into a checkout of commit 438765f, from a real search:
+
+    PYTHONPATH=tests python make.py /tmp/adaptune-formats
+
+The folder's path is written into the records; whoever opens them replaces it (tests/old_formats.py). To keep
+it small, what can be made again is left out: cache/, tune/ and MLflow's copies of the weights in
+the bundles of `methods`.
 """
 
 import json
@@ -109,12 +114,15 @@ def main(folder: Path) -> None:
             json.loads(line) for line in done.stdout.splitlines()
         ]
     (folder / "expected.json").write_text(json.dumps(expected, indent=1))
-    with tarfile.open(folder.with_suffix(".tar.gz"), "w:gz") as archive:
-        archive.add(
-            folder,
-            arcname=".",
-            filter=lambda one: None if "/cache" in one.name or "/.lock" in one.name else one,
-        )
+    with tarfile.open(f"{folder}.tar.xz", "w:xz") as archive:
+        archive.add(folder, arcname=".", filter=keep)
+
+
+def keep(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """A member of the archive, or None for what is left out of it."""
+    parts = Path(member.name).parts
+    weights = {"mlartifacts", "methods"} <= set(parts) and parts[-1].endswith(".safetensors")
+    return None if weights or {"cache", "tune", ".lock"} & set(parts) else member
 
 
 main(Path(sys.argv[1]).absolute())

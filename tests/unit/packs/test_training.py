@@ -11,9 +11,10 @@ from torch import nn
 
 from pipelines.checkpoint import dump_state, load_state
 from pipelines.encoder.batches import Batch, collate, evaluation_batches, training_batches
+from pipelines.errors import TrialDiverged
 from pipelines.metrics import score
 from pipelines.packs.model import build_model
-from pipelines.packs.pack import TrialDiverged, predict
+from pipelines.packs.pack import predict
 from pipelines.packs.training import Training, learning_rate_at
 from pipelines.tasks.encoded import EncodedTask
 
