@@ -1,9 +1,10 @@
 """The model card that goes into a bundle."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipelines.kinds import Data
+from pipelines.tasks.rows import TaskData
 from search.escapes import code_span, escape_markdown
 from search.job.job import SearchJob
 from search.study import Study, TrialRecord
@@ -30,7 +31,7 @@ class ModelCard:
         return f"{self.before}{scores}{self.after}"
 
 
-def model_card(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> ModelCard:
+def model_card(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> ModelCard:
     """The card of a study's winner. What users chose (labels, notes on their rows, paths) is escaped."""
     searched = job.space_for(study.method).to_dict()
     space = _table_rows({name: format_values(values) for name, values in searched.items()})
@@ -40,15 +41,11 @@ def model_card(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> M
     validation = ", ".join(
         f"{name} {value:.4f}" for name, value in best.epochs[(best.best_epoch or 1) - 1]["scores"].items()
     )
-    predicts = {
-        "classification": f"Labels: {', '.join(map(escape_markdown, data.labels))}.",
-        "regression": "Predicts a number.",
-        "span": "Answers a question with a piece of a given text.",
-    }[data.task.kind]
-    given = "--input pairs.jsonl" if len(data.task.text) == 2 else '"some text"'
-    example = '("first text", "second text")' if len(data.task.text) == 2 else '"some text"'
-    if data.task.kind == "span":
-        example = '("Who wrote it?", "It was written by Ada.")'
+    predicts = data.rules.describe(tuple(escape_markdown(label) for label in data.labels))
+    columns = data.task.text
+    texts = data.rules.example(len(columns))
+    quoted = ", ".join(json.dumps(text) for text in texts)
+    example, given = (quoted, quoted) if len(texts) == 1 else (f"({quoted})", "--input pairs.jsonl")
     notes = "".join(f"- {escape_markdown(note)}\n" for note in data.notes)
     backbone = code_span(job.backbone)
     before = f"""# Adapter for {study.task}
