@@ -16,7 +16,6 @@ from pipelines.locations import PACKAGE_PREFIX
 from pipelines.tasks.registry import registered_task
 from pipelines.tasks.task import SPLITS
 from search.cluster.uploads import (
-    LinkOut,
     Wanted,
     find_files,
     is_backbone_file,
@@ -25,7 +24,7 @@ from search.cluster.uploads import (
     is_none,
     is_table_of,
 )
-from search.errors import JobError, Problem
+from search.errors import JobError, LinkOut, Problem
 from search.job.job import SearchJob
 from search.job.parts import is_uri
 
