@@ -23,9 +23,10 @@ from pipelines.dispatch import (
 )
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
-from pipelines.encoder.tokens import EncodedTask, Targets
-from pipelines.kinds import Data
-from pipelines.packs.training import TrainingState, score_outputs, target_scale
+from pipelines.packs.training import TrainingState
+from pipelines.tasks.encoded import EncodedTask
+from pipelines.tasks.kind import Targets
+from pipelines.tasks.rows import TaskData
 from search.card import model_card
 from search.decisions.confirmation import Spread, runs_of
 from search.decisions.rules import common_failure
@@ -149,7 +150,6 @@ def finish_winner(
     """
     task: EncodedTask = ray.get(context.tasks[winner.task])
     backbone = backbone or open_backbone(context)
-    mean, std = target_scale(task)
     precision = resolve_precision(context.precision, next(backbone.model.parameters()).device)
     scores: dict[int, SetScores] = {}
     states = {run["number"]: _state_of(run, winner, context, task, backbone) for run in winner.runs}
@@ -164,8 +164,7 @@ def finish_winner(
             vectors=context.vectors_for(state.config),
         )
         scores[number] = {
-            name: score_outputs(outputs(texts), task, targets, mean, std)
-            for name, (texts, targets) in held_out.items()
+            name: task.score(outputs(texts), targets) for name, (texts, targets) in held_out.items()
         }
 
     state = states[winner.number]
@@ -179,8 +178,8 @@ def finish_winner(
         pooling=context.pooling,
         max_tokens=task.max_tokens,
         train=state.config,
-        target_mean=mean,
-        target_std=std,
+        target_mean=task.scale.mean,
+        target_std=task.scale.std,
     )
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(
@@ -216,7 +215,7 @@ def _describe_failure(trials: Sequence[TrialRecord], stopped: str | None) -> str
     return none if stopped is None else f"{stopped}, and {none}"
 
 
-def _winner(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> Winner:
+def _winner(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> Winner:
     runs = runs_of(study.trials(), best)
     return Winner(
         task=study.task,
