@@ -7,6 +7,8 @@ AdapterBundle.load("adapters/tickets").predict(["my screen is black"])
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import pipelines.methods  # noqa: F401 # registers the table's rows, whatever of the package is used
+
 if TYPE_CHECKING:
     from pipelines.bundle import AdapterBundle, BundleError
     from pipelines.config import TrainConfig

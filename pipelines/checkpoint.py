@@ -9,9 +9,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pipelines.config import config_from_dict
-from pipelines.packs.training import TrainingState
+from pipelines.method import config_from_dict
 from pipelines.results import EpochResult
+from pipelines.state import TrainingState
 
 
 class CheckpointError(ValueError):
