@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pipelines.methods  # noqa: F401 # registers the table's rows, whatever of the package is used
 
 if TYPE_CHECKING:
-    from pipelines.bundle import AdapterBundle, BundleError
+    from pipelines.bundle import AdapterBundle
     from pipelines.config import TrainConfig
     from pipelines.encoder.backbone import load_backbone
-    from pipelines.errors import InputError, InputErrors
+    from pipelines.errors import BundleError, InputError, InputErrors, PipelineError
     from pipelines.kinds import encode_task, read_task
     from pipelines.packs.training import Training
     from pipelines.tasks.task import Task
@@ -23,6 +23,7 @@ __all__ = [
     "BundleError",
     "InputError",
     "InputErrors",
+    "PipelineError",
     "Task",
     "TrainConfig",
     "Training",
@@ -33,9 +34,10 @@ __all__ = [
 
 _HOMES = {
     "AdapterBundle": "bundle",
-    "BundleError": "bundle",
+    "BundleError": "errors",
     "InputError": "errors",
     "InputErrors": "errors",
+    "PipelineError": "errors",
     "Task": "tasks.task",
     "TrainConfig": "config",
     "Training": "packs.training",

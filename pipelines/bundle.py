@@ -17,18 +17,14 @@ from torch import Tensor
 from pipelines.config import Config
 from pipelines.encoder.backbone import Backbone, load_backbone
 from pipelines.encoder.windows import encode_questions
-from pipelines.errors import InputError
-from pipelines.files import BUNDLE_FILES, CARD, CONFIG, METRICS, WEIGHTS, FileError, read_plain
+from pipelines.errors import BundleError, FileError, InputError
+from pipelines.files import BUNDLE_FILES, CARD, CONFIG, METRICS, WEIGHTS, read_plain
 from pipelines.method import TrainedModel, config_from_dict, find_method
 from pipelines.packs.bundle import TrainedEncoder
 from pipelines.packs.model import PackModel
 from pipelines.tasks.span_rows import SpanExample
 
 FORMAT = 1
-
-
-class BundleError(ValueError):
-    """A folder that is not a whole, unchanged bundle, or does not fit the backbone at hand."""
 
 
 @dataclass(frozen=True)
@@ -262,6 +258,9 @@ def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
     try:
         parameters = safetensors.torch.load(content[WEIGHTS])
         return BundleConfig.from_dict(fields), parameters
+    except InputError as error:
+        fix = "Import the package that registers it, or update adaptune."
+        raise BundleError(f"{folder} needs a method that is not there ({error}). {fix}") from error
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise BundleError(f"{folder} cannot be read ({error}). Export the bundle again.") from error
 

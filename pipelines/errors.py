@@ -1,10 +1,25 @@
-"""What pipelines raise when something a user gave, or a trial produced, cannot be used."""
+"""What pipelines raise when something a user gave, or a trial produced, cannot be used.
+
+PipelineError        what a caller catches for all of it
+├── InputError       one thing that a user gave cannot be used
+├── InputErrors      several of them, found together
+├── BundleError      a folder is no whole bundle, or does not fit its encoder
+├── FileError        a file is not read: no plain one, or too large
+├── CheckpointError  bytes are no whole checkpoint
+└── TrialDiverged    a trial's loss is no number any more
+"""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
-class InputError(ValueError):
+class PipelineError(Exception):
+    """The base of this tree. `exit_code` is what a command ends with: 1, the work failed."""
+
+    exit_code = 1
+
+
+class InputError(PipelineError, ValueError):  # a ValueError: a job file's validators pass only these on
     """Something a user gave cannot be used.
 
     Attributes:
@@ -13,6 +28,8 @@ class InputError(ValueError):
         rule: why it cannot be used.
         fix: what to do about it.
     """
+
+    exit_code = 2
 
     def __init__(self, key: str, value: object, rule: str, fix: str) -> None:
         super().__init__(f"{key} = {value!r}: {rule}. {fix}")
@@ -25,8 +42,10 @@ class InputError(ValueError):
         return (type(self), (self.key, self.value, self.rule, self.fix))
 
 
-class InputErrors(ValueError):
+class InputErrors(PipelineError, ValueError):
     """Several things wrong with one input, found together; ``problems`` holds each of them."""
+
+    exit_code = 2
 
     def __init__(self, problems: Sequence[InputError]) -> None:
         super().__init__("\n".join([f"{len(problems)} problems", *(f"  {problem}" for problem in problems)]))
@@ -36,7 +55,23 @@ class InputErrors(ValueError):
         return (type(self), (self.problems,))
 
 
-class TrialDiverged(ArithmeticError):
+class BundleError(PipelineError, ValueError):
+    """A folder that is not a whole, unchanged bundle, or does not fit the backbone at hand."""
+
+    exit_code = 2
+
+
+class FileError(PipelineError):
+    """A file that is not read: no plain file, or too large. The message names it."""
+
+    exit_code = 2
+
+
+class CheckpointError(PipelineError):
+    """Bytes that are not a whole, unchanged checkpoint."""
+
+
+class TrialDiverged(PipelineError):
     """A trial's loss stopped being a finite number: a failure with a reason, never a score."""
 
 

@@ -67,7 +67,7 @@ class Method(ABC):
 
     Attributes:
         name: as job files and records have it.
-        card: what the model card says that the bundle is, with a capital.
+        card: what the model card says that the bundle is: with a capital, and whose idea it is.
         label, legend: what tables and figures of a report call it.
         colour, marker: of its curves: `#RRGGBB`, and one of matplotlib's markers. Together its own.
         size: the parameter that says how much of the method's own trains; None: there is no such choice.

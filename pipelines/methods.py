@@ -44,7 +44,7 @@ def _layer_norms(backbone: "Backbone", config: TrainConfig) -> "Trained":
 ADAPTER = register(
     EncoderMethod(
         name="adapter",
-        card="A bottleneck adapter",
+        card="A bottleneck adapter (Houlsby et al. 2019)",
         label="adapters",
         legend="adapters",
         colour="#D55E00",
@@ -58,7 +58,7 @@ ADAPTER = register(
 FINE_TUNE = register(
     EncoderMethod(
         name="fine_tune",
-        card="A fine-tuned copy of all weights",
+        card="A fine-tuned copy of all weights (Houlsby et al. 2019)",
         label="fine-tuning",
         legend="full fine-tuning",
         colour="#0072B2",
@@ -71,7 +71,7 @@ FINE_TUNE = register(
 TOP_LAYERS = register(
     EncoderMethod(
         name="top_layers",
-        card="Fine-tuned top layers",
+        card="Fine-tuned top layers (Houlsby et al. 2019)",
         label="variable fine-tuning",
         legend="fine-tuning, top layers to all",
         colour="#0072B2",
@@ -84,7 +84,7 @@ TOP_LAYERS = register(
 LAYER_NORM = register(
     EncoderMethod(
         name="layer_norm",
-        card="Trained layer norms and a head",
+        card="Trained layer norms and a head (Houlsby et al. 2019)",
         label="layer norms only",
         legend="layer norms only",
         colour="#009E73",
@@ -95,7 +95,7 @@ LAYER_NORM = register(
 EMBEDDINGS = register(
     TowerMethod(
         name="embeddings",
-        card="A deep and a wide tower over embeddings",
+        card="A deep and a wide tower over embeddings (Houlsby et al. 2019)",
         label="no encoder",
         legend="no encoder",
         colour="#CC79A7",

@@ -1,17 +1,10 @@
 """The model card that goes into a bundle."""
 
 from pipelines.kinds import Data
+from pipelines.method import find_method
 from search.job.job import SearchJob
 from search.study import Study, TrialRecord
 from search.tables import format_values
-
-_KINDS = {
-    "adapter": "A bottleneck adapter",
-    "fine_tune": "A fine-tuned copy of all weights",
-    "top_layers": "Fine-tuned top layers",
-    "layer_norm": "Trained layer norms and a head",
-    "embeddings": "A deep and a wide tower over embeddings",
-}
 
 
 def model_card(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> str:
@@ -33,10 +26,11 @@ def model_card(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> s
     example = '("first text", "second text")' if len(data.task.text) == 2 else '"some text"'
     if data.task.kind == "span":
         example = '("Who wrote it?", "It was written by Ada.")'
+    trains = find_method(study.method).card
     notes = "".join(f"- {note}\n" for note in data.notes)
     return f"""# Adapter for {study.task}
 
-{_KINDS[study.method]} (Houlsby et al. 2019) for the frozen encoder `{job.backbone}`, found by adaptune
+{trains} for the frozen encoder `{job.backbone}`, found by adaptune
 (job `{job.name}`, trial {best.number} of {len(study.trials())}). {predicts}
 
 ## Scores

@@ -1,8 +1,11 @@
 """What the service tells its user. The command prints these without a traceback.
 
-UserError
-└── JobError    a job file, or a job from Python, cannot be used
-StorageError    the storage or the database gave way under a search
+SearchError         what a caller catches for all of it
+├── UserError       the input was wrong
+│   └── JobError    a job file, or a job from Python, cannot be used
+├── StorageError    the storage or the database gave way under a search
+├── RemoteError     what ran on a cluster failed
+└── Interrupted     a search was asked to stop
 """
 
 import errno
@@ -15,8 +18,16 @@ _UNWRITABLE = {
 }
 
 
-class UserError(Exception):
-    """The input was wrong; the message says what to change. The command exits with 2."""
+class SearchError(Exception):
+    """The base of this tree. `exit_code` is what a command ends with: 1, the work failed."""
+
+    exit_code = 1
+
+
+class UserError(SearchError):
+    """The input was wrong; the message says what to change."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -32,10 +43,20 @@ class Problem:
         return f"{self.key} = {self.value!r}: {self.rule}. {self.fix}"
 
 
-class StorageError(Exception):
+class StorageError(SearchError):
     """The storage or the database cannot be used any more: no trial's fault. What was recorded is kept, and
-    the search goes on when that is put right. The command exits with 1.
+    the search goes on when that is put right.
     """
+
+
+class RemoteError(SearchError):
+    """Something that ran on the cluster failed; the message says what and how it ended."""
+
+
+class Interrupted(SearchError):
+    """The search was asked to stop; what it did is kept, and `adaptune resume` goes on."""
+
+    exit_code = 130
 
 
 def storage_failure(error: BaseException) -> BaseException | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from pipelines.encoder.tokens import EncodedTask, Targets
     from pipelines.kinds import Data
     from pipelines.tasks.rows import TaskData
+    from pipelines.towers.texts import Reading
 
 _READING = ("lowercase", "strip_non_alphanumerics")  # the parameters that decide how a text is read
 _SIZELESS = frozenset(
@@ -75,18 +76,21 @@ class TowerMethod(Method):
         """With its texts in each reading that a trial may have."""
         from pipelines.towers.texts import TaskTexts, framing_tokens, read_texts
 
-        rows = self._texts(data)
-        axes = []
-        for name in _READING:
-            default = getattr(EmbeddingConfig, name)
-            values = searched.get(name, (None,))
-            axes.append({default if value is None else bool(value) for value in values})
-        readings = set(itertools.product(axes[0], axes[1]))
+        rows, readings = self._texts(data), self.readings(searched)
         train, validation = (
             read_texts(split.texts, backbone.tokenizer, task.max_tokens, readings=readings, vectors=vectors)
             for split in (rows.train, rows.validation)
         )
         return replace(task, texts=TaskTexts(train, validation, framing_tokens(backbone.tokenizer)))
+
+    def readings(self, searched: Mapping[str, Collection[object]]) -> "set[Reading]":
+        """The ways in which trials read a text, as `prepare` is told of them."""
+        axes = []
+        for name in _READING:
+            default = getattr(EmbeddingConfig, name)
+            values = searched.get(name, (None,))
+            axes.append({default if value is None else bool(value) for value in values})
+        return set(itertools.product(axes[0], axes[1]))
 
     def count_trained(
         self, backbone: "Backbone", config: EmbeddingConfig, *, outputs: int, columns: int, vectors: Vectors

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from pipelines.errors import PipelineError
 from search.cli.analyse import analyse_app
 from search.cli.cluster import cluster_commands
 from search.cli.data import data_commands
@@ -34,7 +35,7 @@ from search.cli.terminal import (
     print_submission,
     short_path,
 )
-from search.errors import UserError
+from search.errors import Interrupted, SearchError, StorageError, UserError
 
 app = typer.Typer(
     name="adaptune",
@@ -290,9 +291,7 @@ def schema() -> None:
 
 
 def _run(job: Any, *, source: str, cluster: bool) -> None:
-    from search.errors import StorageError
     from search.progress import ConsoleProgress
-    from search.runner import Interrupted
     from search.runner import run as run_job
     from search.tables import results_table
 
@@ -304,6 +303,10 @@ def _run(job: Any, *, source: str, cluster: bool) -> None:
     except StorageError as error:
         kept = "Nothing that was recorded is lost. Put that right, then:"
         raise StorageError(f"{error}\n{kept} {again}") from error
+    except Exception as error:
+        if not isinstance(error, SearchError | PipelineError) and _is_begun(job):
+            error.add_note(f"What was done so far is kept. Go on with: {again}")
+        raise
     out.print()
     out.print(results_table(found))
     bundles = [entry["best"]["bundle"] for entry in found["tasks"] if entry["state"] == "finished"]
@@ -315,6 +318,19 @@ def _run(job: Any, *, source: str, cluster: bool) -> None:
         _print_next(job, bundles, first=bundles[0] if cluster else short_path(bundles[0]))
     if found["state"] != "finished":
         raise typer.Exit(1)
+
+
+def _is_begun(job: Any) -> bool:
+    """Whether the record has anything of a job, now or from before."""
+    from search.results import find_job, open_record
+    from search.storage import Storage
+
+    storage = Storage(job.storage, job.database)
+    try:
+        with open_record(storage) as record:
+            return bool(find_job(record, job.name, storage))
+    except Exception:  # what failed may be the record itself: then nothing is promised
+        return False
 
 
 def _print_next(job: Any, bundles: list[str], *, first: str) -> None:
@@ -376,15 +392,10 @@ def main() -> None:
 
 def _explain(error: Exception) -> tuple[str, int]:
     """What to say about an error, and the exit code."""
-    names = {cls.__name__ for cls in type(error).__mro__}
-    if names & {"UserError", "InputError", "InputErrors", "BundleError"}:
-        return str(error), 2
-    if "Interrupted" in names:
-        return str(error), 130
-    if names & {"RemoteError", "StorageError"}:
-        return str(error), 1
-    again = "`adaptune --debug …` shows where. What was done so far is kept; `adaptune resume NAME` goes on."
-    return f"{type(error).__name__}: {error}\n{again}", 1
+    if isinstance(error, SearchError | PipelineError):
+        return str(error), error.exit_code
+    notes = ["`adaptune --debug …` shows where.", *getattr(error, "__notes__", [])]
+    return "\n".join([f"{type(error).__name__}: {error}", *notes]), 1
 
 
 def _fail(message: str, code: int) -> int:

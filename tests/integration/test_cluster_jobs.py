@@ -8,9 +8,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from search.cluster import jobs as cluster
-from search.cluster.remote import RemoteError, contact, fetch_folder, run_remote
+from search.cluster.remote import contact, fetch_folder, run_remote
 from search.cluster.staging import stage
-from search.errors import JobError, UserError
+from search.errors import JobError, RemoteError, UserError
 from search.probe import version
 
 pytestmark = pytest.mark.integration

@@ -14,9 +14,9 @@ from ruamel.yaml import YAML
 
 from search.cluster import jobs as cluster
 from search.cluster import remote, staging
-from search.cluster.remote import RemoteError, contact, encode, find_token, parse_results, unpack
+from search.cluster.remote import contact, encode, find_token, parse_results, unpack
 from search.cluster.staging import JOB_FILE, stage
-from search.errors import JobError, UserError
+from search.errors import JobError, RemoteError, UserError
 from search.job.job import SearchJob
 from search.probe import hide_password, reach_database, run
 
