@@ -2,7 +2,8 @@
 
 SearchError         what a caller catches for all of it
 ├── UserError       the input was wrong
-│   └── JobError    a job file, or a job from Python, cannot be used
+│   ├── JobError    a job file, or a job from Python, cannot be used
+│   └── LinkOut     a link leads out of a folder that is to travel
 ├── StorageError    the storage or the database gave way under a search
 ├── RemoteError     what ran on a cluster failed
 └── Interrupted     a search was asked to stop
@@ -11,7 +12,11 @@ SearchError         what a caller catches for all of it
 import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from spaces.errors import problem_line
+
+MOST_LINES = 50  # problems that a message shows
 _UNWRITABLE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
@@ -40,7 +45,15 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.key} = {self.value!r}: {self.rule}. {self.fix}"
+        return problem_line(self.key, self.value, self.rule, self.fix)
+
+
+class LinkOut(UserError):
+    """A file that is read, but lies outside its folder: a link leads to it. `path` is the link."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
 
 
 class StorageError(SearchError):
@@ -94,7 +107,10 @@ class JobError(UserError):
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
         problems = tuple({str(problem): problem for problem in problems}.values())
-        lines = [f"{source}: {len(problems)} problem(s)", *(f"  {problem}" for problem in problems)]
+        lines = [f"{source}: {len(problems)} problem(s)"]
+        lines += [f"  {problem}" for problem in problems[:MOST_LINES]]
+        if len(problems) > MOST_LINES:
+            lines.append(f"  and {len(problems) - MOST_LINES} more")
         super().__init__("\n".join(lines))
         self.source = source
         self.problems = problems

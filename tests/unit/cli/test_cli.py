@@ -52,7 +52,7 @@ def failing(monkeypatch, adaptune):
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr(cli, "_results", fail)
+        monkeypatch.setattr("search.cli.results._fetch_results", fail)
         return adaptune(*flags, "results", "tickets")
 
     return run
@@ -282,9 +282,21 @@ def test_the_schema_of_the_job_file_is_json_and_knows_its_keys(adaptune):
     ].keys()
 
 
+def test_a_dry_run_of_submit_lists_what_would_travel_and_asks_nobody(adaptune, tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\na,b\n")
+    (tmp_path / "job.yaml").write_text(
+        "name: tickets\nbackbone: bert-base-uncased\nstorage: /mnt/runs\n"
+        "tasks: [{name: mine, files: {train: train.csv}}]\n"
+    )
+    run = adaptune("submit", "job.yaml", "--address", "http://127.0.0.1:1", "--dry-run")
+    assert (run.code, run.err) == (0, "")
+    assert f"{tmp_path / 'train.csv'}: 15 bytes" in run.out
+    assert run.out.splitlines()[-1] == "Nothing was sent."
+
+
 @pytest.mark.integration
 def test_the_installed_command_answers_in_a_process_of_its_own(tmp_path):
-    command = [sys.executable, "-m", "search.cli.app"]
+    command = [sys.executable, "-m", "search.cli"]
     environment = {key: value for key, value in os.environ.items() if key != "ADAPTUNE_DEBUG"}
 
     def run(*arguments):

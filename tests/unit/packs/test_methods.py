@@ -358,7 +358,9 @@ def test_decay_is_for_weight_matrices_alone():
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="method = 'laura': unknown method. Known: 'adapter', 'embeddings'"):
+    with pytest.raises(
+        ValueError, match=r"method = 'laura': unknown method\. Known: 'adapter', 'embeddings'"
+    ):
         build(tiny_backbone(), method="laura")
 
 

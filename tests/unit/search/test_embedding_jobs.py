@@ -11,7 +11,7 @@ from studies import opened
 from tiny import D, save_tiny_encoder, toy_spans, vocabulary, write_spans
 
 from pipelines.methods import EMBEDDINGS
-from search.cli.plan import print_plan
+from search.cli.check import print_plan
 from search.cluster.staging import stage
 from search.decisions.experience import gather
 from search.errors import JobError, UserError
