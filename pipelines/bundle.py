@@ -16,13 +16,12 @@ from torch import Tensor
 
 from pipelines.config import Config
 from pipelines.encoder.backbone import Backbone, load_backbone
-from pipelines.encoder.windows import encode_questions
 from pipelines.errors import BundleError, FileError, InputError
 from pipelines.files import BUNDLE_FILES, CARD, CONFIG, METRICS, WEIGHTS, read_plain
 from pipelines.method import TrainedModel, config_from_dict, find_method
 from pipelines.packs.bundle import TrainedEncoder
 from pipelines.packs.model import PackModel
-from pipelines.tasks.span_rows import SpanExample
+from pipelines.tasks.kind import Kind, Scale, kind_of
 
 FORMAT = 1
 
@@ -51,9 +50,19 @@ class BundleConfig:
     target_std: float = 1.0
 
     @property
+    def rules(self) -> Kind:
+        """What depends on the task's kind. Raises InputError for one that is not registered here."""
+        return kind_of(self.kind)
+
+    @property
     def outputs(self) -> int:
         """The head's width."""
-        return 2 if self.kind == "span" else len(self.labels) or 1
+        return self.rules.outputs(self.labels)
+
+    @property
+    def scale(self) -> Scale:
+        """What undoes the standardisation of the outputs."""
+        return Scale(self.target_mean, self.target_std)
 
     def to_dict(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -75,7 +84,7 @@ class BundleConfig:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One text's prediction. `label` is a class name, a number for regression, or an answer's text for spans.
+    """One text's prediction. `label` is what the kind answers: a class name, a number, or for spans a text.
 
     `scores` are probabilities by class name, empty for regression and spans.
     """
@@ -125,14 +134,10 @@ class AdapterBundle:
     @property
     def model(self) -> PackModel:
         """The encoder with what was trained in it. Raises InputError for a bundle without an encoder."""
-        return self._encoder.model
-
-    @property
-    def _encoder(self) -> TrainedEncoder:
         if not isinstance(self._trained, TrainedEncoder):
             rule = f"its method is {self.config.train.method}: it has trained nothing in an encoder"
             raise InputError("BUNDLE", self.config.task, rule, "Give a bundle of another method.")
-        return self._trained
+        return self._trained.model
 
     @classmethod
     def load(cls, folder: str | Path, *, backbone: str | Backbone | None = None) -> "AdapterBundle":
@@ -177,31 +182,13 @@ class AdapterBundle:
                 )
         if not rows:
             return []
-        if self.config.kind == "span":
-            answers = self._answers(rows, precision)
-            return [Prediction(text, answer, {}) for text, answer in zip(texts, answers, strict=True)]
-        outputs = self.outputs(rows, precision=precision)
-        return [self._prediction(text, output) for text, output in zip(texts, outputs, strict=True)]
+        outputs, targets = self._trained.read(rows, precision=precision)
+        answers = self.config.rules.answers(outputs, targets, self.config.labels, self.config.scale)
+        return [Prediction(text, label, scores) for text, (label, scores) in zip(texts, answers, strict=True)]
 
     def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str = "auto") -> NDArray[np.float64]:
         """The head's raw outputs, shape (n, outputs)."""
-        return self._trained.outputs(rows, precision=precision)
-
-    def _answers(self, rows: Sequence[tuple[str, ...]], precision: str) -> list[str]:
-        examples = tuple(
-            SpanExample(id=str(number), title="", context=context, question=question, answers=(), starts=())
-            for number, (question, context) in enumerate(rows)
-        )
-        questions = encode_questions(examples, self.backbone, self.config.max_tokens)
-        return questions.answers(self._encoder.read(questions.windows.tokens, precision=precision))
-
-    def _prediction(self, text: str | tuple[str, ...], output: NDArray[np.float64]) -> Prediction:
-        if self.config.kind == "regression":
-            return Prediction(text, float(output[0]) * self.config.target_std + self.config.target_mean, {})
-        exponentials = np.exp(output - output.max())
-        probabilities = exponentials / exponentials.sum()
-        scores = {label: float(p) for label, p in zip(self.config.labels, probabilities, strict=True)}
-        return Prediction(text, self.config.labels[int(probabilities.argmax())], scores)
+        return self._trained.read(rows, precision=precision)[0]
 
 
 def _open_trained(
@@ -222,7 +209,7 @@ def _open_trained(
         config.train,
         parameters,
         outputs=config.outputs,
-        spans=config.kind == "span",
+        rules=config.rules,
         pooling=config.pooling,
         max_tokens=config.max_tokens,
     )

@@ -9,10 +9,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from pipelines.epochs import TrainingState
 from pipelines.errors import CheckpointError, InputError
 from pipelines.method import config_from_dict
 from pipelines.results import EpochResult
-from pipelines.state import TrainingState
 
 
 def dump_state(state: TrainingState) -> bytes:

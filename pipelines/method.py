@@ -22,9 +22,10 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
     from pipelines.encoder.backbone import Backbone
     from pipelines.encoder.prefix import PrefixCache
-    from pipelines.encoder.tokens import EncodedTask, Targets
-    from pipelines.kinds import Data
-    from pipelines.state import TrainingState
+    from pipelines.epochs import TrainingState
+    from pipelines.tasks.encoded import EncodedTask
+    from pipelines.tasks.kind import Kind, Targets
+    from pipelines.tasks.rows import TaskData
     from pipelines.towers.vectors import WordVectors
 
 HeldOut: TypeAlias = Any  # a set of texts in the form that a method's model reads
@@ -56,9 +57,12 @@ class Training(Protocol):
 
 
 class TrainedModel(Protocol):
-    """A model out of a bundle: texts in, the head's outputs (n, outputs) out."""
+    """A model out of a bundle."""
 
-    def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str) -> "NDArray[np.float64]": ...
+    def read(
+        self, rows: Sequence[tuple[str, ...]], *, precision: str
+    ) -> "tuple[NDArray[np.float64], Targets]":
+        """The head's outputs for texts or pairs, and what the task's kind needs beside them for answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +117,14 @@ class Method(ABC):
         """The names of the word vectors that a configuration reads."""
         return ()
 
-    def check_data(self, data: "Data") -> None:
+    def check_data(self, data: "TaskData") -> None:
         """Raise InputError for a task that the method cannot learn."""
         return
 
     def prepare(
         self,
         task: "EncodedTask",
-        data: "Data",
+        data: "TaskData",
         backbone: "Backbone",
         *,
         searched: Mapping[str, Collection[object]],
@@ -167,7 +171,7 @@ class Method(ABC):
 
     @abstractmethod
     def encode_held_out(
-        self, data: "Data", backbone: "Backbone", max_tokens: int, config: Any, vectors: Vectors
+        self, data: "TaskData", backbone: "Backbone", max_tokens: int, config: Any, vectors: Vectors
     ) -> "dict[str, tuple[HeldOut, Targets]]":
         """Encode, after selection, what no search has seen, for the winner's configuration.
 
@@ -222,14 +226,14 @@ class Method(ABC):
         tensors: "Mapping[str, Tensor]",
         *,
         outputs: int,
-        spans: bool,
+        rules: "Kind",
         pooling: str,
         max_tokens: int,
     ) -> TrainedModel:
         """The model of a bundle, of whose tensors `different_tensors` has nothing to say.
 
         Args:
-            spans: whether the head reads every token.
+            rules: of the task's kind.
         """
 
 

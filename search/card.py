@@ -1,13 +1,15 @@
 """The model card that goes into a bundle."""
 
-from pipelines.kinds import Data
+import json
+
 from pipelines.method import find_method
+from pipelines.tasks.rows import TaskData
 from search.job.job import SearchJob
 from search.study import Study, TrialRecord
 from search.tables import format_values
 
 
-def model_card(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> str:
+def model_card(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> str:
     """The card as Markdown. `{test}` is left for the test scores, which are not known yet."""
     searched = job.space_for(study.method).to_dict()
     space = "\n".join(f"| {name} | {format_values(values)} |" for name, values in searched.items())
@@ -17,21 +19,15 @@ def model_card(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> s
     validation = ", ".join(
         f"{name} {value:.4f}" for name, value in best.epochs[(best.best_epoch or 1) - 1]["scores"].items()
     )
-    predicts = {
-        "classification": f"Labels: {', '.join(data.labels)}.",
-        "regression": "Predicts a number.",
-        "span": "Answers a question with a piece of a given text.",
-    }[data.task.kind]
-    given = "--input pairs.jsonl" if len(data.task.text) == 2 else '"some text"'
-    example = '("first text", "second text")' if len(data.task.text) == 2 else '"some text"'
-    if data.task.kind == "span":
-        example = '("Who wrote it?", "It was written by Ada.")'
-    trains = find_method(study.method).card
+    columns = data.task.text
+    texts = data.rules.example(len(columns))
+    quoted = ", ".join(json.dumps(text) for text in texts)
+    example, given = (quoted, quoted) if len(texts) == 1 else (f"({quoted})", "--input pairs.jsonl")
     notes = "".join(f"- {note}\n" for note in data.notes)
     return f"""# Adapter for {study.task}
 
-{trains} for the frozen encoder `{job.backbone}`, found by adaptune
-(job `{job.name}`, trial {best.number} of {len(study.trials())}). {predicts}
+{find_method(study.method).card} for the frozen encoder `{job.backbone}`, found by adaptune
+(job `{job.name}`, trial {best.number} of {len(study.trials())}). {data.rules.describe(data.labels)}
 
 ## Scores
 

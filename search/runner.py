@@ -13,8 +13,9 @@ import torch
 
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.sharing import share
-from pipelines.kinds import Data, encode_task
 from pipelines.method import METHODS
+from pipelines.tasks.encoded import encode_task
+from pipelines.tasks.rows import TaskData
 from search.agenda import Search
 from search.decisions.budget import Budget
 from search.decisions.confirmation import Confirm
@@ -146,7 +147,7 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
     return tuple(studies)
 
 
-def _study_attributes(plan: Plan, data: Data, position: int, experience: Experience) -> dict[str, Any]:
+def _study_attributes(plan: Plan, data: TaskData, position: int, experience: Experience) -> dict[str, Any]:
     return {
         "position": position,
         "metric": data.task.metric,
@@ -161,7 +162,7 @@ def _study_attributes(plan: Plan, data: Data, position: int, experience: Experie
     }
 
 
-def _refuse_other(study: Study, plan: Plan, data: Data | None, storage: Storage) -> None:
+def _refuse_other(study: Study, plan: Plan, data: TaskData | None, storage: Storage) -> None:
     old = study.attributes
     what = differences(old["content"], plan.job.content())
     if not what and data is not None and old["data_fingerprint"] != data.fingerprint:

@@ -14,11 +14,11 @@ import torch
 from pipelines.bundle import BundleConfig, write_bundle
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
-from pipelines.encoder.tokens import EncodedTask, Targets
-from pipelines.kinds import Data
+from pipelines.epochs import TrainingState
 from pipelines.method import HeldOut, find_method
-from pipelines.packs.training import score_outputs, target_scale
-from pipelines.state import TrainingState
+from pipelines.tasks.encoded import EncodedTask
+from pipelines.tasks.kind import Targets
+from pipelines.tasks.rows import TaskData
 from search.card import model_card
 from search.decisions.confirmation import Spread, runs_of
 from search.decisions.rules import common_failure
@@ -143,7 +143,6 @@ def finish_winner(
     method = find_method(winner.method)
     task: EncodedTask = ray.get(context.tasks[winner.task])
     backbone = backbone or open_backbone(context)
-    mean, std = target_scale(task)
     precision = resolve_precision(context.precision, next(backbone.model.parameters()).device)
     scores: dict[int, SetScores] = {}
     states = {run["number"]: _state_of(run, winner, context, task, backbone) for run in winner.runs}
@@ -158,8 +157,7 @@ def finish_winner(
             vectors=context.vectors_for(state.config),
         )
         scores[number] = {
-            name: score_outputs(outputs(texts), task, targets, mean, std)
-            for name, (texts, targets) in held_out.items()
+            name: task.score(outputs(texts), targets) for name, (texts, targets) in held_out.items()
         }
 
     state = states[winner.number]
@@ -173,8 +171,8 @@ def finish_winner(
         pooling=context.pooling,
         max_tokens=task.max_tokens,
         train=state.config,
-        target_mean=mean,
-        target_std=std,
+        target_mean=task.scale.mean,
+        target_std=task.scale.std,
     )
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(
@@ -210,7 +208,7 @@ def _describe_failure(trials: Sequence[TrialRecord], stopped: str | None) -> str
     return none if stopped is None else f"{stopped}, and {none}"
 
 
-def _winner(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> Winner:
+def _winner(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> Winner:
     runs = runs_of(study.trials(), best)
     return Winner(
         task=study.task,

@@ -14,9 +14,10 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
     from pipelines.encoder.backbone import Backbone
     from pipelines.encoder.prefix import PrefixCache
-    from pipelines.encoder.tokens import EncodedTask, Targets
-    from pipelines.kinds import Data
     from pipelines.packs.trained import Trained
+    from pipelines.tasks.encoded import EncodedTask
+    from pipelines.tasks.kind import Kind, Targets
+    from pipelines.tasks.rows import TaskData
 
 SIZELESS = frozenset({"learning_rate", "epochs", "batch_size", "weight_decay", "dropout"})
 
@@ -72,9 +73,9 @@ class EncoderMethod(Method):
         return EncoderTraining(backbone, task, config, pooling=pooling, precision=precision, cache=cache)
 
     def encode_held_out(
-        self, data: "Data", backbone: "Backbone", max_tokens: int, config: EncoderConfig, vectors: Vectors
+        self, data: "TaskData", backbone: "Backbone", max_tokens: int, config: EncoderConfig, vectors: Vectors
     ) -> "dict[str, tuple[HeldOut, Targets]]":
-        from pipelines.kinds import encode_held_out
+        from pipelines.tasks.encoded import encode_held_out
 
         return {**encode_held_out(data, backbone, max_tokens)}
 
@@ -93,7 +94,7 @@ class EncoderMethod(Method):
         from pipelines.packs.pack import predict
 
         model = build_model(
-            backbone, config, outputs=task.outputs, pooling=pooling, spans=task.kind == "span"
+            backbone, config, outputs=task.outputs, pooling=pooling, spans=task.rules.per_token
         )
         model.load({**parameters})
 
@@ -124,13 +125,13 @@ class EncoderMethod(Method):
         tensors: "Mapping[str, Tensor]",
         *,
         outputs: int,
-        spans: bool,
+        rules: "Kind",
         pooling: str,
         max_tokens: int,
     ) -> TrainedModel:
         from pipelines.packs.bundle import TrainedEncoder
         from pipelines.packs.model import build_model
 
-        model = build_model(backbone, config, outputs=outputs, pooling=pooling, spans=spans)
+        model = build_model(backbone, config, outputs=outputs, pooling=pooling, spans=rules.per_token)
         model.load({**tensors})
-        return TrainedEncoder(backbone, model, max_tokens=max_tokens)
+        return TrainedEncoder(backbone, model, rules=rules, max_tokens=max_tokens)

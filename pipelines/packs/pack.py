@@ -16,11 +16,12 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import collate, evaluation_batches
 from pipelines.encoder.precision import autocast
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.encoder.tokens import EncodedTask, Tokens
+from pipelines.encoder.tokens import Tokens
 from pipelines.errors import TrialDiverged
 from pipelines.packs.bank import BankOptimizer
 from pipelines.packs.dropout import step_key
 from pipelines.packs.model import Occupant, PackModel, check_shareable
+from pipelines.tasks.encoded import EncodedTask
 
 EVALUATION_BATCH = 64  # examples
 GPU_CHECK_STEPS = 16  # a GPU is asked for its losses so seldom: each question waits for it

@@ -16,10 +16,10 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
     from pipelines.encoder.backbone import Backbone
     from pipelines.encoder.prefix import PrefixCache
-    from pipelines.encoder.tokens import EncodedTask, Targets
-    from pipelines.kinds import Data
+    from pipelines.encoder.tokens import Reading
+    from pipelines.tasks.encoded import EncodedTask
+    from pipelines.tasks.kind import Kind, Targets
     from pipelines.tasks.rows import TaskData
-    from pipelines.towers.texts import Reading
 
 _READING = ("lowercase", "strip_non_alphanumerics")  # the parameters that decide how a text is read
 _SIZELESS = frozenset(
@@ -53,33 +53,31 @@ class TowerMethod(Method):
     def vectors_of(self, config: Any) -> tuple[str, ...]:
         return () if config.embedding in (TOKEN_TABLE, SENTENCE) else (config.embedding,)
 
-    def check_data(self, data: "Data") -> None:
-        self._texts(data)
-
-    def _texts(self, data: "Data") -> "TaskData":
-        from pipelines.tasks.rows import TaskData
-
-        if isinstance(data, TaskData):
-            return data
-        rule = f"task {data.task.name!r} asks for spans, and the towers see no places in a text"
-        raise InputError("method", self.name, rule, "Give span tasks a job of their own, without it.")
+    def check_data(self, data: "TaskData") -> None:
+        if data.rules.per_token:
+            kind = data.task.kind
+            rule = f"task {data.task.name!r} asks for {kind}s, and towers see no places in a text"
+            fix = f"Give {kind} tasks a job of their own, without it."
+            raise InputError("method", self.name, rule, fix)
 
     def prepare(
         self,
         task: "EncodedTask",
-        data: "Data",
+        data: "TaskData",
         backbone: "Backbone",
         *,
         searched: Mapping[str, Collection[object]],
         vectors: Vectors,
     ) -> "EncodedTask":
         """With its texts in each reading that a trial may have."""
-        from pipelines.towers.texts import TaskTexts, framing_tokens, read_texts
+        from pipelines.encoder.tokens import TaskTexts
+        from pipelines.towers.texts import framing_tokens, read_texts
 
-        rows, readings = self._texts(data), self.readings(searched)
+        self.check_data(data)
+        readings = self.readings(searched)
         train, validation = (
             read_texts(split.texts, backbone.tokenizer, task.max_tokens, readings=readings, vectors=vectors)
-            for split in (rows.train, rows.validation)
+            for split in (data.train, data.validation)
         )
         return replace(task, texts=TaskTexts(train, validation, framing_tokens(backbone.tokenizer)))
 
@@ -117,11 +115,16 @@ class TowerMethod(Method):
         )
 
     def encode_held_out(
-        self, data: "Data", backbone: "Backbone", max_tokens: int, config: EmbeddingConfig, vectors: Vectors
+        self,
+        data: "TaskData",
+        backbone: "Backbone",
+        max_tokens: int,
+        config: EmbeddingConfig,
+        vectors: Vectors,
     ) -> "dict[str, tuple[HeldOut, Targets]]":
         from pipelines.towers.texts import read_texts
 
-        rows = self._texts(data)
+        self.check_data(data)
         used = {name: vectors[name] for name in self.vectors_of(config)}
         readings = [config.reading]
         return {
@@ -129,7 +132,7 @@ class TowerMethod(Method):
                 read_texts(split.texts, backbone.tokenizer, max_tokens, readings=readings, vectors=used),
                 split.labels,
             )
-            for name, split in {"test": rows.test, **rows.also}.items()
+            for name, split in data.held_out.items()
         }
 
     def open_trained(
@@ -186,7 +189,7 @@ class TowerMethod(Method):
         tensors: "Mapping[str, Tensor]",
         *,
         outputs: int,
-        spans: bool,
+        rules: "Kind",
         pooling: str,
         max_tokens: int,
     ) -> TrainedModel:

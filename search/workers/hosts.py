@@ -34,9 +34,9 @@ from search.workers.trial import (
 )
 
 if TYPE_CHECKING:  # torch takes seconds to import: drivers and proxies do without
+    from pipelines.epochs import TrainingState
     from pipelines.packs.pack import Member, Pack
     from pipelines.packs.training import Training
-    from pipelines.state import TrainingState
 
 HOST_RESTARTS = 3  # times that a trial is taken to a new host after the death of one
 HOST_WAIT_SECONDS = 1
@@ -190,7 +190,7 @@ class PackHost:
         from pipelines.packs.model import Occupant
         from pipelines.packs.pack import Pack
 
-        occupant = Occupant(config, task.outputs, spans=task.kind == "span")
+        occupant = Occupant(config, task.outputs, spans=task.rules.per_token)
         for pack in self._packs:
             if pack.accepts(occupant):
                 return pack

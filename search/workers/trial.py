@@ -23,10 +23,10 @@ if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line do
     from pipelines.encoder.backbone import Backbone
     from pipelines.encoder.prefix import PrefixCache
     from pipelines.encoder.sharing import SharedBackbone
-    from pipelines.encoder.tokens import EncodedTask
+    from pipelines.epochs import TrainingState
     from pipelines.method import Training
     from pipelines.results import EpochResult
-    from pipelines.state import TrainingState
+    from pipelines.tasks.encoded import EncodedTask
     from pipelines.towers.vectors import WordVectors
 
 WORKER_RESTARTS = 2  # a trial whose worker or node is lost goes on from its checkpoint so many times

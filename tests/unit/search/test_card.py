@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from studies import add, create, opened
 
-from pipelines.tasks.rows import Examples, TaskData
-from pipelines.tasks.task import SPAN_LABEL, SPAN_TEXT, Task
+from pipelines.tasks.labelled_rows import Examples
+from pipelines.tasks.rows import TaskData
+from pipelines.tasks.task import Task
 from search.card import model_card
 from search.job.job import SearchJob
 
@@ -99,7 +100,7 @@ def test_the_card_of_a_regression_has_no_labels(record):
 
 
 def test_the_card_of_spans_tells_what_it_takes_and_gives(record):
-    text = card(record, labels=(), kind="span", text=SPAN_TEXT, label=SPAN_LABEL)
+    text = card(record, labels=(), kind="span", text=("question", "context"), label="answers_text")
     assert "Answers a question with a piece of a given text." in text
     assert 'bundle.predict([("Who wrote it?", "It was written by Ada.")])' in text
     assert "Labels:" not in text

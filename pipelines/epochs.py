@@ -1,12 +1,18 @@
-"""The state of a training between two epochs: all that it needs to go on."""
+"""What trainings of all methods have between two epochs: the result of one, and the state to go on from."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.config import Config
+from pipelines.errors import TrialDiverged
+from pipelines.metrics import METRICS
 from pipelines.results import EpochResult
+from pipelines.tasks.encoded import EncodedTask
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,34 @@ class TrainingState:
         """Raise ValueError if the state is of another configuration."""
         if self.config != config:
             raise ValueError(f"the checkpoint is of {self.config}, not of {config}")
+
+
+def epoch_result(
+    outputs: NDArray[np.float64],
+    task: EncodedTask,
+    config: Config,
+    *,
+    number: int,
+    train_loss: float,
+    seconds: float,
+) -> EpochResult:
+    """What an epoch gave, from the head's outputs for the validation set.
+
+    Raises:
+        TrialDiverged: an output is not finite.
+    """
+    if not np.isfinite(outputs).all():
+        raise TrialDiverged(f"outputs are not finite after epoch {number} with {config}")
+    scores = task.score(outputs, task.validation_targets)
+    return EpochResult(
+        epoch=number,
+        train_loss=train_loss,
+        scores=scores,
+        score=METRICS[task.metric].signed(scores[task.metric]),
+        seconds=seconds,
+        finished_at=time.time(),
+        validation_loss=task.rules.validation_loss(outputs, task.validation_targets, task.scale),
+    )
 
 
 def never() -> bool:
