@@ -19,7 +19,7 @@ from pipelines.method import HeldOut, find_method
 from pipelines.tasks.encoded import EncodedTask
 from pipelines.tasks.kind import Targets
 from pipelines.tasks.rows import TaskData
-from search.card import model_card
+from search.card import ModelCard, model_card
 from search.decisions.confirmation import Spread, runs_of
 from search.decisions.rules import common_failure
 from search.decisions.selection import pick_best
@@ -51,7 +51,7 @@ class Winner:
         number: the trial.
         runs: it and the other complete runs of its configuration, by seed: what their workers were given.
         scores: by trial, the validation score in the record.
-        card: the model card's text; `{test}` in it becomes the test scores.
+        card: the model card, but for the test scores.
         facts: goes into metrics.json beside the scores.
     """
 
@@ -61,7 +61,7 @@ class Winner:
     runs: tuple[Mapping[str, Any], ...]
     scores: Mapping[int, float]
     text_columns: tuple[str, ...]
-    card: str
+    card: ModelCard
     facts: dict[str, Any]
 
 
@@ -180,7 +180,7 @@ def finish_winner(
             config,
             method.bundle_tensors(state.config, state.best, context.vectors_for(state.config)),
             metrics={**winner.facts, **scores[winner.number]},
-            card=winner.card.replace("{test}", _describe_scores(scores, winner.number)),
+            card=winner.card.fill(_describe_scores(scores, winner.number)),
         )
         context.storage.upload(Path(folder), bundle_key(context.job, winner.task, winner.method))
     return scores
