@@ -27,7 +27,7 @@ from pipelines.packs.training import TrainingState
 from pipelines.tasks.encoded import EncodedTask
 from pipelines.tasks.kind import Targets
 from pipelines.tasks.rows import TaskData
-from search.card import model_card
+from search.card import ModelCard, model_card
 from search.decisions.confirmation import Spread, runs_of
 from search.decisions.rules import common_failure
 from search.decisions.selection import pick_best
@@ -59,7 +59,7 @@ class Winner:
         number: the trial.
         runs: it and the other complete runs of its configuration, by seed: what their workers were given.
         scores: by trial, the validation score in the record.
-        card: the model card's text; `{test}` in it becomes the test scores.
+        card: the model card, but for the test scores.
         facts: goes into metrics.json beside the scores.
     """
 
@@ -69,7 +69,7 @@ class Winner:
     runs: tuple[Mapping[str, Any], ...]
     scores: Mapping[int, float]
     text_columns: tuple[str, ...]
-    card: str
+    card: ModelCard
     facts: dict[str, Any]
 
 
@@ -187,7 +187,7 @@ def finish_winner(
             config,
             bundle_tensors(state.config, state.best, context.vectors_for(state.config)),
             metrics={**winner.facts, **scores[winner.number]},
-            card=winner.card.replace("{test}", _describe_scores(scores, winner.number)),
+            card=winner.card.fill(_describe_scores(scores, winner.number)),
         )
         context.storage.upload(Path(folder), bundle_key(context.job, winner.task, winner.method))
     return scores
