@@ -156,7 +156,7 @@ class AdapterBundle:
         """
         config, parameters = read_bundle(Path(folder))
         if not isinstance(backbone, Backbone):
-            backbone = load_backbone(backbone or config.backbone)
+            backbone = _load_backbone(folder, config.backbone, backbone)
         if backbone.fingerprint != config.backbone_fingerprint:
             raise BundleError(
                 f"{folder} was trained on backbone {config.backbone!r} with fingerprint "
@@ -204,6 +204,17 @@ class AdapterBundle:
     def _run(self, tokens: Tokens, precision: str) -> NDArray[np.float64]:
         resolved = resolve_precision(precision, self.model.bank.values.device)
         return predict(self.model, tokens, pad_id=self.backbone.pad_id, precision=resolved)
+
+
+def _load_backbone(folder: str | Path, name: str, elsewhere: str | None) -> Backbone:
+    """A bundle's backbone, from where it is now or else by the name that the bundle has for it."""
+    try:
+        return load_backbone(elsewhere or name)
+    except InputError as error:
+        if elsewhere is not None:
+            raise
+        moved = f"If the encoder of {folder} is elsewhere now, say where: --backbone, or backbone= in Python."
+        raise InputError(error.key, error.value, error.rule, f"{error.fix} {moved}") from error
 
 
 def _open_trained(
