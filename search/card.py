@@ -2,7 +2,8 @@
 
 from pipelines.kinds import Data
 from search.job.job import SearchJob
-from search.study import Study, TrialRecord
+from search.record import Trial
+from search.study import Study
 from search.tables import format_values
 
 _KINDS = {
@@ -14,16 +15,15 @@ _KINDS = {
 }
 
 
-def model_card(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> str:
+def model_card(study: Study, best: Trial, job: SearchJob, data: Data) -> str:
     """The card as Markdown. `{test}` is left for the test scores, which are not known yet."""
     searched = job.space_for(study.method).to_dict()
     space = "\n".join(f"| {name} | {format_values(values)} |" for name, values in searched.items())
     params = "\n".join(f"| {name} | {value} |" for name, value in best.params.items())
-    trained = int(best.facts["trained_parameters"])
-    fraction = trained / int(study.attributes["backbone_parameters"])
-    validation = ", ".join(
-        f"{name} {value:.4f}" for name, value in best.epochs[(best.best_epoch or 1) - 1]["scores"].items()
-    )
+    if best.best is None:
+        raise ValueError(f"trial {best.number} has no score")
+    fraction = best.size / study.facts.backbone_parameters
+    validation = ", ".join(f"{name} {value:.4f}" for name, value in best.best.scores.items())
     predicts = {
         "classification": f"Labels: {', '.join(data.labels)}.",
         "regression": "Predicts a number.",
@@ -41,10 +41,10 @@ def model_card(study: Study, best: TrialRecord, job: SearchJob, data: Data) -> s
 
 ## Scores
 
-- validation: {validation} (epoch {best.best_epoch}; chose this trial by {study.attributes["metric"]})
+- validation: {validation} (epoch {best.best_epoch}; chose this trial by {study.facts.metric})
 - test: {{test}} (read once, after the choice)
 
-Trained parameters: {trained:,}, {fraction:.2%} of the encoder's.
+Trained parameters: {best.size:,}, {fraction:.2%} of the encoder's.
 
 ## Data
 

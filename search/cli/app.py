@@ -62,9 +62,10 @@ def check(job: JobFile, storage: JobStorage = None) -> None:
     Reads the data and loads the encoder, starts nothing. Exit code 2 if the job cannot run.
     """
     from search.cli.plan import print_plan
-    from search.decisions.experience import Experience, gather
+    from search.experience import gather
     from search.job.job import SearchJob
     from search.plan import make_plan, name_collisions
+    from search.record import Experience
     from search.results import has_record
     from search.storage import Storage
     from search.study import Record
@@ -129,7 +130,7 @@ def resume(
 
     place = open_storage(storage, database)
     with open_record(place) as record:
-        loaded = SearchJob.from_dict(find_job(record, name, place)[0].attributes["job"])
+        loaded = SearchJob.from_dict(find_job(record, name, place)[0].facts.job)
     # The folder may be mounted elsewhere now, and the database reached by another name.
     moved = loaded.model_copy(update={"storage": place.root, "database": place.database})
     _run(moved, source=name, cluster=cluster)

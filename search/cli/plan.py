@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from search.decisions.experience import Experience
 from search.plan import Plan
+from search.record import Experience
 from search.tables import format_params, format_values
 
 

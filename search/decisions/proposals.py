@@ -14,9 +14,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.study import TrialRecord
+from search.record import Trial
 from spaces import Choice, Space
 
 SAMPLERS = ("tpe", "gp", "cmaes", "random", "grid")
@@ -29,7 +29,7 @@ Params = dict[str, Any]
 
 
 def propose(
-    trials: Sequence[TrialRecord],
+    trials: Sequence[Trial],
     space: Space,
     *,
     sampler: str,
@@ -104,13 +104,13 @@ def parameter_at(space: Space, name: str, fraction: float) -> Any:
     return int(value) if whole else float(value)
 
 
-def _shown(trials: Sequence[TrialRecord], space: Space, sampler: str, pareto: bool) -> list[FrozenTrial]:
+def _shown(trials: Sequence[Trial], space: Space, sampler: str, pareto: bool) -> list[FrozenTrial]:
     # With two objectives Optuna's TPE knows no pruned trials either.
     models_pruned = sampler == "tpe" and not pareto
     return [_frozen(trial, space, models_pruned=models_pruned, pareto=pareto) for trial in trials]
 
 
-def _frozen(trial: TrialRecord, space: Space, *, models_pruned: bool, pareto: bool) -> FrozenTrial:
+def _frozen(trial: Trial, space: Space, *, models_pruned: bool, pareto: bool) -> FrozenTrial:
     """A trial as the samplers are to see it; to those that know no pruned trials, its score is its value."""
     score, state = trial.score, TrialState.FAIL
     if trial.state == "running":
@@ -120,11 +120,13 @@ def _frozen(trial: TrialRecord, space: Space, *, models_pruned: bool, pareto: bo
     reached = max((rung for rung in trial.rungs if rung <= len(trial.epochs)), default=len(trial.epochs))
     values = None if score is None else [score]
     if values and pareto:
-        values.append(float(trial.facts.get("trained_parameters", 0)))
+        values.append(float(trial.size))
     return create_trial(
         state=state,
         params=dict(trial.params),
-        distributions={name: one for name, one in space.distributions().items() if name in trial.params},
+        distributions={
+            name: values for name, values in space.distributions().items() if name in trial.params
+        },
         values=values if state == TrialState.COMPLETE else None,
         intermediate_values={} if score is None or pareto else {reached: score},
     )
@@ -161,7 +163,7 @@ class _Known(FrozenTrial):
         return copy.copy(self)
 
 
-def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
     match distribution:
         case CategoricalDistribution():
             return trial.suggest_categorical(name, distribution.choices)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from search.decisions.halving import peers, rungs, score_at
-from search.study import State, TrialRecord
+from search.record import State, Trial
 
 MEDIAN_PEERS = 4  # before so many have come as far, no one is stopped for being below their median
 SAME_FAILURES = 3  # so many first trials that fail in the same way end a study
@@ -42,7 +42,7 @@ class Verdict:
     reason: str | None = None
 
 
-def own_verdict(trial: TrialRecord, rules: Rules) -> Verdict:
+def own_verdict(trial: Trial, rules: Rules) -> Verdict:
     """What follows from a trial's own record, whatever the others did: the same after a restart."""
     if len(trial.epochs) >= trial.schedule:
         return Verdict("complete")
@@ -52,7 +52,7 @@ def own_verdict(trial: TrialRecord, rules: Rules) -> Verdict:
     return Verdict("paused") if trial.rung is not None else Verdict("running")
 
 
-def verdict(trial: TrialRecord, trials: Sequence[TrialRecord], rules: Rules) -> Verdict:
+def verdict(trial: Trial, trials: Sequence[Trial], rules: Rules) -> Verdict:
     """What is to become of a trial that has just reported an epoch."""
     own = own_verdict(trial, rules)
     if own.state != "running" or rules.scheduler != "median" or trial.confirms is not None:
@@ -60,7 +60,7 @@ def verdict(trial: TrialRecord, trials: Sequence[TrialRecord], rules: Rules) -> 
     return _median_verdict(trial, trials) or own
 
 
-def _median_verdict(trial: TrialRecord, trials: Sequence[TrialRecord]) -> Verdict | None:
+def _median_verdict(trial: Trial, trials: Sequence[Trial]) -> Verdict | None:
     """Golovin et al. 2017 (Vizier), §3.2.2: stop what is below the median of the others after as many epochs.
 
     Deviation: best scores are compared, not running averages, and those of the same schedule only.
@@ -79,7 +79,7 @@ def _median_verdict(trial: TrialRecord, trials: Sequence[TrialRecord]) -> Verdic
     )
 
 
-def common_failure(trials: Sequence[TrialRecord]) -> str | None:
+def common_failure(trials: Sequence[Trial]) -> str | None:
     """Why a study should be given up: its first trials all failed in the same way, before any epoch."""
     ended = [trial for trial in trials if trial.state not in ("running", "paused")]
     if len(ended) < SAME_FAILURES or any(trial.epochs for trial in trials):

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.database import claim_lock
 from search.storage import TRACKING_DATABASE, Storage
-from search.study import claim_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
