@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +19,16 @@ from pipelines.encoder.backbone import Backbone, load_backbone
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.tokens import Tokens, encode
 from pipelines.encoder.windows import encode_questions
-from pipelines.errors import InputError
+from pipelines.errors import BundleError, FileError, InputError
+from pipelines.files import BUNDLE_FILES, CARD, CONFIG, METRICS, WEIGHTS, read_plain
 from pipelines.packs.model import PackModel, build_model
 from pipelines.packs.pack import predict
+from pipelines.packs.trained import trained_shapes
 from pipelines.tasks.span_rows import SpanExample
 from pipelines.towers.bundle import TrainedTowers, different_tensors
 from pipelines.towers.config import EmbeddingConfig
 
 FORMAT = 1
-WEIGHTS, CONFIG, METRICS, CARD = "adapter.safetensors", "config.json", "metrics.json", "README.md"
-
-
-class BundleError(ValueError):
-    """A folder that is not a whole, unchanged bundle, or does not fit the backbone at hand."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,8 @@ class BundleConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "BundleConfig":
+        """What `to_dict` wrote; raises TypeError, ValueError or KeyError for anything else."""
+        _check_fields(raw)
         return cls(
             **{
                 **raw,
@@ -214,30 +214,34 @@ def _open_trained(
     folder: Path, config: BundleConfig, backbone: Backbone, parameters: Mapping[str, Tensor]
 ) -> PackModel | TrainedTowers:
     """What a bundle's parameters are the parameters of. Raises BundleError where they do not fit."""
-    columns = len(config.text_columns)
-    if isinstance(config.train, EmbeddingConfig):
-        different = different_tensors(
-            backbone, config.train, parameters, columns=columns, outputs=config.outputs
-        )
-    else:
-        model = build_model(
-            backbone,
-            config.train,
-            outputs=config.outputs,
-            pooling=config.pooling,
-            spans=config.kind == "span",
-        )
-        expected = {name: tuple(p.shape) for name, p in model.trained().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
-        different = sorted(dict(expected.items() ^ found.items()))
+    try:
+        different = _different(config, backbone, parameters)
+    except (TypeError, OverflowError, RuntimeError) as error:  # torch's, of sizes that it cannot have
+        raise BundleError(f"{folder}/{CONFIG} describes no model ({error}). Export it again.") from error
     if different:
         raise BundleError(f"{folder}/{WEIGHTS} does not fit its {CONFIG}: {', '.join(different[:3])} differ")
     if isinstance(config.train, EmbeddingConfig):
         return TrainedTowers(
             backbone, config.train, parameters, pooling=config.pooling, max_tokens=config.max_tokens
         )
+    model = build_model(  # only now: its size is what the config claims
+        backbone, config.train, outputs=config.outputs, pooling=config.pooling, spans=config.kind == "span"
+    )
     model.load(dict(parameters))
     return model
+
+
+def _different(config: BundleConfig, backbone: Backbone, parameters: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors that are missing, of another shape than the configuration needs, or too many. Nothing
+    is allocated: sizes are only claimed so far.
+    """
+    if isinstance(config.train, EmbeddingConfig):
+        return different_tensors(
+            backbone, config.train, parameters, columns=len(config.text_columns), outputs=config.outputs
+        )
+    expected = trained_shapes(backbone, config.train, outputs=config.outputs)
+    found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
+    return sorted(dict(expected.items() ^ found.items()))
 
 
 def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
@@ -246,31 +250,55 @@ def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
     Raises:
         BundleError: something is missing, cut short or changed.
     """
-    for name in (CONFIG, WEIGHTS, METRICS):
-        if not (folder / name).is_file():
-            raise BundleError(f"{folder} is not a whole bundle: {name} is missing. Export it again.")
-    raw = (folder / CONFIG).read_bytes()
+    content = {name: _read(folder, name) for name in (CONFIG, WEIGHTS, METRICS)}
     try:
-        content = json.loads(raw)
-        checksum = content.pop("checksum")
-        files, version = content.pop("sha256"), content.pop("format")
-        unsigned = {"format": version, **content, "sha256": files}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        fields = json.loads(content[CONFIG])
+        checksum = fields.pop("checksum")
+        files, version = dict(fields.pop("sha256")), fields.pop("format")
+        unsigned = {"format": version, **fields, "sha256": files}
+        unchanged = content[CONFIG] == _json({**unsigned, "checksum": checksum})
+        unchanged &= _sha256(_json(unsigned)) == checksum
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise BundleError(f"{folder}/{CONFIG} is damaged ({error}). Export the bundle again.") from error
-    if _sha256(_json(unsigned)) != checksum or raw != _json({**unsigned, "checksum": checksum}):
+    if not unchanged:
         raise BundleError(f"{folder}/{CONFIG} was changed since it was written. Export the bundle again.")
     if version != FORMAT:
         raise BundleError(
             f"{folder} has bundle format {version}, this adaptune reads {FORMAT}. Update adaptune."
         )
+    if set(files) != {WEIGHTS, METRICS}:
+        raise BundleError(f"{folder}/{CONFIG} has checksums of other files than {WEIGHTS} and {METRICS}.")
     for name, expected in files.items():
-        if _sha256((folder / name).read_bytes()) != expected:
+        if _sha256(content[name]) != expected:
             raise BundleError(f"{folder}/{name} was changed or cut short. Export the bundle again.")
     try:
-        parameters = safetensors.torch.load((folder / WEIGHTS).read_bytes())
-        return BundleConfig.from_dict(content), parameters
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
+        parameters = safetensors.torch.load(content[WEIGHTS])
+        return BundleConfig.from_dict(fields), parameters
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise BundleError(f"{folder} cannot be read ({error}). Export the bundle again.") from error
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return read_plain(folder / name, limit=BUNDLE_FILES[name])
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(f"{folder} is not a whole bundle: {name} is missing. Export it again.") from error
+    except FileError as error:
+        raise BundleError(f"{error}. A bundle has plain files only; export it again.") from error
+    except OSError as error:
+        raise BundleError(f"{folder}/{name} cannot be read ({error.strerror}).") from error
+
+
+def _check_fields(raw: Mapping[str, Any]) -> None:
+    words = ("backbone", "backbone_fingerprint", "task", "kind", "pooling")
+    texts = [*(raw[key] for key in words), *raw["text_columns"], *raw["labels"]]
+    numbers = [raw["max_tokens"], raw.get("target_mean", 0.0), raw.get("target_std", 1.0)]
+    if not all(type(text) is str for text in texts):
+        raise TypeError("a name or a label is no text")
+    if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
+        raise TypeError("max_tokens or the targets' scale is no number")
+    if type(raw["max_tokens"]) is not int or raw["max_tokens"] < 1 or not isinstance(raw["train"], dict):
+        raise ValueError("max_tokens or train is out of range")
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

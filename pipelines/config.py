@@ -55,7 +55,7 @@ class TrainConfig:
             "last_layer": self.last_layer is None or self.last_layer >= self.first_layer,
             "top_layers": self.top_layers >= 1,
             "activation": self.activation in ("gelu", "relu", "swish", "tanh"),
-            "adapter_layers": self.adapter_layers >= 1,
+            "adapter_layers": 1 <= self.adapter_layers <= 100,
             "adapter_places": self.adapter_places in ("both", "attention", "feed_forward"),
             "adapter_placement": self.adapter_placement in ("serial", "parallel"),
             "seed": self.seed >= 0,

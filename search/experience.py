@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.config import EMBEDDINGS
 from search.decisions.experience import portfolio
-from search.errors import UserError
+from search.errors import NewerRecord, UserError
 from search.job.job import SearchJob
 from search.record import Experience
-from search.study import NewerRecord, Record, Study
+from search.study import Record, Study
 from spaces import Space
 
 

@@ -22,7 +22,7 @@ from search.decisions.budget import Budget
 from search.decisions.confirmation import Confirm
 from search.decisions.rules import Rules
 from search.driver import SearchClock, drive, forget_dead_driver
-from search.errors import StorageError, UserError, first_line, storage_failure
+from search.errors import Interrupted, StorageError, UserError, first_line, storage_failure
 from search.experience import gather
 from search.job.job import SearchJob, differences
 from search.plan import Plan, make_plan, readings_in
@@ -44,10 +44,6 @@ LOST_CLOSE_SECONDS = 5  # how long a search waits for MLflow that ends for want 
 
 
 log = logging.getLogger(__name__)
-
-
-class Interrupted(Exception):
-    """The search was asked to stop; what it did is kept, and `adaptune resume` goes on."""
 
 
 def run(

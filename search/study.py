@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipelines.results import EpochResult
 from search.database import open_database
-from search.errors import UserError
+from search.errors import NewerRecord
 from search.record import FORMAT, Driver, Outcome, State, StudyFacts, Trial, Winner, waiting_rung
 from search.storage import Storage
 
@@ -38,10 +38,6 @@ _STATES: dict[TrialState, Outcome] = {
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
-
-
-class NewerRecord(UserError):
-    """A record that a newer version of adaptune has written."""
 
 
 class Study:

@@ -27,6 +27,7 @@ from spaces.errors import FieldError
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 PACKAGE = re.compile(r"package:\w+(/.+)?")
+MOST = 10**12  # of anything that is counted
 
 
 class Part(BaseModel):
@@ -53,8 +54,13 @@ def folder_of(info: ValidationInfo) -> Path | None:
     return info.context["folder"] if info.context else Path.cwd()
 
 
+def is_name(name: object) -> bool:
+    """Whether a job or a task may be called so: folders are."""
+    return isinstance(name, str) and NAME.fullmatch(name) is not None and ".." not in name
+
+
 def _check_name(name: str) -> str:
-    if not NAME.fullmatch(name) or ".." in name:
+    if not is_name(name):
         rule = "cannot be a name: folders are called by it"
         fix = "Use 1 to 100 letters, digits, '_', '-' and single '.', with a letter or a digit first."
         raise FieldError("", name, rule, fix)
@@ -115,7 +121,7 @@ def _absolute_uri(uri: str) -> str:
 
 
 def _check_concurrent(value: Any) -> Any:
-    if value != "auto" and (type(value) is not int or value < 1):
+    if value != "auto" and (type(value) is not int or not 1 <= value <= MOST):
         raise FieldError("", value, "needs auto or a whole number, 1 or more", "Write auto.")
     return value
 
@@ -156,7 +162,7 @@ Columns = Annotated[
     tuple[Text, ...],
     BeforeValidator(one_or_more, json_schema_input_type=str | tuple[str, ...]),
 ]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Uri = Annotated[str, AfterValidator(_absolute_uri)]
 Minutes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy takes

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.analyses import Ablation, ablate, adapted_layers
-from pipelines.bundle import METRICS, AdapterBundle
+from pipelines.bundle import AdapterBundle
 from pipelines.errors import InputError
+from pipelines.files import METRICS
 from pipelines.metrics import metrics_for, score
 from pipelines.tasks.readers import READERS, read_columns
 from search.errors import UserError

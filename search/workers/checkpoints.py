@@ -3,6 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
+from pipelines.errors import CheckpointError
 from search.errors import StorageError, first_line
 from search.storage import Storage, checkpoint_key
 from search.workers.assignment import Assignment
@@ -25,7 +26,7 @@ def read_state(context: WorkerContext, assignment: Assignment) -> "TrainingState
     Raises:
         StorageError: the storage cannot be read.
     """
-    from pipelines.checkpoint import CheckpointError, load_state
+    from pipelines.checkpoint import load_state
 
     key = checkpoint_of(context, assignment)
     try:
