@@ -1,13 +1,13 @@
 """What the service tells its user. The command prints these without a traceback.
 
-SearchError         what a caller catches for all of it
-├── UserError       the input was wrong
-│   ├── JobError    a job file, or a job from Python, cannot be used
-│   ├── LinkOut     a link leads out of a folder that is to travel
-│   └── NewerRecord a record that a newer version has written
-├── StorageError    the storage or the database gave way under a search
-├── RemoteError     what ran on a cluster failed
-└── Interrupted     a search was asked to stop
+SearchError          what a caller catches for all of it
+├── UserError        the input was wrong
+│   ├── JobError     a job file, or a job from Python, cannot be used
+│   ├── LinkOut      a link leads out of a folder that is to travel
+│   └── NewerRecord  a record that a newer version has written
+├── StorageError     the storage or the database gave way under a search
+├── RemoteError      what ran on a cluster failed
+└── Interrupted      a search was asked to stop
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""The record as values: what was written is read, what is missing has its default, what is newer is refused."""
+"""The record as values: what was written is read, what is missing has a default, what is newer is refused."""
 
 import ast
 import json
