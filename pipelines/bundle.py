@@ -18,13 +18,12 @@ from pipelines.config import Config, config_from_dict
 from pipelines.encoder.backbone import Backbone, load_backbone
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.tokens import Tokens, encode
-from pipelines.encoder.windows import encode_questions
 from pipelines.errors import BundleError, FileError, InputError
 from pipelines.files import BUNDLE_FILES, CARD, CONFIG, METRICS, WEIGHTS, read_plain
 from pipelines.packs.model import PackModel, build_model
 from pipelines.packs.pack import predict
 from pipelines.packs.trained import trained_shapes
-from pipelines.tasks.span_rows import SpanExample
+from pipelines.tasks.kind import Kind, Scale, Targets, kind_of
 from pipelines.towers.bundle import TrainedTowers, different_tensors
 from pipelines.towers.config import EmbeddingConfig
 
@@ -55,9 +54,19 @@ class BundleConfig:
     target_std: float = 1.0
 
     @property
+    def rules(self) -> Kind:
+        """What depends on the task's kind. Raises InputError for one that is not registered here."""
+        return kind_of(self.kind)
+
+    @property
     def outputs(self) -> int:
         """The head's width."""
-        return 2 if self.kind == "span" else len(self.labels) or 1
+        return self.rules.outputs(self.labels)
+
+    @property
+    def scale(self) -> Scale:
+        """What undoes the standardisation of the outputs."""
+        return Scale(self.target_mean, self.target_std)
 
     def to_dict(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -79,7 +88,7 @@ class BundleConfig:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One text's prediction. `label` is a class name, a number for regression, or an answer's text for spans.
+    """One text's prediction. `label` is what the kind answers: a class name, a number, or for spans a text.
 
     `scores` are probabilities by class name, empty for regression and spans.
     """
@@ -177,11 +186,14 @@ class AdapterBundle:
                 )
         if not rows:
             return []
-        if self.config.kind == "span":
-            answers = self._answers(rows, precision)
-            return [Prediction(text, answer, {}) for text, answer in zip(texts, answers, strict=True)]
-        outputs = self.outputs(rows, precision=precision)
-        return [self._prediction(text, output) for text, output in zip(texts, outputs, strict=True)]
+        targets: Targets = None
+        if isinstance(self._trained, TrainedTowers):
+            outputs = self._trained.outputs(rows, precision=precision)
+        else:
+            tokens, targets, _ = self.config.rules.encode_texts(rows, self.backbone, self.config.max_tokens)
+            outputs = self._run(tokens, precision)
+        answers = self.config.rules.answers(outputs, targets, self.config.labels, self.config.scale)
+        return [Prediction(text, label, scores) for text, (label, scores) in zip(texts, answers, strict=True)]
 
     def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str = "auto") -> NDArray[np.float64]:
         """The head's raw outputs, shape (n, outputs)."""
@@ -189,25 +201,9 @@ class AdapterBundle:
             return self._trained.outputs(rows, precision=precision)
         return self._run(encode(rows, self.backbone.tokenizer, self.config.max_tokens), precision)
 
-    def _answers(self, rows: Sequence[tuple[str, ...]], precision: str) -> list[str]:
-        examples = tuple(
-            SpanExample(id=str(number), title="", context=context, question=question, answers=(), starts=())
-            for number, (question, context) in enumerate(rows)
-        )
-        questions = encode_questions(examples, self.backbone, self.config.max_tokens)
-        return questions.answers(self._run(questions.windows.tokens, precision))
-
     def _run(self, tokens: Tokens, precision: str) -> NDArray[np.float64]:
         resolved = resolve_precision(precision, self.model.bank.values.device)
         return predict(self.model, tokens, pad_id=self.backbone.pad_id, precision=resolved)
-
-    def _prediction(self, text: str | tuple[str, ...], output: NDArray[np.float64]) -> Prediction:
-        if self.config.kind == "regression":
-            return Prediction(text, float(output[0]) * self.config.target_std + self.config.target_mean, {})
-        exponentials = np.exp(output - output.max())
-        probabilities = exponentials / exponentials.sum()
-        scores = {label: float(p) for label, p in zip(self.config.labels, probabilities, strict=True)}
-        return Prediction(text, self.config.labels[int(probabilities.argmax())], scores)
 
 
 def _open_trained(
@@ -225,7 +221,7 @@ def _open_trained(
             backbone, config.train, parameters, pooling=config.pooling, max_tokens=config.max_tokens
         )
     model = build_model(  # only now: its size is what the config claims
-        backbone, config.train, outputs=config.outputs, pooling=config.pooling, spans=config.kind == "span"
+        backbone, config.train, outputs=config.outputs, pooling=config.pooling, spans=config.rules.per_token
     )
     model.load(dict(parameters))
     return model

@@ -14,18 +14,19 @@ from torch import Tensor
 from pipelines.config import Config, TrainConfig, vectors_of
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.encoder.tokens import EncodedTask, Targets, Tokens
+from pipelines.encoder.tokens import Reading, TaskTexts, Texts, Tokens
 from pipelines.errors import InputError
-from pipelines.kinds import Data
-from pipelines.kinds import encode_held_out as encode_for_encoder
 from pipelines.packs.model import build_model
 from pipelines.packs.pack import predict
 from pipelines.packs.trained import count_trained as count_in_encoder
 from pipelines.packs.training import Training
+from pipelines.tasks.encoded import EncodedTask
+from pipelines.tasks.encoded import encode_held_out as encode_for_encoder
+from pipelines.tasks.kind import Targets
 from pipelines.tasks.rows import TaskData
 from pipelines.towers.config import EmbeddingConfig
 from pipelines.towers.model import Source, Vectors, count_trained_embeddings, trained_outputs
-from pipelines.towers.texts import Reading, TaskTexts, Texts, framing_tokens, read_texts
+from pipelines.towers.texts import framing_tokens, read_texts
 from pipelines.towers.training import EmbeddingTraining
 from pipelines.towers.vectors import vector_tensors
 
@@ -73,31 +74,31 @@ def count_trained(backbone: Backbone, config: Config, *, outputs: int, columns: 
 
 def add_texts(
     task: EncodedTask,
-    data: Data,
+    data: TaskData,
     backbone: Backbone,
     *,
     readings: Collection[Reading],
     vectors: Vectors,
 ) -> EncodedTask:
     """An encoded task with its texts, for the method `embeddings`. Raises InputError for span tasks."""
-    rows = check_texts(data)
+    check_texts(data)
     train, validation = (
-        read_texts(one.texts, backbone.tokenizer, task.max_tokens, readings=readings, vectors=vectors)
-        for one in (rows.train, rows.validation)
+        read_texts(split.texts, backbone.tokenizer, task.max_tokens, readings=readings, vectors=vectors)
+        for split in (data.train, data.validation)
     )
     return replace(task, texts=TaskTexts(train, validation, framing_tokens(backbone.tokenizer)))
 
 
-def check_texts(data: Data) -> TaskData:
-    """A task that has texts with labels. Raises InputError for another: towers find no spans."""
-    if isinstance(data, TaskData):
-        return data
-    rule = f"task {data.task.name!r} asks for spans, and the towers of embeddings see no places in a text"
-    raise InputError("method", "embeddings", rule, "Give span tasks a job of their own, without it.")
+def check_texts(data: TaskData) -> None:
+    """Raise InputError for a task whose head reads every token: towers see texts as a whole."""
+    if data.rules.per_token:
+        kind = data.task.kind
+        rule = f"task {data.task.name!r} asks for {kind}s, and towers see no places in a text"
+        raise InputError("method", "embeddings", rule, f"Give {kind} tasks a job of their own, without it.")
 
 
 def encode_held_out(
-    data: Data, backbone: Backbone, max_tokens: int, config: Config, vectors: Vectors
+    data: TaskData, backbone: Backbone, max_tokens: int, config: Config, vectors: Vectors
 ) -> dict[str, tuple[HeldOut, Targets]]:
     """Encode, after selection, what no search has seen, for the winner's configuration.
 
@@ -106,14 +107,14 @@ def encode_held_out(
     """
     if isinstance(config, TrainConfig):
         return {**encode_for_encoder(data, backbone, max_tokens)}
-    rows = check_texts(data)
+    check_texts(data)
     used = {name: vectors[name] for name in vectors_of(config)}
     return {
         name: (
-            read_texts(one.texts, backbone.tokenizer, max_tokens, readings=[config.reading], vectors=used),
-            one.labels,
+            read_texts(split.texts, backbone.tokenizer, max_tokens, readings=[config.reading], vectors=used),
+            split.labels,
         )
-        for name, one in {"test": rows.test, **rows.also}.items()
+        for name, split in data.held_out.items()
     }
 
 
@@ -143,7 +144,7 @@ def open_trained(
             return trained_outputs(source, config, parameters, cast(Texts, held_out))
 
         return of_towers
-    model = build_model(backbone, config, outputs=task.outputs, pooling=pooling, spans=task.kind == "span")
+    model = build_model(backbone, config, outputs=task.outputs, pooling=pooling, spans=task.rules.per_token)
     model.load(dict(parameters))
 
     def of_encoder(held_out: HeldOut) -> NDArray[np.float64]:

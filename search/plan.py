@@ -9,13 +9,10 @@ from typing import Any
 from pipelines.config import EMBEDDINGS, make_config
 from pipelines.dispatch import check_texts, count_trained
 from pipelines.encoder.backbone import Backbone, load_backbone
-from pipelines.encoder.tokens import check_max_tokens
-from pipelines.encoder.windows import check_windows
+from pipelines.encoder.tokens import Reading, check_max_tokens
 from pipelines.errors import InputError, InputErrors
-from pipelines.kinds import Data, read_task
-from pipelines.tasks.span_rows import SpanData
+from pipelines.tasks.rows import TaskData, read_task
 from pipelines.towers.config import EmbeddingConfig
-from pipelines.towers.texts import Reading
 from pipelines.towers.vectors import WordVectors, read_vectors
 from search.errors import JobError, Problem
 from search.job.job import SearchJob
@@ -43,7 +40,7 @@ class Plan:
     """
 
     job: SearchJob
-    tasks: tuple[Data, ...]
+    tasks: tuple[TaskData, ...]
     backbone: Backbone
     pooling: str
     vectors: Mapping[str, WordVectors] = field(default_factory=dict)
@@ -126,7 +123,7 @@ def make_plan(job: SearchJob, *, source: str = "job") -> Plan:
         JobError: everything about tasks and backbone that cannot be used, at once.
     """
     problems: list[Problem] = []
-    tasks: list[Data] = []
+    tasks: list[TaskData] = []
     for task in job.resolved_tasks():
         try:
             tasks.append(read_task(task, data_dir=job.data_dir, split=job.split_rule()))
@@ -152,7 +149,7 @@ def make_plan(job: SearchJob, *, source: str = "job") -> Plan:
         wrong := _kind_problems(plan)
         or _depth_problems(plan)
         or _limit_problems(plan)
-        or _window_problems(plan)
+        or _encoding_problems(plan)
     ):
         raise JobError(source, wrong)
     return plan
@@ -218,15 +215,14 @@ def _limit_problems(plan: Plan) -> list[Problem]:
     return problems
 
 
-def _window_problems(plan: Plan) -> list[Problem]:
-    """Windows that are too short for the answers of a span task."""
+def _encoding_problems(plan: Plan) -> list[Problem]:
+    """Too few tokens for what a task's kind asks."""
     problems = []
     for data in plan.tasks:
-        if isinstance(data, SpanData):
-            try:
-                check_windows(data, plan.backbone, plan.job.max_tokens)
-            except InputError as error:
-                problems += _problems(error)
+        try:
+            data.rules.check_encoding(data.train, plan.backbone, plan.job.max_tokens, data.task.name)
+        except InputError as error:
+            problems += _problems(error)
     return problems
 
 

@@ -15,7 +15,8 @@ from pipelines.config import EMBEDDINGS
 from pipelines.dispatch import add_texts
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.sharing import share
-from pipelines.kinds import Data, encode_task
+from pipelines.tasks.encoded import encode_task
+from pipelines.tasks.rows import TaskData
 from search.agenda import Agenda
 from search.database import claim_lock
 from search.decisions.budget import Budget
@@ -149,7 +150,7 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
     return tuple(studies)
 
 
-def _study_facts(plan: Plan, data: Data, position: int, experience: Experience) -> StudyFacts:
+def _study_facts(plan: Plan, data: TaskData, position: int, experience: Experience) -> StudyFacts:
     return StudyFacts(
         position=position,
         metric=data.task.metric,
@@ -164,7 +165,7 @@ def _study_facts(plan: Plan, data: Data, position: int, experience: Experience) 
     )
 
 
-def _refuse_other(study: Study, plan: Plan, data: Data | None, storage: Storage) -> None:
+def _refuse_other(study: Study, plan: Plan, data: TaskData | None, storage: Storage) -> None:
     old = study.facts
     what = differences(old.content, plan.job.content())
     if not what and data is not None and old.data_fingerprint != data.fingerprint:

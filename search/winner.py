@@ -23,10 +23,11 @@ from pipelines.dispatch import (
 )
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
-from pipelines.encoder.tokens import EncodedTask, Targets
-from pipelines.kinds import Data
-from pipelines.packs.training import TrainingState, score_outputs, target_scale
-from search.card import model_card
+from pipelines.packs.training import TrainingState
+from pipelines.tasks.encoded import EncodedTask
+from pipelines.tasks.kind import Targets
+from pipelines.tasks.rows import TaskData
+from search.card import ModelCard, model_card
 from search.decisions.confirmation import Spread, runs_of
 from search.decisions.rules import common_failure
 from search.decisions.selection import pick_best
@@ -53,7 +54,7 @@ class Selection:
         number: the trial.
         runs: it and the other complete runs of its configuration, by seed: what their workers are given.
         scores: by trial, the validation score in the record.
-        card: the model card's text; `{test}` in it becomes the test scores.
+        card: the model card, but for the test scores.
         facts: goes into metrics.json beside the scores.
     """
 
@@ -63,7 +64,7 @@ class Selection:
     runs: tuple[Assignment, ...]
     scores: Mapping[int, float]
     text_columns: tuple[str, ...]
-    card: str
+    card: ModelCard
     facts: dict[str, Any]
 
 
@@ -142,7 +143,6 @@ def finish_winner(
     """
     task: EncodedTask = ray.get(context.tasks[selection.task])
     backbone = backbone or open_backbone(context)
-    mean, std = target_scale(task)
     precision = resolve_precision(context.precision, next(backbone.model.parameters()).device)
     scores: dict[int, SetScores] = {}
     states = {run.number: _state_of(run, selection, context, task, backbone) for run in selection.runs}
@@ -157,8 +157,7 @@ def finish_winner(
             vectors=context.vectors_for(state.config),
         )
         scores[number] = {
-            name: score_outputs(outputs(texts), task, targets, mean, std)
-            for name, (texts, targets) in held_out.items()
+            name: task.score(outputs(texts), targets) for name, (texts, targets) in held_out.items()
         }
 
     state = states[selection.number]
@@ -172,8 +171,8 @@ def finish_winner(
         pooling=context.pooling,
         max_tokens=task.max_tokens,
         train=state.config,
-        target_mean=mean,
-        target_std=std,
+        target_mean=task.scale.mean,
+        target_std=task.scale.std,
     )
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(
@@ -181,7 +180,7 @@ def finish_winner(
             config,
             bundle_tensors(state.config, state.best, context.vectors_for(state.config)),
             metrics={**selection.facts, **scores[selection.number]},
-            card=selection.card.replace("{test}", _describe_scores(scores, selection.number)),
+            card=selection.card.fill(_describe_scores(scores, selection.number)),
         )
         context.storage.upload(Path(folder), bundle_key(context.job, selection.task, selection.method))
     return scores
@@ -209,7 +208,7 @@ def _describe_failure(trials: Sequence[Trial], stopped: str | None) -> str:
     return none if stopped is None else f"{stopped}, and {none}"
 
 
-def _select(study: Study, best: Trial, job: SearchJob, data: Data) -> Selection:
+def _select(study: Study, best: Trial, job: SearchJob, data: TaskData) -> Selection:
     runs = runs_of(study.trials(), best)
     return Selection(
         task=study.task,

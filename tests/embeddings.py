@@ -7,9 +7,9 @@ from tiny import MAX_TOKENS, tiny_backbone
 
 from pipelines.dispatch import add_texts
 from pipelines.encoder.backbone import Backbone
-from pipelines.encoder.tokens import EncodedTask
-from pipelines.kinds import encode_task
-from pipelines.tasks.rows import Examples, TaskData
+from pipelines.tasks.encoded import EncodedTask, encode_task
+from pipelines.tasks.labelled_rows import Examples
+from pipelines.tasks.rows import TaskData
 from pipelines.tasks.task import Task
 from pipelines.towers.config import EmbeddingConfig
 from pipelines.towers.training import EmbeddingTraining

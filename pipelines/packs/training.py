@@ -4,27 +4,24 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from pipelines.config import Config, TrainConfig
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.encoder.tokens import EncodedTask, Targets
-from pipelines.encoder.windows import SpanQuestions
 from pipelines.errors import TrialDiverged
-from pipelines.metrics import score
+from pipelines.metrics import METRICS
 from pipelines.packs.model import Occupant, PackModel
 from pipelines.packs.pack import Pack, check_finite
 from pipelines.packs.trained import initial_parameters, trained_parts
 from pipelines.results import EpochResult
+from pipelines.tasks.encoded import EncodedTask
 
 WARMUP_FRACTION = 0.1  # of all steps
 
@@ -80,15 +77,14 @@ class Training:
     ) -> None:
         self.config = config
         self.task = task
-        self.occupant = Occupant(config, task.outputs, spans=task.kind == "span")
+        self.occupant = Occupant(config, task.outputs, spans=task.rules.per_token)
         self.parameters = initial_parameters(backbone, config, outputs=task.outputs)
         self.moments: dict[str, Tensor] = {}
         self.epochs: list[EpochResult] = []
         self.best: dict[str, Tensor] = {}
         self.failure: TrialDiverged | None = None
         self.steps = 0  # taken so far
-        self.target_mean, self.target_std = target_scale(task)
-        self._targets = scaled_targets(task.train_targets, task.kind, self.target_mean, self.target_std)
+        self._targets = task.rules.loss_targets(task.train_targets, task.scale)
         self._steps_an_epoch = math.ceil(len(task.train) / config.batch_size)
         self._started = 0.0  # when this epoch's first step was taken
         self._begin_epoch()
@@ -197,10 +193,10 @@ class Training:
     def loss(self, outputs: Tensor, indices: NDArray[np.int64]) -> Tensor:
         """The mean loss of a batch's outputs."""
         targets = self._targets[torch.from_numpy(indices)].to(outputs.device)
-        if self.task.kind == "span":
+        lengths = None
+        if self.task.rules.per_token:
             lengths = torch.from_numpy(self.task.train.lengths[indices]).to(outputs.device)
-            return _span_loss(outputs, targets, lengths)
-        return task_loss(outputs, targets, self.task.kind)
+        return self.task.rules.loss(outputs, targets, lengths)
 
     def count_step(self, examples: int) -> None:
         """A step was taken with so many examples."""
@@ -262,35 +258,16 @@ def epoch_result(
     """
     if not np.isfinite(outputs).all():
         raise TrialDiverged(f"outputs are not finite after epoch {number} with {config}")
-    mean, std = target_scale(task)
-    scores = score_outputs(outputs, task, task.validation_targets, mean, std)
+    scores = task.score(outputs, task.validation_targets)
     return EpochResult(
         epoch=number,
         train_loss=train_loss,
         scores=scores,
-        score=scores[task.metric],
+        score=METRICS[task.metric].signed(scores[task.metric]),
         seconds=seconds,
         finished_at=time.time(),
-        validation_loss=_validation_loss(outputs, task, mean, std),
+        validation_loss=task.rules.validation_loss(outputs, task.validation_targets, task.scale),
     )
-
-
-def score_outputs(
-    outputs: NDArray[np.float64],
-    task: EncodedTask,
-    targets: Targets,
-    target_mean: float,
-    target_std: float,
-) -> dict[str, float]:
-    """All of a task's metrics for the head's outputs."""
-    if isinstance(targets, SpanQuestions):
-        found = targets.score(outputs)
-        return {name: found[name] for name in task.metrics}
-    if task.kind == "regression":
-        predictions: NDArray[Any] = outputs[:, 0] * target_std + target_mean
-    else:
-        predictions = outputs.argmax(axis=1)
-    return {name: score(name, predictions, targets, positive=task.positive) for name in task.metrics}
 
 
 def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
@@ -303,47 +280,6 @@ def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * (total_steps - step) / max(1, total_steps - warmup)
-
-
-def _validation_loss(
-    outputs: NDArray[np.float64], task: EncodedTask, target_mean: float, target_std: float
-) -> float | None:
-    targets = task.validation_targets
-    if isinstance(targets, SpanQuestions):
-        return None
-    scaled = scaled_targets(targets, task.kind, target_mean, target_std)
-    return task_loss(torch.from_numpy(outputs).float(), scaled, task.kind).item()
-
-
-def task_loss(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
-    """The mean loss of outputs (rows, outputs): cross entropy, or of a regression the squared error."""
-    if kind == "regression":
-        return functional.mse_loss(outputs[:, 0], targets)
-    return functional.cross_entropy(outputs, targets)
-
-
-def _span_loss(outputs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-    """The mean of two cross entropies over a window's tokens, of the answer's start and end (Devlin et al.
-    2019, §4.2; padding has no share).
-
-    Shapes: outputs (windows, tokens, 2), targets (windows, 2), lengths (windows,).
-    """
-    padding = torch.arange(outputs.shape[1], device=outputs.device) >= lengths[:, None]
-    return functional.cross_entropy(outputs.masked_fill(padding[..., None], -math.inf), targets)
-
-
-def target_scale(task: EncodedTask) -> tuple[float, float]:
-    """Mean and deviation of regression targets: the head learns standardised ones, whatever their unit."""
-    if task.kind != "regression":
-        return 0.0, 1.0
-    return float(task.train_targets.mean()), float(task.train_targets.std()) or 1.0
-
-
-def scaled_targets(targets: NDArray[Any], kind: str, mean: float, std: float) -> Tensor:
-    """What the loss compares with: class indices, or standardised numbers."""
-    if kind == "regression":
-        return torch.from_numpy((targets - mean) / std).float()
-    return torch.from_numpy(targets.copy()).long()
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,17 +13,14 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.encoder.tokens import EncodedTask
 from pipelines.errors import InputError, TrialDiverged
 from pipelines.packs.training import (
     TrainingState,
     epoch_result,
-    scaled_targets,
-    target_scale,
-    task_loss,
     under,
 )
 from pipelines.results import EpochResult
+from pipelines.tasks.encoded import EncodedTask
 from pipelines.towers.adagrad import Adagrad
 from pipelines.towers.bags import Bags, pool
 from pipelines.towers.config import PARTS, EmbeddingConfig
@@ -101,8 +98,7 @@ class EmbeddingTraining:
             backbone, config, outputs=task.outputs, columns=columns, vectors=vectors
         )
         self._optimizer = self._make_optimizer()
-        self.target_mean, self.target_std = target_scale(task)
-        self._targets = scaled_targets(task.train_targets, task.kind, self.target_mean, self.target_std)
+        self._targets = task.rules.loss_targets(task.train_targets, task.scale)
         self._plan_steps()
 
     def _plan_steps(self) -> None:
@@ -216,7 +212,7 @@ class EmbeddingTraining:
             texts = np.arange(len(batch))
         masks = Masks(config.seed, step)
         outputs = deep_outputs(config, dense, inputs, texts, table, masks) + pool(places, wide, "sum")
-        loss = task_loss(outputs, self._targets[torch.from_numpy(batch)], self.task.kind)
+        loss = self.task.rules.loss(outputs, self._targets[torch.from_numpy(batch)])
         loss.backward()
         rate, penalty = config.deep_learning_rate, config.deep_regularisation
         for name, tensor in dense.items():

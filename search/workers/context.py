@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line do
     from pipelines.encoder.backbone import Backbone
     from pipelines.encoder.prefix import PrefixCache
     from pipelines.encoder.sharing import SharedBackbone
-    from pipelines.encoder.tokens import EncodedTask
+    from pipelines.tasks.encoded import EncodedTask
     from pipelines.towers.vectors import WordVectors
 
 

@@ -185,7 +185,7 @@ class PackHost:
         from pipelines.packs.model import Occupant
         from pipelines.packs.pack import Pack
 
-        occupant = Occupant(config, task.outputs, spans=task.kind == "span")
+        occupant = Occupant(config, task.outputs, spans=task.rules.per_token)
         for pack in self._packs:
             if pack.accepts(occupant):
                 return pack

@@ -10,10 +10,10 @@ from tiny import MAX_TOKENS, tiny_backbone, toy_spans, toy_task
 from pipelines.config import TrainConfig
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.errors import TrialDiverged
-from pipelines.kinds import encode_task
 from pipelines.packs.model import Occupant
 from pipelines.packs.pack import Pack
 from pipelines.packs.training import Training
+from pipelines.tasks.encoded import encode_task
 
 PACKABLE = sorted(name for name, one in ARCHITECTURES.items() if one.packs)
 

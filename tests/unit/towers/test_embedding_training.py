@@ -23,8 +23,7 @@ from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.sharing import share
 from pipelines.errors import BundleError, InputError, TrialDiverged
-from pipelines.kinds import encode_task
-from pipelines.packs.training import score_outputs
+from pipelines.tasks.encoded import encode_task
 from pipelines.towers.config import PARTS, EmbeddingConfig
 from pipelines.towers.model import predict_towers
 from pipelines.towers.training import EmbeddingTraining
@@ -293,8 +292,8 @@ def export(folder, changes, data):
         pooling=backbone.pooling("auto"),
         max_tokens=MAX_TOKENS,
         train=run.config,
-        target_mean=run.target_mean,
-        target_std=run.target_std,
+        target_mean=run.task.scale.mean,
+        target_std=run.task.scale.std,
     )
     write_bundle(folder, made, bundle_tensors(run.config, run.best, vectors), metrics={}, card="")
     return backbone, run
@@ -324,7 +323,7 @@ def test_a_bundle_says_what_the_training_said_without_its_vectors(tmp_path, chan
     )(texts)
     rows = data.test.texts
     np.testing.assert_allclose(bundle.outputs(rows, precision="fp32"), outputs, rtol=1e-4, atol=1e-5)
-    score = score_outputs(outputs, run.task, labels, run.target_mean, run.target_std)["accuracy"]
+    score = run.task.score(outputs, labels)["accuracy"]
     assert score >= 0.9
     labels_found = [one.label for one in bundle.predict(rows if pairs else [text for (text,) in rows])]
     assert np.mean(np.array(labels_found) == np.array(data.labels)[labels]) == score
