@@ -25,7 +25,7 @@ from tables import Report
 from pipelines.results import EpochResult
 from search.agenda import Agenda
 from search.decisions.experience import portfolio
-from search.decisions.rules import Rules, Scheduler
+from search.decisions.rules import Rules
 from search.job.parts import SearchPart
 from search.record import Trial
 from search.study import Study
@@ -77,7 +77,7 @@ class Side:
 
     name: str
     sampler: str
-    scheduler: Scheduler
+    scheduler: str
     experienced: bool = False
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from pipelines.config import epochs_of
 from search.decisions.confirmation import Confirm, missing_runs
-from search.decisions.halving import describe_ends, next_promotion
 from search.decisions.proposals import Params, propose
 from search.decisions.rules import Rules, Verdict, common_failure, own_verdict, verdict
 from search.record import Trial
@@ -141,13 +140,8 @@ class Agenda:
         return None
 
     def _next_promotion(self) -> int | None:
-        if self.rules.scheduler != "halving":
-            return None
-        trial = next_promotion(
-            self.study.trials(),
-            growing=self.growing,
-            pareto=self.rules.pareto,
-            busy=self.live,
+        trial = self.rules.entry.promotion(
+            self.study.trials(), growing=self.growing, pareto=self.rules.pareto, busy=self.live
         )
         if trial is None or trial.rung is None:
             return None
@@ -206,7 +200,7 @@ class Agenda:
         """Nothing is left to search: whoever still waits was not good enough."""
         if self.space.size is not None and self.space.size <= self.started < self.trials:
             self._note_exhausted()
-        ends = describe_ends(trials, pareto=self.rules.pareto)
+        ends = self.rules.entry.ends(trials, pareto=self.rules.pareto)
         for number, reason in sorted(ends.items()):
             self.study.finish_trial(number, "pruned", reason=self.stopped or reason)
             on_change(self.study, number)
