@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.config import epochs_of
+from pipelines.method import epochs_of
 from search.decisions.confirmation import Confirm, missing_runs
 from search.decisions.proposals import Params, propose
 from search.decisions.rules import Rules, Verdict, common_failure, own_verdict, verdict

@@ -4,20 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipelines.method import find_method
 from pipelines.tasks.rows import TaskData
 from search.escapes import code_span, escape_markdown
 from search.job.job import SearchJob
 from search.record import Trial
 from search.study import Study
 from search.tables import format_values
-
-_KINDS = {
-    "adapter": "A bottleneck adapter",
-    "fine_tune": "A fine-tuned copy of all weights",
-    "top_layers": "Fine-tuned top layers",
-    "layer_norm": "Trained layer norms and a head",
-    "embeddings": "A deep and a wide tower over embeddings",
-}
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ def model_card(study: Study, best: Trial, job: SearchJob, data: TaskData) -> Mod
     backbone = code_span(job.backbone)
     before = f"""# Adapter for {study.task}
 
-{_KINDS[study.method]} (Houlsby et al. 2019) for the frozen encoder {backbone}, found by adaptune
+{find_method(study.method).card} for the frozen encoder {backbone}, found by adaptune
 (job `{job.name}`, trial {best.number} of {len(study.trials())}). {predicts}
 
 ## Scores

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 
-from pipelines.config import EMBEDDINGS
+from pipelines.method import find_method
 from search.decisions.experience import portfolio
 from search.errors import NewerRecord, UserError
 from search.job.job import SearchJob
@@ -28,7 +28,7 @@ def gather(
     earlier = find_earlier(
         record, job.search.experience, job=job.name, method=method, fingerprint=fingerprint, space=space
     )
-    if method == EMBEDDINGS:  # a name in the space must stand for the same vectors
+    if find_method(method).reads_vectors:  # a name in the space must stand for the same vectors
         earlier = [study for study in earlier if study.facts.vectors == (vectors or {})]
     first = portfolio([study.trials() for study in earlier], space)
     return Experience(tuple(study.name for study in earlier), tuple(first))

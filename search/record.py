@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pipelines.config import epochs_of
+from pipelines.method import epochs_of
 from pipelines.results import EpochResult
 
 FORMAT = 1  # of the record; one without the number, of before there was one, is of format 1

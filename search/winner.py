@@ -12,18 +12,10 @@ import ray
 import torch
 
 from pipelines.bundle import BundleConfig, write_bundle
-from pipelines.config import make_config
-from pipelines.dispatch import (
-    AnyTraining,
-    HeldOut,
-    bundle_tensors,
-    encode_held_out,
-    make_training,
-    open_trained,
-)
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
-from pipelines.packs.training import TrainingState
+from pipelines.epochs import TrainingState
+from pipelines.method import HeldOut, find_method
 from pipelines.tasks.encoded import EncodedTask
 from pipelines.tasks.kind import Targets
 from pipelines.tasks.rows import TaskData
@@ -83,15 +75,15 @@ def finish_studies(
             study.fail(_describe_failure(trials, study.stopped))
             continue
         progress.message(f"{study.name}: trial {best.number} won; reading the test set, writing the bundle")
-        task = rows[study.task]
+        task, method = rows[study.task], find_method(study.method)
         arguments = (
             context,
             _select(study, best, job, task),
-            encode_held_out(
+            method.encode_held_out(
                 task,
                 plan.backbone,
                 job.max_tokens,
-                make_config(best.params, method=study.method, seed=best.seed),
+                method.config(best.params, seed=best.seed),
                 plan.vectors,
             ),
         )
@@ -141,13 +133,14 @@ def finish_winner(
         held_out: "test" and further labelled sets; each is read once by each run.
         backbone: the job's, where it is loaded already; None: load it, as any worker does.
     """
+    method = find_method(selection.method)
     task: EncodedTask = ray.get(context.tasks[selection.task])
     backbone = backbone or open_backbone(context)
     precision = resolve_precision(context.precision, next(backbone.model.parameters()).device)
     scores: dict[int, SetScores] = {}
     states = {run.number: _state_of(run, selection, context, task, backbone) for run in selection.runs}
     for number, state in states.items():
-        outputs = open_trained(
+        outputs = method.open_trained(
             backbone,
             task,
             state.config,
@@ -178,7 +171,7 @@ def finish_winner(
         write_bundle(
             Path(folder),
             config,
-            bundle_tensors(state.config, state.best, context.vectors_for(state.config)),
+            method.bundle_tensors(state.config, state.best, context.vectors_for(state.config)),
             metrics={**selection.facts, **scores[selection.number]},
             card=selection.card.fill(_describe_scores(scores, selection.number)),
         )
@@ -248,7 +241,7 @@ def _state_of(
     torch.set_num_threads(context.threads or before)  # a worker's: the order of sums depends on it
     try:
         config = run.config()
-        training: AnyTraining = make_training(
+        training = find_method(run.method).make_training(
             backbone,
             task,
             config,

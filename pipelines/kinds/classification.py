@@ -22,7 +22,7 @@ class Classification(Labelled):
     """Learned by cross entropy; targets are class indices (rows,), outputs a logit for each class."""
 
     name = "classification"
-    stratified = True
+    classes = True
 
     def class_names(self, tables: Mapping[str, Table], task: Task) -> tuple[str, ...]:
         labels = tuple(sorted({str(label) for table in tables.values() for label in table.labels}))

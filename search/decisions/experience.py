@@ -12,7 +12,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.config import epochs_of
 from search.decisions.halving import peers, score_at
 from search.record import Params, Trial
 from spaces import Choice, Range, Space
@@ -71,7 +70,7 @@ def _expect(params: Params, task: Sequence[tuple[Params, float]], space: Space) 
     """The regret to expect of a configuration on a task: its neighbours' with the same schedule."""
     weight, total = _DOUBT, _DOUBT
     for other, regret in task:
-        if epochs_of(other) == epochs_of(params):
+        if other.get("epochs") == params.get("epochs"):  # both are of one space
             near = math.exp(-((_distance(params, other, space) / _NEAR) ** 2))
             weight += near
             total += near * regret

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pipelines.config import Config, make_config
+from pipelines.config import Config
+from pipelines.method import find_method
 from search.record import Params, Trial
 
 _KEY = "assignment"  # in the dict that Tune carries
@@ -41,7 +42,7 @@ class Assignment:
 
     def config(self) -> Config:
         """What it trains; raises TypeError for a parameter that its method does not have."""
-        return make_config(self.params, method=self.method, seed=self.seed)
+        return find_method(self.method).config(self.params, seed=self.seed)
 
     def to_tune(self) -> dict[str, Any]:
         """The dict that Tune asks for as a trial's configuration."""

@@ -10,7 +10,7 @@ from search.workers.assignment import Assignment
 from search.workers.context import WorkerContext
 
 if TYPE_CHECKING:
-    from pipelines.packs.training import TrainingState
+    from pipelines.epochs import TrainingState
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import ray
 
+from pipelines.method import find_method
 from search.storage import Storage
 
 if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without
@@ -45,9 +46,8 @@ class WorkerContext:
 
     def vectors_for(self, config: "Config") -> "dict[str, WordVectors]":
         """Those word vectors that a configuration reads."""
-        from pipelines.config import vectors_of
-
-        return {name: ray.get(self.vectors[name]) for name in vectors_of(config) if name in self.vectors}
+        used = find_method(config.method).vectors_of(config)
+        return {name: ray.get(self.vectors[name]) for name in used if name in self.vectors}
 
 
 def open_backbone(context: WorkerContext) -> "Backbone":

@@ -10,7 +10,7 @@ import ray
 from pipelines.results import EpochResult
 
 if TYPE_CHECKING:
-    from pipelines.dispatch import AnyTraining
+    from pipelines.method import Training
 
 REPORT = "report"  # a TrialReport as JSON; all that Tune's results have of ours
 
@@ -49,7 +49,7 @@ class TrialReport:
 
 
 def make_report(
-    training: "AnyTraining | None", *, failure: str | None = None, epochs: int | None = None
+    training: "Training | None", *, failure: str | None = None, epochs: int | None = None
 ) -> TrialReport:
     """What to tell the driver of a trial.
 

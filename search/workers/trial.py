@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.tune import Trainable
 
+from pipelines.method import find_method
 from search.errors import StorageError
 from search.workers.assignment import Assignment
 from search.workers.checkpoints import read_state, write_state
@@ -14,7 +15,7 @@ from search.workers.context import WorkerContext, open_backbone, open_cache
 from search.workers.reports import REPORT, TrialReport, describe_failure, make_report
 
 if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without
-    from pipelines.dispatch import AnyTraining
+    from pipelines.method import Training
     from pipelines.results import EpochResult
 
 WORKER_RESTARTS = 2  # a trial whose worker or node is lost goes on from its checkpoint so many times
@@ -59,7 +60,7 @@ class WorkerTrial(Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._assignment = Assignment.from_tune(config)
-        self._training: AnyTraining | None = None
+        self._training: Training | None = None
         self._epochs: Iterator[EpochResult] = iter(())
         gc.collect()  # a training and its pack keep each other, and all memory that they have
 
@@ -75,12 +76,10 @@ class WorkerTrial(Trainable):
             if len(self._training.epochs) > known:
                 return  # what the record has of a trial whose checkpoint was lost is trained again at once
 
-    def _start(self) -> "AnyTraining":
+    def _start(self) -> "Training":
         """The trial's training, from its checkpoint if there is one."""
-        from pipelines.dispatch import make_training
-
         config = self._assignment.config()
-        training = make_training(
+        training = find_method(config.method).make_training(
             self._backbone,
             ray.get(self._context.tasks[self._assignment.task]),
             config,
