@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,24 +14,16 @@ import safetensors.torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.config import Config, config_from_dict
+from pipelines.config import Config
 from pipelines.encoder.backbone import Backbone, load_backbone
-from pipelines.encoder.precision import resolve_precision
-from pipelines.encoder.tokens import Tokens, encode
-from pipelines.encoder.windows import encode_questions
-from pipelines.errors import InputError
-from pipelines.packs.model import PackModel, build_model
-from pipelines.packs.pack import predict
-from pipelines.tasks.span_rows import SpanExample
-from pipelines.towers.bundle import TrainedTowers, different_tensors
-from pipelines.towers.config import EmbeddingConfig
+from pipelines.errors import BundleError, FileError, InputError
+from pipelines.files import BUNDLE_FILES, CARD, CONFIG, METRICS, WEIGHTS, read_plain
+from pipelines.method import TrainedModel, config_from_dict, find_method
+from pipelines.packs.bundle import TrainedEncoder
+from pipelines.packs.model import PackModel
+from pipelines.tasks.kind import Kind, Scale, kind_of
 
 FORMAT = 1
-WEIGHTS, CONFIG, METRICS, CARD = "adapter.safetensors", "config.json", "metrics.json", "README.md"
-
-
-class BundleError(ValueError):
-    """A folder that is not a whole, unchanged bundle, or does not fit the backbone at hand."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +50,19 @@ class BundleConfig:
     target_std: float = 1.0
 
     @property
+    def rules(self) -> Kind:
+        """What depends on the task's kind. Raises InputError for one that is not registered here."""
+        return kind_of(self.kind)
+
+    @property
     def outputs(self) -> int:
         """The head's width."""
-        return 2 if self.kind == "span" else len(self.labels) or 1
+        return self.rules.outputs(self.labels)
+
+    @property
+    def scale(self) -> Scale:
+        """What undoes the standardisation of the outputs."""
+        return Scale(self.target_mean, self.target_std)
 
     def to_dict(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -67,6 +70,8 @@ class BundleConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "BundleConfig":
+        """What `to_dict` wrote; raises TypeError, ValueError or KeyError for anything else."""
+        _check_fields(raw)
         return cls(
             **{
                 **raw,
@@ -79,7 +84,7 @@ class BundleConfig:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One text's prediction. `label` is a class name, a number for regression, or an answer's text for spans.
+    """One text's prediction. `label` is what the kind answers: a class name, a number, or for spans a text.
 
     `scores` are probabilities by class name, empty for regression and spans.
     """
@@ -121,18 +126,18 @@ def write_bundle(
 class AdapterBundle:
     """A loaded bundle, of any method: `AdapterBundle.load(folder).predict(texts)`."""
 
-    def __init__(self, config: BundleConfig, backbone: Backbone, trained: PackModel | TrainedTowers) -> None:
+    def __init__(self, config: BundleConfig, backbone: Backbone, trained: TrainedModel) -> None:
         self.config = config
         self.backbone = backbone
         self._trained = trained
 
     @property
     def model(self) -> PackModel:
-        """The encoder with what was trained in it. Raises InputError for a bundle of `embeddings`."""
-        if isinstance(self._trained, TrainedTowers):
-            rule = "its method is embeddings: it has trained nothing in an encoder"
+        """The encoder with what was trained in it. Raises InputError for a bundle without an encoder."""
+        if not isinstance(self._trained, TrainedEncoder):
+            rule = f"its method is {self.config.train.method}: it has trained nothing in an encoder"
             raise InputError("BUNDLE", self.config.task, rule, "Give a bundle of another method.")
-        return self._trained
+        return self._trained.model
 
     @classmethod
     def load(cls, folder: str | Path, *, backbone: str | Backbone | None = None) -> "AdapterBundle":
@@ -147,7 +152,7 @@ class AdapterBundle:
         """
         config, parameters = read_bundle(Path(folder))
         if not isinstance(backbone, Backbone):
-            backbone = load_backbone(backbone or config.backbone)
+            backbone = _load_backbone(folder, config.backbone, backbone)
         if backbone.fingerprint != config.backbone_fingerprint:
             raise BundleError(
                 f"{folder} was trained on backbone {config.backbone!r} with fingerprint "
@@ -177,67 +182,48 @@ class AdapterBundle:
                 )
         if not rows:
             return []
-        if self.config.kind == "span":
-            answers = self._answers(rows, precision)
-            return [Prediction(text, answer, {}) for text, answer in zip(texts, answers, strict=True)]
-        outputs = self.outputs(rows, precision=precision)
-        return [self._prediction(text, output) for text, output in zip(texts, outputs, strict=True)]
+        outputs, targets = self._trained.read(rows, precision=precision)
+        answers = self.config.rules.answers(outputs, targets, self.config.labels, self.config.scale)
+        return [Prediction(text, label, scores) for text, (label, scores) in zip(texts, answers, strict=True)]
 
     def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str = "auto") -> NDArray[np.float64]:
         """The head's raw outputs, shape (n, outputs)."""
-        if isinstance(self._trained, TrainedTowers):
-            return self._trained.outputs(rows, precision=precision)
-        return self._run(encode(rows, self.backbone.tokenizer, self.config.max_tokens), precision)
+        return self._trained.read(rows, precision=precision)[0]
 
-    def _answers(self, rows: Sequence[tuple[str, ...]], precision: str) -> list[str]:
-        examples = tuple(
-            SpanExample(id=str(number), title="", context=context, question=question, answers=(), starts=())
-            for number, (question, context) in enumerate(rows)
-        )
-        questions = encode_questions(examples, self.backbone, self.config.max_tokens)
-        return questions.answers(self._run(questions.windows.tokens, precision))
 
-    def _run(self, tokens: Tokens, precision: str) -> NDArray[np.float64]:
-        resolved = resolve_precision(precision, self.model.bank.values.device)
-        return predict(self.model, tokens, pad_id=self.backbone.pad_id, precision=resolved)
-
-    def _prediction(self, text: str | tuple[str, ...], output: NDArray[np.float64]) -> Prediction:
-        if self.config.kind == "regression":
-            return Prediction(text, float(output[0]) * self.config.target_std + self.config.target_mean, {})
-        exponentials = np.exp(output - output.max())
-        probabilities = exponentials / exponentials.sum()
-        scores = {label: float(p) for label, p in zip(self.config.labels, probabilities, strict=True)}
-        return Prediction(text, self.config.labels[int(probabilities.argmax())], scores)
+def _load_backbone(folder: str | Path, name: str, elsewhere: str | None) -> Backbone:
+    """A bundle's backbone, from where it is now or else by the name that the bundle has for it."""
+    try:
+        return load_backbone(elsewhere or name)
+    except InputError as error:
+        if elsewhere is not None:
+            raise
+        moved = f"If the encoder of {folder} is elsewhere now, say where: --backbone, or backbone= in Python."
+        raise InputError(error.key, error.value, error.rule, f"{error.fix} {moved}") from error
 
 
 def _open_trained(
     folder: Path, config: BundleConfig, backbone: Backbone, parameters: Mapping[str, Tensor]
-) -> PackModel | TrainedTowers:
+) -> TrainedModel:
     """What a bundle's parameters are the parameters of. Raises BundleError where they do not fit."""
-    columns = len(config.text_columns)
-    if isinstance(config.train, EmbeddingConfig):
-        different = different_tensors(
-            backbone, config.train, parameters, columns=columns, outputs=config.outputs
+    method = find_method(config.train.method)
+    try:
+        different = method.different_tensors(
+            backbone, config.train, parameters, outputs=config.outputs, columns=len(config.text_columns)
         )
-    else:
-        model = build_model(
-            backbone,
-            config.train,
-            outputs=config.outputs,
-            pooling=config.pooling,
-            spans=config.kind == "span",
-        )
-        expected = {name: tuple(p.shape) for name, p in model.trained().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
-        different = sorted(dict(expected.items() ^ found.items()))
+    except (TypeError, OverflowError, RuntimeError) as error:  # torch's, of sizes that it cannot have
+        raise BundleError(f"{folder}/{CONFIG} describes no model ({error}). Export it again.") from error
     if different:
         raise BundleError(f"{folder}/{WEIGHTS} does not fit its {CONFIG}: {', '.join(different[:3])} differ")
-    if isinstance(config.train, EmbeddingConfig):
-        return TrainedTowers(
-            backbone, config.train, parameters, pooling=config.pooling, max_tokens=config.max_tokens
-        )
-    model.load(dict(parameters))
-    return model
+    return method.open_bundle(  # only now: its size is what the config claims
+        backbone,
+        config.train,
+        parameters,
+        outputs=config.outputs,
+        rules=config.rules,
+        pooling=config.pooling,
+        max_tokens=config.max_tokens,
+    )
 
 
 def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
@@ -246,31 +232,58 @@ def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
     Raises:
         BundleError: something is missing, cut short or changed.
     """
-    for name in (CONFIG, WEIGHTS, METRICS):
-        if not (folder / name).is_file():
-            raise BundleError(f"{folder} is not a whole bundle: {name} is missing. Export it again.")
-    raw = (folder / CONFIG).read_bytes()
+    content = {name: _read(folder, name) for name in (CONFIG, WEIGHTS, METRICS)}
     try:
-        content = json.loads(raw)
-        checksum = content.pop("checksum")
-        files, version = content.pop("sha256"), content.pop("format")
-        unsigned = {"format": version, **content, "sha256": files}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        fields = json.loads(content[CONFIG])
+        checksum = fields.pop("checksum")
+        files, version = dict(fields.pop("sha256")), fields.pop("format")
+        unsigned = {"format": version, **fields, "sha256": files}
+        unchanged = content[CONFIG] == _json({**unsigned, "checksum": checksum})
+        unchanged &= _sha256(_json(unsigned)) == checksum
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise BundleError(f"{folder}/{CONFIG} is damaged ({error}). Export the bundle again.") from error
-    if _sha256(_json(unsigned)) != checksum or raw != _json({**unsigned, "checksum": checksum}):
+    if not unchanged:
         raise BundleError(f"{folder}/{CONFIG} was changed since it was written. Export the bundle again.")
     if version != FORMAT:
         raise BundleError(
             f"{folder} has bundle format {version}, this adaptune reads {FORMAT}. Update adaptune."
         )
+    if set(files) != {WEIGHTS, METRICS}:
+        raise BundleError(f"{folder}/{CONFIG} has checksums of other files than {WEIGHTS} and {METRICS}.")
     for name, expected in files.items():
-        if _sha256((folder / name).read_bytes()) != expected:
+        if _sha256(content[name]) != expected:
             raise BundleError(f"{folder}/{name} was changed or cut short. Export the bundle again.")
     try:
-        parameters = safetensors.torch.load((folder / WEIGHTS).read_bytes())
-        return BundleConfig.from_dict(content), parameters
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
+        parameters = safetensors.torch.load(content[WEIGHTS])
+        return BundleConfig.from_dict(fields), parameters
+    except InputError as error:
+        fix = "Import the package that registers it, or update adaptune."
+        raise BundleError(f"{folder} needs a method that is not there ({error}). {fix}") from error
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise BundleError(f"{folder} cannot be read ({error}). Export the bundle again.") from error
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return read_plain(folder / name, limit=BUNDLE_FILES[name])
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(f"{folder} is not a whole bundle: {name} is missing. Export it again.") from error
+    except FileError as error:
+        raise BundleError(f"{error}. A bundle has plain files only; export it again.") from error
+    except OSError as error:
+        raise BundleError(f"{folder}/{name} cannot be read ({error.strerror}).") from error
+
+
+def _check_fields(raw: Mapping[str, Any]) -> None:
+    words = ("backbone", "backbone_fingerprint", "task", "kind", "pooling")
+    texts = [*(raw[key] for key in words), *raw["text_columns"], *raw["labels"]]
+    numbers = [raw["max_tokens"], raw.get("target_mean", 0.0), raw.get("target_std", 1.0)]
+    if not all(type(text) is str for text in texts):
+        raise TypeError("a name or a label is no text")
+    if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
+        raise TypeError("max_tokens or the targets' scale is no number")
+    if type(raw["max_tokens"]) is not int or raw["max_tokens"] < 1 or not isinstance(raw["train"], dict):
+        raise ValueError("max_tokens or train is out of range")
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

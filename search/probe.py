@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REQUEST_FILE = "adaptune_probe.json"
 NODE_TIMEOUT_SECONDS = 120
 FETCH_LIMIT_BYTES = 200_000_000  # of the packed folder: it travels through a job's log
+UNPACKED_LIMIT_BYTES = 1_000_000_000  # of its content
 MINIMUM_FREE_BYTES = 1_000_000_000
 SHARE = "Give a folder that every node mounts at this path, writable, or an object store's URI."
 
@@ -197,17 +198,22 @@ def run(arguments: list[str]) -> dict[str, Any]:
 
 
 def pack(folder: str) -> bytes:
-    """A folder's content, a path or a URI, as a gzipped tar."""
+    """A bundle's files, in a folder or at a URI, as a gzipped tar."""
+    from search.errors import UserError
     from search.storage import Storage
 
     buffer = io.BytesIO()
     with tempfile.TemporaryDirectory() as copy:
         try:
             Storage(folder).fetch(folder, Path(copy))
-        except OSError as error:
+        except (OSError, UserError) as error:
             sys.exit(f"{folder} cannot be read as a folder on the cluster ({error})")
+        children = sorted(Path(copy).iterdir())
+        size = sum(child.stat().st_size for child in children)
+        if size > UNPACKED_LIMIT_BYTES:
+            sys.exit(f"{folder} is {size / 1e6:.0f} MB; copy it from the storage instead")
         with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-            for child in sorted(Path(copy).iterdir()):
+            for child in children:
                 archive.add(child, arcname=child.name)
     if buffer.tell() > FETCH_LIMIT_BYTES:
         sys.exit(f"{folder} is {buffer.tell() / 1e6:.0f} MB packed; copy it from the storage instead")

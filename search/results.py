@@ -9,6 +9,7 @@ from typing import Any
 from search.decisions.confirmation import Spread
 from search.decisions.selection import pareto_front, pick_best
 from search.errors import UserError
+from search.job.parts import is_name
 from search.liveness import driver_of
 from search.storage import Storage
 from search.study import Record, Study, TrialRecord
@@ -101,6 +102,8 @@ def export_bundles(
             f"no bundle yet for {', '.join(missing)}: the job is {results['state']}. "
             f"`adaptune results {results['job']}` shows more; `adaptune resume {results['job']}` goes on."
         )
+    if wrong := sorted(name for name in best if not is_name(name)):
+        raise UserError(f"task {wrong[0]!r} of the results has a name that no folder of ours has.")
     folders = {one: out / one for one in best}
     taken = [
         str(folder)

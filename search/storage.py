@@ -4,11 +4,15 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pyarrow import fs
 
+from pipelines.errors import FileError
+from pipelines.files import BUNDLE_FILES, open_plain
 from search.errors import UserError
 
 TRACKING_DATABASE = "mlflow.db"  # MLflow's own, where the job names no server
@@ -124,19 +128,24 @@ class Storage:
         fs.copy_files(str(folder), path, destination_filesystem=filesystem)
 
     def fetch(self, uri: str, folder: Path) -> None:
-        """Copy the folder at one of our `uri`s to a local one.
+        """Copy the bundle at one of our `uri`s into a local folder: its known, plain files and nothing else.
 
         Raises:
             FileNotFoundError: there is no such folder.
+            UserError: one of its files is a link, no file at all, or larger than any bundle's.
         """
         filesystem, path = self._open(uri.removeprefix(self.root.rstrip("/")).lstrip("/"))
-        filesystem = filesystem or fs.LocalFileSystem()
-        if filesystem.get_file_info(path).type != fs.FileType.Directory:
+        known = filesystem or fs.LocalFileSystem()
+        if known.get_file_info(path).type != fs.FileType.Directory:
             raise FileNotFoundError(f"there is no folder {uri}")
         folder.mkdir(parents=True, exist_ok=True)
-        fs.copy_files(
-            path, str(folder), source_filesystem=filesystem, destination_filesystem=fs.LocalFileSystem()
-        )
+        for name, limit in BUNDLE_FILES.items():
+            with (
+                contextlib.suppress(FileNotFoundError),
+                _open_to_read(filesystem, f"{path}/{name}", limit) as file,
+                (folder / name).open("xb") as copy,
+            ):
+                shutil.copyfileobj(file, copy)
 
     def _open(self, key: str) -> tuple[fs.FileSystem | None, str]:
         """The path of a key, and the filesystem it is on; None: this machine's, by a path or by file://."""
@@ -145,6 +154,24 @@ class Storage:
         filesystem, root = fs.FileSystem.from_uri(self.root)
         path = f"{root.rstrip('/')}/{key}"
         return (None if isinstance(filesystem, fs.LocalFileSystem) else filesystem), path
+
+
+@contextlib.contextmanager
+def _open_to_read(filesystem: fs.FileSystem | None, path: str, limit: int) -> Iterator[IO[bytes]]:
+    if filesystem is None:
+        try:
+            with open_plain(Path(path), limit=limit) as (file, _):
+                yield file
+        except FileError as error:
+            raise UserError(f"{error}. A bundle has plain files only.") from error
+        return
+    info = filesystem.get_file_info(path)
+    if info.type == fs.FileType.NotFound:
+        raise FileNotFoundError(path)
+    if info.type != fs.FileType.File or info.size > limit:
+        raise UserError(f"{path} is no file, or larger than the {limit:,} bytes that a bundle's may have.")
+    with filesystem.open_input_stream(path) as stream:
+        yield stream
 
 
 def _write_file(target: Path, data: bytes) -> None:

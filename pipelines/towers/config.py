@@ -67,7 +67,7 @@ class EmbeddingConfig:
             "convolution_activation": self.convolution_activation in ACTIVATIONS,
             "hidden_activation": self.hidden_activation in ACTIVATIONS,
             "hidden_norm": self.hidden_norm in NORMS,
-            "hidden_layers": self.hidden_layers >= 0,
+            "hidden_layers": 0 <= self.hidden_layers <= 100,
             "deep_learning_rate": self.deep_learning_rate > 0,
             "deep_regularisation": self.deep_regularisation >= 0,
             "wide_learning_rate": self.wide_learning_rate > 0,

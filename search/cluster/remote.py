@@ -1,6 +1,7 @@
 """What we ask of a Ray cluster through its Jobs API: the connection, and short jobs that send bytes back."""
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -8,22 +9,29 @@ import logging
 import os
 import secrets
 import shlex
+import shutil
 import tarfile
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from search.errors import UserError
+from pipelines.files import BUNDLE_FILES
+from search.errors import RemoteError, UserError, first_line
+from search.job.parts import is_name
+from search.probe import UNPACKED_LIMIT_BYTES
 
 TOKEN_FILE = Path(".ray", "auth_token")  # under the home folder; where `ray get-auth-token --generate` writes
 ADVICE = (
@@ -32,10 +40,6 @@ ADVICE = (
 )
 _NOT_INSTALLED = ("No module named", "python: not found", "python: command not found", "Unknown option: -P")
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-
-
-class RemoteError(RuntimeError):
-    """Something that ran on the cluster failed; the message says what and how it ended."""
 
 
 def find_token() -> tuple[str, str] | None:
@@ -81,24 +85,56 @@ def contact(address: str) -> Iterator[JobSubmissionClient]:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
         raise UserError(f"address = {address!r} is not a dashboard's. Write it like http://HEAD:8265.")
     found = find_token()
+    proxy = _describe_proxy(parts.scheme, parts.hostname)
     try:
-        yield _connect(parts.geturl(), found[0] if found else None)
+        with _no_proxy_to_here(parts.hostname):
+            yield _connect(parts.geturl(), found[0] if found else None)
     except AuthenticationError as error:
         if found is None:
             off = "Here RAY_AUTH_MODE is 'disabled': unset it. " if "RAY_AUTH_MODE" in os.environ else ""
             raise UserError(f"The cluster at {address} asks for a token (401). {off}{ADVICE}") from error
         raise UserError(
-            f"The cluster at {address} refuses the token from {found[1]} (403). {ADVICE}"
+            f"The cluster at {address} refuses the token from {found[1]} (403). {ADVICE}{proxy}"
         ) from error
     except (ConnectionError, requests.RequestException, aiohttp.ClientError) as error:
         raise UserError(
             f"No Ray dashboard answers at {address} ({type(error).__name__}). Is the cluster up, and the "
-            "tunnel open? `ray dashboard ray_cluster.yaml` opens one on http://127.0.0.1:8265."
+            f"tunnel open? `ray dashboard ray_cluster.yaml` opens one on http://127.0.0.1:8265.{proxy}"
         ) from error
     except RuntimeError as error:
         if type(error) is not RuntimeError:
             raise
         raise RemoteError(f"The cluster at {address} refused: {error}") from error  # so Ray tells HTTP errors
+
+
+def _describe_proxy(scheme: str, host: str) -> str:
+    """What to say where a request goes by a proxy. Its address is not said: it may hold a password."""
+    if scheme not in getproxies() or proxy_bypass(host) or _is_here(host):
+        return ""
+    return f" It was asked through the proxy of {scheme}_proxy: with no_proxy={host} it is asked directly."
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def _no_proxy_to_here(host: str) -> Iterator[None]:
+    """Ask this machine's own addresses directly, whatever proxy the environment names."""
+    before = os.environ.get("no_proxy")
+    if _is_here(host):
+        known = before or os.environ.get("NO_PROXY")
+        os.environ["no_proxy"] = f"{known},{host}" if known else host
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["no_proxy"] = before
+        elif _is_here(host):
+            del os.environ["no_proxy"]
 
 
 def _connect(address: str, token: str | None) -> JobSubmissionClient:
@@ -207,13 +243,31 @@ def run_remote(arguments: list[str], *, address: str) -> str:
     raise RemoteError(message)
 
 
+def parse_results(text: str) -> dict[str, Any]:
+    """What `adaptune results --json` printed on the cluster, once its names are such that we would give.
+
+    Raises:
+        RemoteError: it is something else.
+    """
+    try:
+        results: dict[str, Any] = json.loads(text)
+        names = [results["job"], *(entry[key] for entry in results["tasks"] for key in ("task", "method"))]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise RemoteError(
+            f"What the cluster says of the job cannot be read ({first_line(error)})."
+        ) from error
+    for name in names:
+        if not is_name(name):
+            raise RemoteError(f"What the cluster says of the job has a name that cannot be: {name!r}.")
+    return results
+
+
 def fetch_folder(folder: str, destination: Path, *, address: str) -> None:
-    """Bring the files of a folder on the cluster, a path or a URI, into a folder here; made if missing.
+    """Bring the files of a bundle on the cluster, at a path or a URI, into a folder here; made if missing.
 
     Raises:
         UserError: the cluster cannot be reached.
-        RemoteError: there is no such folder, it is too large, or what came is damaged or reaches out of
-            the destination.
+        RemoteError: there is no such folder, it is too large, or what came is damaged or no bundle's files.
     """
     with contact(address) as client:
         payload = call(client, "fetch", folder)
@@ -221,10 +275,46 @@ def fetch_folder(folder: str, destination: Path, *, address: str) -> None:
 
 
 def unpack(payload: bytes, destination: Path) -> None:
-    """Unpack a gzipped tar, never outside the destination."""
+    """Unpack a gzipped tar of a bundle's files, and of nothing else.
+
+    Raises:
+        RemoteError: it is damaged, holds anything else, or is larger unpacked than any that we would send.
+    """
     destination.mkdir(parents=True, exist_ok=True)
     try:
-        with tarfile.open(fileobj=io.BytesIO(payload), mode="r:gz") as archive:
-            archive.extractall(destination, filter="data")
-    except tarfile.TarError as error:
+        with (
+            gzip.open(io.BytesIO(payload)) as unpacked,
+            tarfile.open(fileobj=_Bounded(unpacked, UNPACKED_LIMIT_BYTES), mode="r|") as archive,
+        ):
+            for member in archive:
+                _unpack_file(archive, member, destination)
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise RemoteError(f"What the cluster sent cannot be unpacked: {error}") from error
+
+
+def _unpack_file(archive: tarfile.TarFile, member: tarfile.TarInfo, destination: Path) -> None:
+    content = archive.extractfile(member) if member.isreg() and member.name in BUNDLE_FILES else None
+    if content is None:
+        raise RemoteError(
+            f"What the cluster sent cannot be unpacked: {member.name!r} is no file of a bundle."
+        )
+    with content, (destination / member.name).open("xb") as file:
+        shutil.copyfileobj(content, file)
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that says no after so many bytes: how large an archive is, it only tells as it is read."""
+
+    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
+        self._stream = stream
+        self._left = limit
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
+        self._left -= len(data)
+        if self._left < 0:
+            raise OSError(f"it has more than {UNPACKED_LIMIT_BYTES / 1e6:.0f} MB unpacked")
+        return data

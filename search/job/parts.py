@@ -18,15 +18,17 @@ from pydantic import (
 )
 
 from pipelines.errors import nearest
-from pipelines.metrics import METRICS
+from pipelines.kinds import KINDS
 from pipelines.tasks.registry import registered_task, registered_tasks
-from pipelines.tasks.task import SPAN_LABEL, SPAN_TEXT, Files, Hub, SplitRule, Task
+from pipelines.tasks.task import Files, Hub, SplitRule, Task
 from pipelines.towers.config import SENTENCE, TOKEN_TABLE
+from search.job.names import KindName, Metric
 from spaces.errors import FieldError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 PACKAGE = re.compile(r"package:\w+(/.+)?")
+MOST = 10**12  # of anything that is counted
 
 
 class Part(BaseModel):
@@ -53,8 +55,13 @@ def folder_of(info: ValidationInfo) -> Path | None:
     return info.context["folder"] if info.context else Path.cwd()
 
 
+def is_name(name: object) -> bool:
+    """Whether a job or a task may be called so: folders are."""
+    return isinstance(name, str) and NAME.fullmatch(name) is not None and ".." not in name
+
+
 def _check_name(name: str) -> str:
-    if not NAME.fullmatch(name) or ".." in name:
+    if not is_name(name):
         rule = "cannot be a name: folders are called by it"
         fix = "Use 1 to 100 letters, digits, '_', '-' and single '.', with a letter or a digit first."
         raise FieldError("", name, rule, fix)
@@ -66,12 +73,6 @@ def check_some(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values:
         raise FieldError("", [], "is empty", "Give at least one.")
     return values
-
-
-def _check_metric(name: str) -> str:
-    if name not in METRICS:
-        raise FieldError("", name, "unknown metric", nearest(name, METRICS))
-    return name
 
 
 def _as_text(value: Any) -> Any:
@@ -115,7 +116,7 @@ def _absolute_uri(uri: str) -> str:
 
 
 def _check_concurrent(value: Any) -> Any:
-    if value != "auto" and (type(value) is not int or value < 1):
+    if value != "auto" and (type(value) is not int or not 1 <= value <= MOST):
         raise FieldError("", value, "needs auto or a whole number, 1 or more", "Write auto.")
     return value
 
@@ -150,13 +151,12 @@ Text = Annotated[str, Field(min_length=1), BeforeValidator(_as_text)]
 Name = Annotated[str, AfterValidator(_check_name), Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
 DataPath = Annotated[Text, AfterValidator(_absolute_path)]
 FolderOrHub = Annotated[Text, AfterValidator(_absolute_folder)]
-Metric = Annotated[str, AfterValidator(_check_metric), Field(json_schema_extra={"enum": list(METRICS)})]
 Several = BeforeValidator(_as_tuple)
 Columns = Annotated[
     tuple[Text, ...],
     BeforeValidator(one_or_more, json_schema_input_type=str | tuple[str, ...]),
 ]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Uri = Annotated[str, AfterValidator(_absolute_uri)]
 Minutes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy takes
@@ -228,7 +228,7 @@ class TaskPart(Part):
     """The column of the text, or the two of a pair; left out: text (of spans: question, context)."""
     label: Text | None = None
     """The column of the labels; left out: label (of spans: answers_text)."""
-    kind: Literal["classification", "regression", "span"] | None = None
+    kind: KindName | None = None
     """What is predicted: a class (the default), a number, or a span: an answer in its context."""
     metric: Metric | None = None
     """The metric that chooses; left out: accuracy; spearman for a regression; squad_f1 for spans."""
@@ -254,8 +254,8 @@ class TaskPart(Part):
         if self.hub:
             given["hub"] = Hub(**self.hub.model_dump())
         if self.files or self.hub:
-            spans = {"text": SPAN_TEXT, "label": SPAN_LABEL} if self.kind == "span" else {}
-            return Task(**{"text": ("text",), **spans, **given})
+            kind = KINDS[self.kind or "classification"]
+            return Task(**{"text": kind.text, "label": kind.label, **given})
         registered = {task.name for task in registered_tasks()}
         if self.name not in registered and len(given) > 1:
             rule = "a task that is not registered needs files or hub"

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.analyses import Ablation, ablate, adapted_layers
-from pipelines.bundle import METRICS, AdapterBundle
+from pipelines.bundle import AdapterBundle
 from pipelines.errors import InputError
-from pipelines.metrics import metrics_for, score
+from pipelines.files import METRICS
+from pipelines.metrics import metrics_for
 from pipelines.tasks.readers import READERS, read_columns
 from search.errors import UserError
 from search.report.report import csv_bytes
@@ -140,9 +141,8 @@ def _score(
     config = bundle.config
     if not np.isfinite(outputs).all():
         raise InputError("BUNDLE", config.task, "its outputs are not finite", "Export it again.")
-    if config.kind == "regression":
-        return score(metric, outputs[:, 0] * config.target_std + config.target_mean, targets)
-    return score(metric, outputs.argmax(axis=1), targets, positive=positive)
+    scores = config.rules.score(outputs, targets, metrics=[metric], positive=positive, scale=config.scale)
+    return scores[metric]
 
 
 def ablation_files(analysis: LayerAnalysis) -> dict[str, bytes]:

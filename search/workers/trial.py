@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.tune import Trainable
 
+from pipelines.errors import CheckpointError
+from pipelines.method import Method, adopt, find_method
 from search.errors import StorageError, first_line
 from search.storage import Storage, checkpoint_key
 
 if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without
     from pipelines.config import Config
-    from pipelines.dispatch import AnyTraining
     from pipelines.encoder.backbone import Backbone
     from pipelines.encoder.prefix import PrefixCache
     from pipelines.encoder.sharing import SharedBackbone
-    from pipelines.encoder.tokens import EncodedTask
-    from pipelines.packs.training import TrainingState
+    from pipelines.epochs import TrainingState
+    from pipelines.method import Training
     from pipelines.results import EpochResult
+    from pipelines.tasks.encoded import EncodedTask
     from pipelines.towers.vectors import WordVectors
 
 WORKER_RESTARTS = 2  # a trial whose worker or node is lost goes on from its checkpoint so many times
@@ -71,6 +73,7 @@ class WorkerContext:
         threads: torch's, for one trial; None on a GPU.
         cache: of outputs of layers that nothing trains, in 10^9 bytes.
         vectors: word vectors in Ray's object store, by name.
+        methods: the job's rows of the table; a worker may lack one that another package registered.
     """
 
     job: str
@@ -83,12 +86,12 @@ class WorkerContext:
     gpu: bool
     cache: float
     vectors: "Mapping[str, ray.ObjectRef[WordVectors]]" = field(default_factory=dict)
+    methods: tuple[Method, ...] = ()
 
     def vectors_for(self, config: "Config") -> "dict[str, WordVectors]":
         """Those word vectors that a configuration reads."""
-        from pipelines.config import vectors_of
-
-        return {name: ray.get(self.vectors[name]) for name in vectors_of(config) if name in self.vectors}
+        used = find_method(config.method).vectors_of(config)
+        return {name: ray.get(self.vectors[name]) for name in used if name in self.vectors}
 
 
 class AdapterTrial(Trainable):
@@ -130,7 +133,7 @@ class AdapterTrial(Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config = config
-        self._training: AnyTraining | None = None
+        self._training: Training | None = None
         self._epochs: Iterator[EpochResult] = iter(())
         gc.collect()  # a training and its pack keep each other, and all memory that they have
 
@@ -146,12 +149,10 @@ class AdapterTrial(Trainable):
             if len(self._training.epochs) > known:
                 return  # what the record has of a trial whose checkpoint was lost is trained again at once
 
-    def _start(self) -> "AnyTraining":
+    def _start(self) -> "Training":
         """The trial's training, from its checkpoint if there is one."""
-        from pipelines.dispatch import make_training
-
         config = train_config(self._config)
-        training = make_training(
+        training = find_method(config.method).make_training(
             self._backbone,
             ray.get(self._context.tasks[self._config["task"]]),
             config,
@@ -168,9 +169,7 @@ class AdapterTrial(Trainable):
 
 def train_config(config: Mapping[str, Any]) -> "Config":
     """The configuration that Tune's dict stands for: beyond here there are no dicts."""
-    from pipelines.config import make_config
-
-    return make_config(config["params"], method=config["method"], seed=config["seed"])
+    return find_method(config["method"]).config(config["params"], seed=config["seed"])
 
 
 def checkpoint_of(context: WorkerContext, config: Mapping[str, Any]) -> str:
@@ -184,7 +183,7 @@ def read_state(context: WorkerContext, config: Mapping[str, Any]) -> "TrainingSt
     Raises:
         StorageError: the storage cannot be read.
     """
-    from pipelines.checkpoint import CheckpointError, load_state
+    from pipelines.checkpoint import load_state
 
     key = checkpoint_of(context, config)
     try:
@@ -213,7 +212,7 @@ def write_state(context: WorkerContext, config: Mapping[str, Any], state: "Train
 
 
 def make_report(
-    training: "AnyTraining | None", *, failure: str | None = None, epochs: int | None = None
+    training: "Training | None", *, failure: str | None = None, epochs: int | None = None
 ) -> TrialReport:
     """What to tell the driver of a trial.
 
@@ -239,6 +238,7 @@ def open_backbone(context: WorkerContext) -> "Backbone":
     """The job's backbone on this worker's device, torch set to the worker's share of the machine."""
     import torch
 
+    adopt(context.methods)
     if context.threads is not None:
         torch.set_num_threads(context.threads)
     shared: SharedBackbone = ray.get(context.backbone)

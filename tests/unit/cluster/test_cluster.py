@@ -1,21 +1,23 @@
 """What is decided here before a cluster is asked: staging, tokens, addresses, what comes back."""
 
 import io
+import json
 import os
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+import requests
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.job_submission import JobStatus
 from ruamel.yaml import YAML
 
 from search.cluster import jobs as cluster
 from search.cluster import remote, staging
-from search.cluster.remote import RemoteError, contact, encode, find_token, unpack
+from search.cluster.remote import contact, encode, find_token, parse_results, unpack
 from search.cluster.staging import JOB_FILE, stage
-from search.errors import JobError, UserError
+from search.errors import JobError, RemoteError, UserError
 from search.job.job import SearchJob
 from search.probe import hide_password, reach_database, run
 
@@ -122,6 +124,111 @@ def test_a_backbone_folder_is_uploaded_and_a_hub_id_goes_as_it_is(write_job, tmp
     assert staged_content(stage(write_job()))["backbone"] == "bert-base-uncased"
 
 
+SECRETS = (".env", ".git/config", ".ssh/id_rsa", "token", "notes/id_rsa", "hf_token.txt.bak", ".hidden/x.txt")
+
+
+def fill(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "taken", "left"),
+    [
+        (
+            {"backbone": "folder"},
+            [
+                "config.json",
+                "model.safetensors",
+                "model.safetensors.index.json",
+                "tokenizer.json",
+                "vocab.txt",
+            ],
+            ["pytorch_model.bin", "train.csv", "wandb/run.json", "credentials.json", "modeling.py"],
+        ),
+        (
+            {"tasks": [{"name": "mine", "files": {"train": "folder"}}]},
+            ["ham/a.txt", "spam/b.txt"],
+            ["a.txt", "ham/a.csv", "ham/more/a.txt"],
+        ),
+        (
+            {"tasks": ["glue_mnli"], "data_dir": "folder"},
+            [f"glue_mnli/{name}" for name in ("test.jsonl", "train.parquet", "validation_mismatched.csv")],
+            ["glue_mnli/unlabelled.parquet", "glue_mnli/dropped.csv", "glue_cola/train.csv", "train.csv"],
+        ),
+        (
+            {"tasks": [{"name": "mine", "hub": "./folder"}]},
+            ["README.md", "data/train-00000.parquet", "data/deep/er/test.jsonl.gz"],
+            ["script.py", "data/.cache/train.parquet"],
+        ),
+    ],
+    ids=["backbone", "folder per class", "data_dir", "hub"],
+)
+def test_of_a_folder_only_what_is_read_is_uploaded(write_job, tmp_path, changes, taken, left):
+    fill(
+        tmp_path / "folder",
+        *taken,
+        *left,
+        *SECRETS,
+        *(f"{Path(taken[-1]).parent}/{name}" for name in SECRETS),
+    )
+    staged = stage(write_job(**changes))
+    sources = {path.relative_to(tmp_path).as_posix() for path in staged.uploads.values()} - {"data/train.csv"}
+    assert sources == {f"folder/{name}" for name in taken}
+
+
+@pytest.mark.parametrize("linked", ["folder/config.json", "folder/model.safetensors"])
+def test_a_link_out_of_a_folder_is_not_followed_and_named(write_job, tmp_path, linked):
+    fill(tmp_path, "folder/config.json", "folder/model.safetensors", "secret/id_rsa")
+    (tmp_path / linked).unlink()
+    (tmp_path / linked).symlink_to(tmp_path / "secret" / "id_rsa")
+    with pytest.raises(JobError, match="leads out of its folder") as error:
+        stage(write_job(backbone="folder"))
+    assert problems(error)["backbone"].value == str(tmp_path / linked)
+
+
+def test_a_class_that_is_a_link_out_is_not_followed_and_named(write_job, tmp_path):
+    fill(tmp_path, "folder/ham/a.txt", "elsewhere/b.txt")
+    (tmp_path / "folder" / "spam").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JobError, match="leads out of its folder"):
+        stage(write_job(tasks=[{"name": "mine", "files": {"train": "folder"}}]))
+
+
+def test_a_task_of_data_dir_that_is_a_link_out_is_not_followed_and_named(write_job, tmp_path):
+    fill(tmp_path, "folder/x", "elsewhere/train.parquet")
+    (tmp_path / "folder" / "glue_mrpc").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JobError, match="leads out of its folder"):
+        stage(write_job(tasks=["glue_mrpc"], data_dir="folder"))
+
+
+def test_links_within_a_folder_and_to_nothing_that_is_read_are_fine(write_job, tmp_path):
+    fill(tmp_path, "folder/real.safetensors", "secret/id_rsa")
+    (tmp_path / "folder" / "model.safetensors").symlink_to("real.safetensors")
+    (tmp_path / "folder" / "key").symlink_to(tmp_path / "secret" / "id_rsa")
+    staged = stage(write_job(backbone="folder"))
+    assert not any("key" in name for name in staged.uploads)
+    assert "adaptune_data/backbone/model.safetensors" in staged.uploads
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(write_job, tmp_path):
+    fill(tmp_path, "folder/config.json")
+    os.mkfifo(tmp_path / "folder" / "vocab.txt")
+    staged = stage(write_job(backbone="folder"))
+    assert "adaptune_data/backbone/vocab.txt" not in staged.uploads
+
+
+def test_what_travels_is_listed_with_its_sizes(write_job, tmp_path):
+    fill(tmp_path, *(f"folder/ham/{number}.txt" for number in range(30)))
+    files = {"train": "folder", "test": "data/train.csv"}
+    job, *lines = stage(write_job(tasks=[{"name": "mine", "files": files}])).describe()
+    assert job.endswith(f"bytes, from {tmp_path / 'job.yaml'}")
+    assert f"{tmp_path / 'data' / 'train.csv'}: 15 bytes" in lines
+    size = sum(path.stat().st_size for path in (tmp_path / "folder").rglob("*.txt"))
+    assert f"{tmp_path / 'folder' / 'ham'}/: 30 files, {size} bytes" in lines
+
+
 def test_the_storage_given_takes_the_place_of_the_files_own(write_job):
     staged = stage(write_job(storage="runs"), storage=CLUSTER_STORAGE)
     assert staged_content(staged)["storage"] == staged.storage == CLUSTER_STORAGE
@@ -202,6 +309,28 @@ def test_the_address_given_beats_rays_variables_and_nobody_there_is_told(monkeyp
         pass
 
 
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_this_machine_is_asked_directly_whatever_proxy_is_set(monkeypatch, host):
+    monkeypatch.setenv("http_proxy", "http://me:secret@proxy.invalid:3128")
+    monkeypatch.setenv("no_proxy", "example.org")
+    monkeypatch.setattr(remote, "_connect", lambda address, _: requests.utils.get_environ_proxies(address))
+    with contact(f"{host}:8265") as proxies:
+        assert proxies == {}
+    assert os.environ["no_proxy"] == "example.org"
+
+
+@pytest.mark.usefixtures("no_token")
+def test_a_proxy_that_is_in_the_way_is_named_without_its_password(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:1")
+    with pytest.raises(UserError, match="No Ray dashboard answers") as error, contact("http://head:8265"):
+        pass
+    assert "the proxy of http_proxy: with no_proxy=head it is asked directly" in str(error.value)
+    assert "secret" not in str(error.value)
+    monkeypatch.setenv("no_proxy", "head")
+    assert remote._describe_proxy("http", "head") == ""
+
+
 def test_what_ray_itself_refuses_is_told_as_the_clusters_failure(monkeypatch):
     monkeypatch.setattr(remote, "_connect", lambda *_: object())
     with pytest.raises(RemoteError, match="status code 500"), contact("http://head:8265"):
@@ -232,24 +361,91 @@ def test_a_head_without_adaptune_is_told_how_to_get_it(log):
     assert "Install it on every node" in remote._explain("probe", JobStatus.FAILED, None, log)
 
 
-@pytest.mark.parametrize("name", ["../outside", "/outside", "link/outside"])
-def test_unpacking_never_leaves_the_destination(tmp_path, name):
+def packed(*members):
+    """A gzipped tar of (name, content) and of ready-made members, as a cluster might send it."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        link = tarfile.TarInfo("link")
-        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
-        if name.startswith("link"):
-            archive.addfile(link)
-        member = tarfile.TarInfo(name)
-        member.size = 4
-        archive.addfile(member, io.BytesIO(b"evil"))
-    if name.startswith("/"):  # taken as relative: what Python's data filter does
-        unpack(buffer.getvalue(), tmp_path / "inside")
-    else:
-        with pytest.raises(RemoteError, match="cannot be unpacked"):
-            unpack(buffer.getvalue(), tmp_path / "inside")
-    assert not (tmp_path / "outside").exists()
-    assert not Path("/outside").exists()
+        for made in members:
+            if isinstance(made, tarfile.TarInfo):
+                archive.addfile(made)
+                continue
+            member = tarfile.TarInfo(made[0])
+            member.size = len(made[1])
+            archive.addfile(member, io.BytesIO(made[1]))
+    return buffer.getvalue()
+
+
+def link(name, target, kind=tarfile.SYMTYPE):
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, target
+    return made
+
+
+def test_a_bundles_files_are_unpacked(tmp_path):
+    files = {"config.json": b"{}", "adapter.safetensors": b"x" * 100_000, "README.md": b""}
+    unpack(packed(*files.items()), tmp_path / "inside")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "inside").iterdir()} == files
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        ("../outside", b"evil"),
+        ("/outside", b"evil"),
+        ("folder/config.json", b"evil"),
+        ("./config.json", b"evil"),
+        (".bashrc", b"evil"),
+        link("config.json", "/etc/passwd"),
+        link("config.json", "../secret", tarfile.LNKTYPE),
+        link("config.json", "", tarfile.FIFOTYPE),
+        link("README.md", "", tarfile.CHRTYPE),
+        link("README.md", "", tarfile.DIRTYPE),
+    ],
+)
+def test_nothing_but_plain_files_of_a_bundle_is_unpacked(tmp_path, member):
+    with pytest.raises(RemoteError, match="is no file of a bundle"):
+        unpack(packed(member), tmp_path / "inside")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "inside"]
+
+
+def test_a_file_that_comes_twice_is_refused(tmp_path):
+    with pytest.raises(RemoteError, match="cannot be unpacked"):
+        unpack(packed(("config.json", b"1"), ("config.json", b"2")), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["adapter.safetensors", "x" * 9_000_000], ids=["content", "name"])
+def test_an_archive_is_unpacked_to_a_limit_only(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(remote, "UNPACKED_LIMIT_BYTES", 1_000_000)
+    payload = packed((name, bytes(9_000_000)))
+    assert len(payload) < 100_000
+    with pytest.raises(RemoteError, match="more than 1 MB unpacked"):
+        unpack(payload, tmp_path / "inside")
+    assert sum(path.stat().st_size for path in (tmp_path / "inside").iterdir()) <= 1_000_000
+
+
+@pytest.mark.parametrize("payload", [b"", b"no archive", packed(("config.json", b"x" * 5000))[:-40]])
+def test_a_damaged_archive_is_refused(tmp_path, payload):
+    with pytest.raises(RemoteError, match="cannot be unpacked"):
+        unpack(payload, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../.config/autostart", "/abs/x", "a/b", "..", "", "x\x1b[2J", 3, None])
+def test_results_with_a_name_that_no_job_file_may_give_are_refused(name):
+    for wrong in (
+        {"job": name, "tasks": []},
+        {"job": "a", "tasks": [{"task": name, "method": "adapter"}]},
+        {"job": "a", "tasks": [{"task": "b", "method": name}]},
+    ):
+        with pytest.raises(RemoteError, match="a name that cannot be"):
+            parse_results(json.dumps(wrong))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"job": "a", "tasks": 3}', "[" * 100_000, '{"job":"a","tasks":[1]}']
+)
+def test_results_that_are_none_are_refused(text):
+    with pytest.raises(RemoteError, match="cannot be read"):
+        parse_results(text)
 
 
 def test_a_database_that_cannot_be_reached_does_not_tell_its_password():

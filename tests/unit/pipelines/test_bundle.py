@@ -1,6 +1,9 @@
+import hashlib
 import json
+import os
 import pickle
 import shutil
+import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,13 +13,14 @@ import safetensors.torch
 import torch
 from tiny import MAX_TOKENS, save_tiny_encoder, toy_task
 
-from pipelines.bundle import AdapterBundle, BundleConfig, BundleError, read_bundle, write_bundle
+from pipelines.bundle import AdapterBundle, BundleConfig, read_bundle, write_bundle
 from pipelines.config import TrainConfig
 from pipelines.encoder.backbone import Backbone, load_backbone
-from pipelines.encoder.tokens import EncodedTask, encode
-from pipelines.errors import InputError
+from pipelines.encoder.tokens import encode
+from pipelines.errors import BundleError, InputError
 from pipelines.packs.pack import predict
-from pipelines.packs.training import Training, target_scale
+from pipelines.packs.training import Training
+from pipelines.tasks.encoded import EncodedTask
 
 TEXTS = ["my screen is good great lovely", "bad", "the worst awful printer today and very sad", "", "Good!"]
 PAIRS = [("good day", "bad night"), ("the printer", "was fine"), ("a", "")]
@@ -43,7 +47,6 @@ def export(folder, encoder, kind, *, pairs=False):
     train = TrainConfig(adapter_size=4, learning_rate=1e-2, epochs=1, batch_size=8)
     run = Training(backbone, task, train, precision="fp32")
     list(run.run())
-    mean, std = target_scale(task)
     config = BundleConfig(
         backbone=backbone.name,
         backbone_fingerprint=backbone.fingerprint,
@@ -54,8 +57,8 @@ def export(folder, encoder, kind, *, pairs=False):
         pooling=run.model.pooling,
         max_tokens=MAX_TOKENS,
         train=train,
-        target_mean=mean,
-        target_std=std,
+        target_mean=task.scale.mean,
+        target_std=task.scale.std,
     )
     write_bundle(folder, config, run.best, metrics={"test": {"accuracy": 0.5}}, card="# Toy\nnaïve 東京\n")
     return Exported(folder, backbone, task, run)
@@ -247,6 +250,111 @@ def test_a_bundle_of_a_later_format_asks_for_an_update(tmp_path, single, monkeyp
     assert "has bundle format 2, this adaptune reads 1. Update adaptune." in refusal(tmp_path / "later")
 
 
+def write_config(folder, **changes):
+    """Change a bundle's config and make its checksum right again, as whoever means harm can."""
+    path = folder / "config.json"
+    content = json.loads(path.read_text()) | changes
+    content.pop("checksum")
+    content["checksum"] = hashlib.sha256(as_written(content)).hexdigest()
+    path.write_bytes(as_written(content))
+
+
+def as_written(content):
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def make_fifo(path):
+    os.mkfifo(path)
+
+
+def make_link(path):
+    path.symlink_to("/dev/zero")
+
+
+def make_link_to_a_secret(path):
+    secret = path.parent.parent / "id_rsa"
+    secret.write_text("secret")
+    path.symlink_to(secret)
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def make_folder(path):
+    path.mkdir()
+
+
+@pytest.mark.parametrize("make", [make_fifo, make_link, make_link_to_a_secret, make_socket, make_folder])
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_a_bundle_that_is_no_plain_file_is_refused_without_opening_it(folder, name, make):
+    (folder / name).unlink()
+    make(folder / name)
+    assert f"{folder}/{name} is " in refusal(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_a_bundle_that_is_too_large_is_refused_before_it_is_read(folder, name):
+    with (folder / name).open("r+b") as file:
+        file.truncate(1_800_000_000_000)  # takes no place on the disk
+    assert "1,800,000,000,000 bytes" in refusal(folder)
+
+
+def test_a_header_that_claims_more_than_there_is_is_refused(folder):
+    header = {"head.weight": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}}
+    text = json.dumps(header).encode()
+    data = len(text).to_bytes(8, "little") + text + bytes(8)
+    (folder / "adapter.safetensors").write_bytes(data)
+    metrics = hashlib.sha256((folder / "metrics.json").read_bytes()).hexdigest()
+    sums = {"adapter.safetensors": hashlib.sha256(data).hexdigest(), "metrics.json": metrics}
+    write_config(folder, sha256=sums)
+    assert f"{folder} cannot be read" in refusal(folder)
+
+
+@pytest.mark.parametrize("size", [10**9, 10**30, 2.5, 10**400])
+def test_a_config_that_claims_a_huge_or_odd_adapter_is_refused_before_it_is_made(folder, size):
+    train = json.loads((folder / "config.json").read_text())["train"]
+    write_config(folder, train=train | {"adapter_size": size})
+    assert str(folder) in refusal(folder)
+
+
+@pytest.mark.parametrize("named", ["/dev/zero", "../../id_rsa", "README.md"])
+def test_checksums_of_any_other_file_are_refused(folder, named):
+    sums = json.loads((folder / "config.json").read_text())["sha256"]
+    write_config(folder, sha256=sums | {named: "0" * 64})
+    assert "has checksums of other files" in refusal(folder)
+
+
+def test_a_deeply_nested_config_is_refused(folder):
+    (folder / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    assert f"{folder}/config.json is damaged" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("labels", [1, 2]),
+        ("labels", None),
+        ("text_columns", [["a"]]),
+        ("kind", 3),
+        ("max_tokens", "64"),
+        ("max_tokens", 0),
+        ("target_mean", 10**400),
+        ("target_std", None),
+        ("train", []),
+        ("train", {"adapter_layers": 10**9}),
+        ("train", {"method": ["adapter"]}),
+        ("backbone", {"a": 1}),
+        ("sha256", 7),
+        ("format", None),
+    ],
+)
+def test_a_config_of_odd_values_is_refused_as_a_bundle(folder, key, value):
+    write_config(folder, **{key: value})
+    assert str(folder) in refusal(folder)
+
+
 def test_the_card_may_be_edited_or_removed(folder):
     (folder / "README.md").write_text("my own words")
     AdapterBundle.load(folder)
@@ -274,8 +382,18 @@ def test_another_backbone_is_refused_with_both_fingerprints(single, tmp_path):
 
 
 def test_a_backbone_that_is_gone_is_refused_as_input(single, tmp_path):
-    with pytest.raises(InputError, match="backbone = "):
+    with pytest.raises(InputError, match="backbone = ") as caught:
         AdapterBundle.load(single.folder, backbone=str(tmp_path / "gone"))
+    assert "--backbone" not in str(caught.value)  # which was given
+
+
+def test_a_bundle_whose_backbone_is_elsewhere_now_says_how_to_name_it(folder, tmp_path):
+    write_config(folder, backbone=str(tmp_path / "moved"))
+    with pytest.raises(InputError, match="moved") as caught:
+        AdapterBundle.load(folder)
+    assert f"the encoder of {folder} is elsewhere now, say where: --backbone, or backbone=" in str(
+        caught.value
+    )
 
 
 def test_a_folder_that_holds_something_is_not_written_to(tmp_path, single):

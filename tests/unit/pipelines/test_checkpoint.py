@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.checkpoint import CheckpointError, dump_state, load_state
+from pipelines.checkpoint import dump_state, load_state
 from pipelines.config import TrainConfig
-from pipelines.packs.training import TrainingState
+from pipelines.epochs import TrainingState
+from pipelines.errors import CheckpointError
 from pipelines.results import EpochResult
 
 EPOCHS = (

@@ -9,8 +9,9 @@ import pytest
 import torch
 from studies import BACKBONE_PARAMETERS, add, create, note_winner, opened, start
 
-from pipelines.bundle import BundleConfig, BundleError, read_bundle, write_bundle
+from pipelines.bundle import BundleConfig, read_bundle, write_bundle
 from pipelines.config import TrainConfig
+from pipelines.errors import BundleError
 from search.errors import UserError
 from search.results import (
     export_bundles,
@@ -298,6 +299,16 @@ def test_export_refuses_a_task_without_a_bundle_and_names_it(record, storage, tm
 def test_export_refuses_an_unknown_task(two_methods, storage, tmp_path):
     with pytest.raises(UserError, match=r"no task 'c'. Its tasks: a, b"):
         export(two_methods, storage, tmp_path / "out", task="c")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/abs/x", "a/b"])
+def test_export_refuses_a_task_whose_name_is_a_path(two_methods, storage, tmp_path, name):
+    results = job_results(two_methods.studies("job"), storage)
+    for entry in results["tasks"]:
+        entry["task"] = name
+    with pytest.raises(UserError, match="has a name that no folder of ours has"):
+        export_bundles(results, tmp_path / "out", fetch=storage.fetch)
+    assert not (tmp_path / "out").exists()
 
 
 def test_export_notices_a_bundle_that_was_damaged(two_methods, storage, tmp_path):

@@ -1,5 +1,6 @@
 """One contract for both forms of a storage: a folder, and a URI (file://, the one that needs no server)."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,11 @@ def storage(request, folder):
 
 @pytest.fixture
 def bundle(tmp_path):
-    """A local folder with a file and a folder in it."""
+    """A local folder with a bundle's files, as far as a storage looks at them."""
     source = tmp_path / "bundle"
-    (source / "parts").mkdir(parents=True)
+    source.mkdir()
     (source / "config.json").write_text("{}")
-    (source / "parts" / "weights").write_bytes(b"\x00\x01")
+    (source / "adapter.safetensors").write_bytes(b"\x00\x01")
     return source
 
 
@@ -115,6 +116,31 @@ def test_an_uploaded_folder_can_be_fetched(storage, bundle, tmp_path):
     storage.fetch(storage.uri("job/bundles/task/adapter"), tmp_path / "out" / "task")
     assert content(tmp_path / "out" / "task") == content(bundle)
     assert storage.read("job/bundles/task/adapter/config.json") == b"{}"
+
+
+def test_only_a_bundles_own_files_are_fetched(storage, bundle, tmp_path):
+    (bundle / "id_rsa").write_text("secret")
+    (bundle / "parts").mkdir()
+    storage.upload(bundle, "job/bundles/task/adapter")
+    storage.fetch(storage.uri("job/bundles/task/adapter"), tmp_path / "out")
+    assert set(content(tmp_path / "out")) == {"config.json", "adapter.safetensors"}
+
+
+@pytest.mark.parametrize("make", ["link", "pipe", "folder"])
+def test_what_is_no_plain_file_of_a_bundle_is_not_fetched(storage, bundle, folder, tmp_path, make):
+    storage.upload(bundle, "bundles/task")
+    weights = folder / "bundles" / "task" / "adapter.safetensors"
+    weights.unlink()
+    if make == "link":
+        (tmp_path / "secret").write_text("secret")
+        weights.symlink_to(tmp_path / "secret")
+    elif make == "pipe":
+        os.mkfifo(weights)
+    else:
+        weights.mkdir()
+    with pytest.raises(UserError, match=r"adapter\.safetensors is .*A bundle has plain files only"):
+        storage.fetch(storage.uri("bundles/task"), tmp_path / "out")
+    assert set(content(tmp_path / "out")) <= {"config.json"}
 
 
 def test_an_upload_takes_the_place_of_what_was_there(storage, bundle, folder):
