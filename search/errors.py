@@ -6,6 +6,7 @@ SearchError          what a caller catches for all of it
 │   ├── LinkOut      a link leads out of a folder that is to travel
 │   └── NewerRecord  a record that a newer version has written
 ├── StorageError     the storage or the database gave way under a search
+├── TakenOver        another process drives the job now
 ├── RemoteError      what ran on a cluster failed
 └── Interrupted      a search was asked to stop
 """
@@ -65,6 +66,10 @@ class StorageError(SearchError):
     """The storage or the database cannot be used any more: no trial's fault. What was recorded is kept, and
     the search goes on when that is put right.
     """
+
+
+class TakenOver(SearchError):
+    """Another process drives the job now, and this one has stopped; what it recorded is kept."""
 
 
 class RemoteError(SearchError):

@@ -1,47 +1,85 @@
-"""Who drives a job: a sign of life in its record."""
+"""Who drives a job: a sign of life in its record, and whether whoever left it is still alive.
+
+A process is known by a random id. On the machine and in the process namespace that it names, its process is
+looked at. From anywhere else its pulse is felt: no two clocks are compared, and no host name is believed, as
+containers may share one.
+"""
 
 import os
+import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from search.record import Driver
-from search.study import Study
 
 HEARTBEAT_SECONDS = 10
-DEAD_AFTER_SECONDS = 60  # without a heartbeat
+WATCH_SECONDS = 30  # without a beat, after which a driver elsewhere is taken for dead
+POLL_SECONDS = 1
+FRESH_SECONDS = 60  # by the clock: what is shown of a driver elsewhere while nobody waits for its pulse
 
 
-def beat(study: Study) -> None:
-    """Say in a study that this process is its job's driver, and alive."""
-    pid = os.getpid()
-    study.note_driver(Driver(socket.gethostname(), pid, time=time.time(), started=_start_of(pid)))
+def new_driver() -> Driver:
+    """This process as a driver, before its first beat."""
+    return Driver(
+        id=secrets.token_hex(8),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        machine=machine(),
+        started=_start_of(os.getpid()),
+        beat=0,
+        time=time.time(),
+    )
 
 
-def rest(study: Study) -> None:
-    """Say that the job has no driver any more."""
-    study.note_driver(None)
+def machine() -> str | None:
+    """Where a process id means something: this boot of this kernel, this namespace. None without /proc."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return None
 
 
-def driver_of(studies: Sequence[Study]) -> Driver | None:
-    """The living driver of a job, by its last sign, or None.
+def is_alive(driver: Driver, read: Callable[[], Driver | None]) -> bool:
+    """Whether a driver lives. Takes up to `WATCH_SECONDS` where it is not of this machine.
 
-    On another machine a driver lives as long as its last sign is fresh. On this one its process counts: one
-    that was stopped, or whose machine slept, gives no sign and goes on later; one that ended is dead at once.
+    Args:
+        read: its sign of life as the record has it now.
     """
-    driver = studies[0].driver if studies else None
+    seen = process_lives(driver)
+    if seen is not None:
+        return seen
+    deadline = time.monotonic() + WATCH_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        sign = read()
+        if sign is None:
+            return False
+        if (sign.id, sign.beat, sign.time) != (driver.id, driver.beat, driver.time):
+            return True
+    return False
+
+
+def seems_alive(driver: Driver | None) -> bool:
+    """The same at once, for showing: of a driver elsewhere, by the clocks."""
     if driver is None:
+        return False
+    seen = process_lives(driver)
+    return abs(time.time() - driver.time) <= FRESH_SECONDS if seen is None else seen
+
+
+def process_lives(driver: Driver) -> bool | None:
+    """Whether a driver of this machine still runs; None where that cannot be seen from here.
+
+    One that was stopped, or whose machine slept, gives no sign and goes on later; one that ended is dead at
+    once.
+    """
+    here = machine()
+    if here is None or driver.machine != here or driver.started is None:
         return None
-    fresh = time.time() - driver.time <= DEAD_AFTER_SECONDS
-    if driver.host != socket.gethostname():
-        return driver if fresh else None
-    if not _process_exists(driver.pid):
-        return None
-    started = _start_of(driver.pid)
-    if started is None or driver.started is None:
-        return driver if fresh else None
-    return driver if started == driver.started else None
+    return _process_exists(driver.pid) and _start_of(driver.pid) == driver.started
 
 
 def _process_exists(pid: int) -> bool:

@@ -221,12 +221,18 @@ class Driver:
         pid: the process there.
         time: of the sign, in seconds since 1970 by the driver's clock.
         started: when the process was started, by its kernel's clock; None where that is not known.
+        id: random; "" in records from before there were any.
+        machine: where `pid` means something (`liveness.machine`); None where that is not known.
+        beat: of signs, counted from 0.
     """
 
     host: str
     pid: int
     time: float
     started: str | None = None
+    id: str = ""
+    machine: str | None = None
+    beat: int = 0
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:

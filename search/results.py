@@ -10,7 +10,7 @@ from search.decisions.confirmation import Spread
 from search.decisions.selection import pareto_front, pick_best
 from search.errors import UserError
 from search.job.parts import is_name
-from search.liveness import driver_of
+from search.liveness import seems_alive
 from search.record import Run, Trial
 from search.storage import Storage
 from search.study import Record, Study
@@ -27,7 +27,7 @@ def job_results(studies: Sequence[Study], storage: Storage) -> dict[str, Any]:
     `seconds` is training time, summed over a study's trials. `best` is the winner, or the best trial so far,
     then without test scores and bundle.
     """
-    running = driver_of(studies) is not None
+    running = seems_alive(studies[0].driver)
     tasks = [_study_results(study, storage, running=running) for study in studies]
     states = {task["state"] for task in tasks}
     state = next(one for one in ("running", "interrupted", "failed", "finished") if one in states)

@@ -22,7 +22,15 @@ from search.decisions.budget import Budget
 from search.decisions.confirmation import Confirm
 from search.decisions.rules import Rules
 from search.driver import SearchClock, drive, forget_dead_driver
-from search.errors import Interrupted, StorageError, UserError, first_line, storage_failure
+from search.errors import (
+    Interrupted,
+    SearchError,
+    StorageError,
+    TakenOver,
+    UserError,
+    first_line,
+    storage_failure,
+)
 from search.experience import gather
 from search.job.job import SearchJob, differences
 from search.plan import Plan, make_plan, searched_values
@@ -47,7 +55,12 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    job: SearchJob, *, source: str = "job", cluster: bool = False, progress: Progress | None = None
+    job: SearchJob,
+    *,
+    source: str = "job",
+    cluster: bool = False,
+    mend: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run a job to its end, or go on with it; returns what `adaptune results --json` prints.
 
@@ -56,18 +69,20 @@ def run(
     Args:
         source: what errors call the job.
         cluster: join the Ray cluster that this process belongs to, instead of starting Ray here.
+        mend: of a finished job, compare MLflow with the record once more.
         progress: told of what happens.
 
     Raises:
         JobError, UserError: the job cannot be run as it is; nothing was started.
         StorageError: the storage or the database gave way; what was recorded is kept.
         Interrupted: stopped by a signal.
+        TakenOver: another process drives the job now.
     """
     with terminate_as_interrupt():
-        return _run(job, progress or Progress(), source=source, cluster=cluster)
+        return _run(job, progress or Progress(), source=source, cluster=cluster, mend=mend)
 
 
-def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> dict[str, Any]:
+def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool, mend: bool) -> dict[str, Any]:
     storage = Storage(job.storage, job.database)
     progress.message(f"{job.name}: reading the data, loading the encoder")
     plan = make_plan(job, source=source)
@@ -75,15 +90,15 @@ def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> d
     with _saying_what_gave_way(storage), Record(storage) as record:
         studies = open_studies(record, storage, plan)
         if not is_finished(studies):
-            with drive(storage, studies) as clock:
+            with drive(storage, studies, say=progress.message) as clock:
                 storage.tidy(job.name)
                 for study in studies:
                     study.hold()
                 _search(plan, storage, studies, clock=clock, cluster=cluster, progress=progress)
                 storage.tidy(job.name)  # of workers that were killed while they wrote
-        elif not studies[0].tracked:
+        elif mend or not studies[0].tracked:
             with (
-                drive(storage, studies),
+                drive(storage, studies, say=progress.message),
                 _tracking(job, storage, studies, progress, catching_up=True),
             ):
                 progress.message(f"{job.name}: is finished; bringing MLflow up to date")
@@ -98,7 +113,7 @@ def _saying_what_gave_way(storage: Storage) -> Iterator[None]:
         yield
     except StorageError as error:
         raise StorageError(str(getattr(error, "cause", error))) from error  # `cause`: of one from a worker
-    except UserError:
+    except SearchError:
         raise
     except Exception as error:
         cause = storage_failure(error)
@@ -234,6 +249,7 @@ def _search(
                 on_change=on_change,
                 check_budget=lambda: _check_budget(job, agendas, clock, progress),
             )
+            clock.check()
             if any(agenda.is_open for agenda in agendas):
                 raise Interrupted(job.name)
             finish_studies(plan, context, studies, cluster=cluster, progress=progress)
@@ -256,7 +272,7 @@ def _tracking(
     tracker.start(after=0 if catching_up else HEAD_START_SECONDS)
     try:
         yield tracker
-    except StorageError:
+    except (StorageError, TakenOver):
         patience = LOST_CLOSE_SECONDS
         raise
     finally:
@@ -273,7 +289,10 @@ def _tracking(
 
 
 def _check_budget(job: SearchJob, agendas: Sequence[Agenda], clock: SearchClock, progress: Progress) -> None:
-    """Stop the studies that have reached what they were given, or what is good enough."""
+    """Stop the studies that have reached what they were given, or what is good enough; see that the job is
+    still ours.
+    """
+    clock.check()
     budget = Budget(**job.budget.model_dump())
     spent = sum(agenda.seconds for agenda in agendas)
     used_up = budget.used_up(seconds=clock.seconds, training_seconds=spent)

@@ -14,7 +14,8 @@ from processes import free_port
 from studies import create, note_winner
 
 from search.storage import bundle_key
-from search.tracking.tracker import STUDY_TAG, TRIAL_TAG, Tracker
+from search.tracking.runs import STUDY_TAG, TRIAL_TAG
+from search.tracking.tracker import Tracker
 
 DEADLINE = 60  # seconds; only a test that fails waits so long
 

@@ -75,10 +75,10 @@ def resume(
         loaded = SearchJob.from_dict(find_job(record, name, place)[0].facts.job)
     # The folder may be mounted elsewhere now, and the database reached by another name.
     moved = loaded.model_copy(update={"storage": place.root, "database": place.database})
-    _run(moved, source=name, cluster=cluster)
+    _run(moved, source=name, cluster=cluster, mend=True)
 
 
-def _run(job: Any, *, source: str, cluster: bool) -> None:
+def _run(job: Any, *, source: str, cluster: bool, mend: bool = False) -> None:
     from search.progress import ConsoleProgress
     from search.runner import run as run_job
     from search.tables import results_table
@@ -87,7 +87,7 @@ def _run(job: Any, *, source: str, cluster: bool) -> None:
     again = command("resume", job.name, *storage)
     out.goes_on = f"the search goes on. {command('results', job.name, *storage)} shows what it has"
     try:
-        found = run_job(job, source=source, cluster=cluster, progress=ConsoleProgress(out))
+        found = run_job(job, source=source, cluster=cluster, mend=mend, progress=ConsoleProgress(out))
     except (Interrupted, KeyboardInterrupt) as error:
         raise Interrupted(f"interrupted; nothing is lost. Go on with: {again}") from error
     except StorageError as error:

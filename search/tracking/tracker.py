@@ -23,13 +23,21 @@ from search.record import Run, Trial
 from search.storage import Storage
 from search.study import Study
 from search.tracking.client import find_experiment, open_client
+from search.tracking.runs import (
+    JOB_TAG,
+    KEY_TAG,
+    STORAGE_TAG,
+    STUDY_TAG,
+    TRIAL_TAG,
+    find_runs,
+    storage_name,
+)
+from search.tracking.shown import epoch_metrics, trial_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-JOB_TAG, STUDY_TAG, TRIAL_TAG = "adaptune.job", "adaptune.study", "adaptune.trial"
-KEY_TAG = "adaptune.key"  # by which a run is found: of one search, not of others with the same names
 BUNDLE_TAG = "adaptune.bundle"  # set once the bundle is there as a whole
 RETRY_SECONDS = (1, 2, 5, 10, 30)
 CLOSING_RETRY_SECONDS = 0.5
@@ -181,20 +189,11 @@ class Tracker:
         if trial.state in ("complete", "pruned") and trial.best is not None:
             # What the trial counts for; the UI sorts by a metric's last value, which may be worse.
             metrics.append(_best_metric(trial.best, study.facts.metric))
-        tags = {
-            "state": trial.state,
-            "reason": trial.reason,
-            "seed": trial.seed,
-            "trained_parameters": trial.trained_parameters,
-            "node": trial.node,
-        }
-        if trial.confirms is not None:
-            tags["confirms"] = f"trial {trial.confirms}"
         client.log_batch(
             run,
             metrics=metrics,
             params=[Param(key, str(value)) for key, value in trial.params.items()],
-            tags=[RunTag(key, str(value)) for key, value in tags.items() if value is not None],
+            tags=[RunTag(key, value) for key, value in trial_tags(trial).items()],
         )
         self._logged[run] = len(trial.epochs)
         if trial.state in ("running", "paused"):
@@ -279,23 +278,16 @@ class Tracker:
         if self._client is None:
             client = open_client(self._uri, self._storage)
             self._experiment_id = find_experiment(client, self._experiment, self._storage, uri=self._uri)
-            self._runs = self._known_runs(client)
+            self._runs = find_runs(
+                client,
+                self._experiment_id,
+                next(iter(self._studies.values())).job,
+                storage=self._storage,
+                keys=self._keys.values(),
+                own=self._uri == self._storage.tracking_uri,
+            )
             self._client = client
         return self._client
-
-    def _known_runs(self, client: "MlflowClient") -> dict[str, str]:
-        """The job's runs that MLflow has, by their keys."""
-        known: dict[str, str] = {}
-        token: str | None = None
-        job = next(iter(self._studies.values())).job
-        while True:
-            page = client.search_runs(
-                [self._experiment_id], f"tags.`{JOB_TAG}` = '{job}'", max_results=1000, page_token=token
-            )
-            known |= {run.data.tags.get(KEY_TAG, ""): run.info.run_id for run in page}
-            token = page.token
-            if not token:
-                return known
 
     def _run_id(
         self,
@@ -311,7 +303,7 @@ class Tracker:
             run = client.create_run(
                 self._experiment_id,
                 start_time=_milliseconds(started),
-                tags={KEY_TAG: key, **tags},
+                tags={KEY_TAG: key, STORAGE_TAG: storage_name(self._storage), **tags},
                 run_name=name,
             )
             self._runs[key] = run.info.run_id
@@ -334,11 +326,7 @@ def _metrics(epoch: EpochResult) -> "list[Metric]":
     from mlflow.entities import Metric
 
     at = int(epoch.finished_at * 1000)
-    values = {"train_loss": epoch.train_loss, "epoch_seconds": epoch.seconds}
-    if epoch.validation_loss is not None:  # spans have none, nor trials of earlier versions
-        values["validation_loss"] = epoch.validation_loss
-    values |= {f"validation_{name}": value for name, value in epoch.scores.items()}
-    return [Metric(key, value, at, epoch.epoch) for key, value in values.items()]
+    return [Metric(key, value, at, epoch.epoch) for key, value in epoch_metrics(epoch).items()]
 
 
 def _milliseconds(time: datetime | None) -> int | None:

@@ -12,7 +12,7 @@ from studies import add, epochs, opened, start
 
 from search.storage import Storage
 from search.tracking import tracker as tracking
-from search.tracking.tracker import KEY_TAG, TRIAL_TAG
+from search.tracking.runs import KEY_TAG, TRIAL_TAG
 
 pytestmark = pytest.mark.integration
 
