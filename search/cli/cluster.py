@@ -9,10 +9,10 @@ from rich.table import Table
 from search.cli.terminal import Address, JobFile, JobStorage, Name, command, out, print_submission
 
 CLUSTER = "Search on a cluster"
-cluster_commands = typer.Typer()
+commands = typer.Typer()
 
 
-@cluster_commands.command(rich_help_panel=CLUSTER)
+@commands.command(rich_help_panel=CLUSTER)
 def submit(
     job: JobFile,
     address: Address,
@@ -39,7 +39,7 @@ def submit(
     print_submission(jobs.submit(staged, address=address), staged.job.name, address)
 
 
-@cluster_commands.command(rich_help_panel=CLUSTER)
+@commands.command(rich_help_panel=CLUSTER)
 def status(name: Name, address: Address) -> None:
     """Show how a submitted job is doing."""
     from search.cluster import jobs
@@ -50,7 +50,7 @@ def status(name: Name, address: Address) -> None:
         out.print(job.message, soft_wrap=True)
 
 
-@cluster_commands.command(rich_help_panel=CLUSTER)
+@commands.command(rich_help_panel=CLUSTER)
 def logs(
     name: Name,
     address: Address,
@@ -64,7 +64,7 @@ def logs(
         sys.stdout.flush()
 
 
-@cluster_commands.command(rich_help_panel=CLUSTER)
+@commands.command(rich_help_panel=CLUSTER)
 def stop(name: Name, address: Address) -> None:
     """Stop a submitted job. Nothing is lost: resume goes on with it."""
     from search.cluster import jobs
@@ -76,7 +76,7 @@ def stop(name: Name, address: Address) -> None:
     )
 
 
-@cluster_commands.command("list", rich_help_panel=CLUSTER)
+@commands.command("list", rich_help_panel=CLUSTER)
 def list_jobs(address: Address) -> None:
     """List a cluster's jobs."""
     from search.cluster import jobs

@@ -52,7 +52,7 @@ def failing(monkeypatch, adaptune):
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr(cli, "_results", fail)
+        monkeypatch.setattr("search.cli.results._fetch_results", fail)
         return adaptune(*flags, "results", "tickets")
 
     return run
@@ -296,7 +296,7 @@ def test_a_dry_run_of_submit_lists_what_would_travel_and_asks_nobody(adaptune, t
 
 @pytest.mark.integration
 def test_the_installed_command_answers_in_a_process_of_its_own(tmp_path):
-    command = [sys.executable, "-m", "search.cli.app"]
+    command = [sys.executable, "-m", "search.cli"]
     environment = {key: value for key, value in os.environ.items() if key != "ADAPTUNE_DEBUG"}
 
     def run(*arguments):
