@@ -16,6 +16,8 @@ from urllib.request import urlopen
 
 from pyarrow import fs
 
+from search.addresses import is_uri
+
 if TYPE_CHECKING:
     from search.storage import Storage
 
@@ -48,7 +50,7 @@ def find_missing(location: str) -> str | None:
         except InputError as error:
             return error.rule
         return None
-    if "://" not in location:
+    if not is_uri(location):
         return None if Path(location).exists() else "does not exist"
     system, path = fs.FileSystem.from_uri(location)
     return "does not exist" if system.get_file_info(path).type == fs.FileType.NotFound else None

@@ -7,7 +7,9 @@ from urllib.parse import unquote, urlsplit
 _SHOWN = "***"
 # user:password@ of a URI; the password ends at the last @ before a slash or a blank.
 _CREDENTIALS = re.compile(r"(?<=://)([^\s/:@]*):([^\s/]*)@")
-_PARAMETERS = re.compile(r"([?&][\w.-]*(?:password|passwd|pwd|secret|token|key|signature)[\w.-]*=)[^&\s'\"]+", re.I)
+_PARAMETERS = re.compile(
+    r"([?&][\w.-]*(?:password|passwd|pwd|secret|token|key|signature)[\w.-]*=)[^&\s'\"]+", re.I
+)
 
 
 def hide_secrets(text: str, *uris: str | None) -> str:

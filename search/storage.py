@@ -13,8 +13,10 @@ from pyarrow import fs
 
 from pipelines.errors import FileError
 from pipelines.files import BUNDLE_FILES, open_plain
+from search.addresses import file_uri, is_uri, sqlite_url, storage_problem
 from search.errors import UserError
 
+STUDY_DATABASE = "studies.db"
 TRACKING_DATABASE = "mlflow.db"  # MLflow's own, where the job names no server
 _WRITING = ".writing-"  # begins the name of a file that is not whole yet
 
@@ -26,29 +28,41 @@ class Storage:
     Attributes:
         root: an absolute path, or a URI such as s3://bucket/adaptune.
         database: the studies' SQLAlchemy URL; None: studies.db in the root, which must then be a folder.
+
+    Raises:
+        UserError: a URI of a kind that is not known.
     """
 
     root: str
     database: str | None = None
 
+    def __post_init__(self) -> None:
+        if is_uri(self.root) and (problem := storage_problem(self.root)):
+            raise UserError(f"storage {self.root}: {problem[0]}. {problem[1]}")
+
     @property
     def is_folder(self) -> bool:
-        return "://" not in self.root
+        return not is_uri(self.root)
 
     @property
     def database_url(self) -> str:
         """The SQLAlchemy URL of the Optuna studies."""
-        return self.database or f"sqlite:///{self.root}/studies.db"
+        return self.database or sqlite_url(f"{self.root}/{STUDY_DATABASE}")
 
     @property
     def artifacts(self) -> str:
         """Where MLflow puts artifacts: explicit, since its default for SQLite is ./mlruns."""
         return self.uri("mlartifacts")
 
+    def artifacts_of(self, experiment: str) -> str:
+        """Where MLflow puts the artifacts of an experiment."""
+        artifacts = f"{self.artifacts}/{experiment}"
+        return file_uri(artifacts) if self.is_folder else artifacts
+
     @property
     def tracking_uri(self) -> str:
         """MLflow's own database when the job names no server."""
-        return f"sqlite:///{self.root}/{TRACKING_DATABASE}"
+        return sqlite_url(f"{self.root}/{TRACKING_DATABASE}")
 
     def uri(self, key: str) -> str:
         """The address of a key: a path for a folder, else a URI."""

@@ -19,6 +19,7 @@ from filelock import FileLock
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from pipelines.config import epochs_of
@@ -306,7 +307,7 @@ def _open(storage: Storage) -> RDBStorage:
     with claim_lock(storage):
         if url.startswith("sqlite"):
             arguments = {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
-            _refuse_damaged(Path(url.removeprefix("sqlite:///")))
+            _refuse_damaged(Path(make_url(url).database or ""))
         for _ in range(1, TABLE_ATTEMPTS):
             try:
                 return RDBStorage(url, engine_kwargs=arguments)

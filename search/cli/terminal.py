@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from search.addresses import is_uri, storage_problem
+from search.errors import UserError
 from search.storage import Storage
 
 HERE = "Search here"  # the panel of --help with what works on this machine
@@ -74,4 +76,6 @@ def flags(flag: str, value: str | None, *, default: str | None = None) -> list[s
 
 def open_storage(root: str | None, database: str | None = None) -> Storage:
     chosen = root or "runs"
-    return Storage(chosen if "://" in chosen else str(Path(chosen).expanduser().absolute()), database)
+    if problem := storage_problem(chosen):
+        raise UserError(f"--storage {chosen}: {problem[0]}. {problem[1]}")
+    return Storage(chosen if is_uri(chosen) else str(Path(chosen).expanduser().absolute()), database)

@@ -19,6 +19,7 @@ from pydantic import (
 
 from pipelines.config import EMBEDDINGS
 from pipelines.tasks.task import SplitRule, Task
+from search.addresses import is_uri, storage_problem
 from search.errors import JobError, Problem
 from search.job.file import dotted, problems_of, read_yaml
 from search.job.parts import (
@@ -39,7 +40,6 @@ from search.job.parts import (
     Uri,
     Vectors,
     absolute,
-    is_uri,
 )
 from search.job.space import Methods, Spaces
 from spaces import FieldError, Space
@@ -164,6 +164,8 @@ class SearchJob(Part):
     @field_validator("storage")
     @classmethod
     def _make_storage_absolute(cls, storage: str) -> str:
+        if problem := storage_problem(storage):
+            raise FieldError("", storage, *problem)
         return storage if is_uri(storage) else absolute(storage, Path.cwd())
 
     @field_validator("database")

@@ -22,10 +22,10 @@ from pipelines.metrics import METRICS
 from pipelines.tasks.registry import registered_task, registered_tasks
 from pipelines.tasks.task import SPAN_LABEL, SPAN_TEXT, Files, Hub, SplitRule, Task
 from pipelines.towers.config import SENTENCE, TOKEN_TABLE
+from search.addresses import is_uri, sqlite_url
 from spaces.errors import FieldError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 PACKAGE = re.compile(r"package:\w+(/.+)?")
 MOST = 10**12  # of anything that is counted
 
@@ -34,11 +34,6 @@ class Part(BaseModel):
     """What all parts of a job share: no key is unknown, no type is guessed, nothing changes after birth."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-def is_uri(location: str) -> bool:
-    """Whether a location is a URI such as s3://bucket/runs, not a path."""
-    return bool(URI.match(location))
 
 
 def absolute(location: str, folder: Path) -> str:
@@ -117,7 +112,9 @@ def _absolute_uri(uri: str) -> str:
     if not is_uri(uri):
         raise FieldError("", uri, "is no URI", "Write e.g. sqlite:////home/me/runs.db or http://host:5000.")
     scheme, _, path = uri.partition(":///")
-    return f"{scheme}:///{Path(path).absolute()}" if scheme.startswith("sqlite") and path else uri
+    if not scheme.startswith("sqlite") or not path or path.startswith("/"):
+        return uri
+    return sqlite_url(f"{Path.cwd()}/", rest=path, scheme=scheme)
 
 
 def _check_concurrent(value: Any) -> Any:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.addresses import sqlite_url
 from search.storage import TRACKING_DATABASE, Storage
 from search.study import claim_lock
 
@@ -40,7 +41,7 @@ def find_experiment(client: "MlflowClient", name: str, storage: Storage, *, uri:
         return str(found.experiment_id)
     # A server knows where its artifacts go; of a bare database MLflow would put them into ./mlruns.
     has_server = uri.startswith(("http://", "https://", "databricks"))
-    location = None if has_server else f"{storage.artifacts}/{name}"
+    location = None if has_server else storage.artifacts_of(name)
     return str(client.create_experiment(name, artifact_location=location))
 
 
@@ -63,7 +64,7 @@ def _make_database(storage: Storage) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, TRACKING_DATABASE)
-        mlflow.MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+        mlflow.MlflowClient(tracking_uri=sqlite_url(str(made))).search_experiments(max_results=1)
         with claim_lock(storage):
             if not storage.path(TRACKING_DATABASE).exists():  # another process may have been faster
                 storage.write(TRACKING_DATABASE, made.read_bytes())

@@ -4,9 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
-from search.errors import UserError
+from search.cli.terminal import open_storage
+from search.errors import JobError, UserError
+from search.job.job import SearchJob
+from search.results import open_record
 from search.storage import Storage, bundle_key, checkpoint_key
+from search.study import Record
 
 KEY = "job/checkpoints/task/adapter/00000.safetensors"
 
@@ -213,6 +218,56 @@ def test_a_folder_keeps_studies_and_runs_beside_each_other():
     assert storage.artifacts == "/mnt/shared/runs/mlartifacts"
     assert storage.path("job/job.json") == Path("/mnt/shared/runs/job/job.json")
     assert storage.uri("a/b") == "/mnt/shared/runs/a/b"
+
+
+ODD_NAMES = ("a?b", "x%2Fy", "100%", "p#q", "{z}", "a?b=c&d#e%20f", "sp ace", "naïve", "a:b@c", "plus+plus")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_storages_studies_lie_in_it_whatever_its_path(tmp_path, name):
+    (tmp_path / name).mkdir()
+    storage = Storage(str(tmp_path / name))
+    with Record(storage) as record:
+        record.create_study("job/task/adapter", {"job": {}})
+    with open_record(storage) as record:
+        assert list(record.jobs()) == ["job"]
+    assert (tmp_path / name / "studies.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_relative_database_lies_in_the_working_directory_whatever_its_path(tmp_path, name, monkeypatch):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    raw = {"name": "a", "backbone": "b", "tasks": ["glue_cola"], "database": "sqlite:///mine.db"}
+    job = SearchJob.parse(raw)
+    assert make_url(job.database).database == str(tmp_path / name / "mine.db")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_storage_by_its_uri_is_the_same_folder_whatever_its_path(tmp_path, name):
+    Storage((tmp_path / name).as_uri()).write("key", b"data")
+    assert (tmp_path / name / "key").read_bytes() == b"data"
+    assert Storage(str(tmp_path / name)).read("key") == b"data"
+
+
+@pytest.mark.parametrize(
+    "location", ["my_store://bucket/x", "S3://bucket/x", "s3:/bucket", "dbfs:/mnt", "http://x/y"]
+)
+def test_a_storage_of_an_unknown_kind_is_no_folder(tmp_path, location, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    raw = {"name": "a", "backbone": "b", "tasks": ["glue_cola"], "storage": location}
+    with pytest.raises(JobError, match=r"no storage is known by .*one of s3://, gs://"):
+        SearchJob.parse(raw)
+    with pytest.raises(UserError, match="no storage is known by"):
+        open_storage(location)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_a_colon_may_be_a_storage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_storage("./s3:/x").root == str(tmp_path / "s3:" / "x")
+    assert open_storage("a:b").root == str(tmp_path / "a:b")
 
 
 def test_a_database_of_its_own_takes_the_place_of_the_file():
