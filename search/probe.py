@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -11,12 +12,13 @@ from collections import defaultdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
 from pyarrow import fs
 
 from search.addresses import is_uri
+from search.errors import first_line
+from search.secrets import hide_secrets
 
 if TYPE_CHECKING:
     from search.storage import Storage
@@ -27,6 +29,11 @@ FETCH_LIMIT_BYTES = 200_000_000  # of the packed folder: it travels through a jo
 UNPACKED_LIMIT_BYTES = 1_000_000_000  # of its content
 MINIMUM_FREE_BYTES = 1_000_000_000
 SHARE = "Give a folder that every node mounts at this path, writable, or an object store's URI."
+
+OPEN_FOLDER = (
+    "Other users of the cluster's head can run code as this job's owner: Ray unpacks jobs under {}, which is "
+    "open to all. Start Ray with a --temp-dir of mode 0700 (docs/cluster.md: Shared machines)."
+)
 
 Finding = tuple[str, str, str, str]  # key, value, rule, fix: a Problem of the job file
 
@@ -131,14 +138,31 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
             where[finding].append(node)
     if request["folder"]:
         storage.delete(request["folder"])
+    folder = find_open_folder(Path.cwd())
     return {
         "version": version(),
         "nodes": list(nodes),
+        "warnings": [OPEN_FOLDER.format(folder)] if folder else [],
         "findings": [
             [key, value, f"{rule}, on {', '.join(names)}", fix]
             for (key, value, rule, fix), names in where.items()
         ],
     }
+
+
+def find_open_folder(path: Path) -> Path | None:
+    """The folder above a path in which other users may put their own in place of what is there; else None.
+
+    Below a folder that is closed to others nobody comes.
+    """
+    found = None
+    for folder in (path, *path.parents):
+        mode = folder.stat().st_mode
+        if not mode & (stat.S_IXGRP | stat.S_IXOTH):
+            return None
+        if found is None and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            found = folder
+    return found
 
 
 def examine_head(request: dict[str, Any], storage: "Storage") -> list[Finding]:
@@ -166,18 +190,10 @@ def examine_head(request: dict[str, Any], storage: "Storage") -> list[Finding]:
         try:
             reach(uri)
         except Exception as error:  # whatever its driver raises
-            rule = f"cannot be reached ({type(error).__name__}: {hide_password(str(error), uri)})"
+            rule = f"cannot be reached ({type(error).__name__}: {hide_secrets(first_line(error), uri)})"
             fix = "Give one that the cluster's head can reach."
-            findings.append((key, hide_password(uri, uri), rule, fix))
+            findings.append((key, hide_secrets(uri), rule, fix))
     return findings
-
-
-def hide_password(text: str, uri: str) -> str:
-    """The first line of a text, without the password of a URI."""
-    line = next(iter(text.splitlines()), "")
-    if password := urlsplit(uri).password:
-        line = line.replace(password, "***").replace(unquote(password), "***")
-    return line
 
 
 def reach_database(uri: str) -> None:

@@ -25,12 +25,13 @@ from search.driver import SearchClock, drive, forget_dead_driver
 from search.errors import Interrupted, StorageError, UserError, first_line, storage_failure
 from search.job.job import SearchJob, differences
 from search.plan import Plan, make_plan, readings_in
-from search.probe import hide_password
 from search.progress import Progress
 from search.results import is_finished, job_results
+from search.secrets import hide_secrets
 from search.session import start_ray, terminate_as_interrupt
 from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study, claim_lock
+from search.tracking.client import keep_secret
 from search.tracking.tracker import CLOSE_SECONDS, Tracker
 from search.tuning import run_trials
 from search.winner import finish_studies
@@ -106,10 +107,10 @@ def _saying_what_gave_way(storage: Storage) -> Iterator[None]:
             elsewhere = cause.filename is not None and not str(cause.filename).startswith(storage.root)
             what = f"{cause.filename} cannot be written ({cause.strerror})"
             raise StorageError(what if elsewhere else unwritable(storage, cause)) from error
-        where = hide_password(storage.database_url, storage.database_url)
+        where = hide_secrets(storage.database_url)
         raise StorageError(
             f"storage {storage.root} cannot be written or read: its database {where} answers "
-            f"{hide_password(first_line(cause), storage.database_url)}"
+            f"{hide_secrets(first_line(cause), storage.database_url)}"
         ) from error
 
 
@@ -143,7 +144,8 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
                 storage.delete(checkpoint_folder(job.name, data.task.name, name.rpartition("/")[2]))
                 found[name] = record.create_study(name, attributes)
             studies.append(found[name])
-    storage.write(f"{job.name}/job.json", _json(job.to_dict()))
+        keep_secret(job.tracking.uri, storage)
+    storage.write(f"{job.name}/job.json", _json(job.to_record()))
     return tuple(studies)
 
 
@@ -158,7 +160,7 @@ def _study_attributes(plan: Plan, data: Data, position: int, experience: Experie
         "sizes": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},
         "experience": {"studies": experience.studies, "portfolio": experience.portfolio},
         "content": plan.job.content(),
-        "job": plan.job.to_dict(),  # last: a study that has it was made completely
+        "job": plan.job.to_record(),  # last: a study that has it was made completely
     }
 
 
@@ -257,10 +259,11 @@ def _tracking(
         for study in studies:
             tracker.notify(study)
         if not tracker.close(patience, while_it_advances=catching_up):
-            where = job.tracking.uri or storage.tracking_uri
+            where = hide_secrets(job.tracking.uri or storage.tracking_uri)
+            problem = hide_secrets(str(tracker.problem), job.tracking.uri)
             progress.warn(
-                f"MLflow is behind ({tracker.problem}). Nothing is lost: `adaptune resume {job.name}` brings "
-                f"{hide_password(where, where)} up to date. If it is damaged, move it away first."
+                f"MLflow is behind ({problem}). Nothing is lost: `adaptune resume {job.name}` brings "
+                f"{where} up to date. If it is damaged, move it away first."
             )
     if is_finished(studies) and not tracker.behind:
         studies[0].note(TRACKED, True)

@@ -307,7 +307,10 @@ def _open(storage: Storage) -> RDBStorage:
     with claim_lock(storage):
         if url.startswith("sqlite"):
             arguments = {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
-            _refuse_damaged(Path(make_url(url).database or ""))
+            file = Path(make_url(url).database or "")
+            if storage.database is None and not file.exists():
+                file.touch()  # as the umask has it: SQLite's own mode is never writable for a group
+            _refuse_damaged(file)
         for _ in range(1, TABLE_ATTEMPTS):
             try:
                 return RDBStorage(url, engine_kwargs=arguments)

@@ -1,7 +1,9 @@
 """The commands `run` and `resume`: a search on this machine. Heavy imports happen inside them."""
 
+import contextlib
 import os
 import secrets
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -135,6 +137,13 @@ def _prepare_environment(*, cluster: bool) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # ours is the one view of the search
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if cluster:
+        from search.cluster.jobs import DATABASE_FILE
+        from search.cluster.staging import JOB_FILE
+
+        for name in (JOB_FILE, DATABASE_FILE):  # in Ray's working directory, and they may hold a password
+            with contextlib.suppress(OSError):
+                Path(name).chmod(0o600)
     if not cluster and "RAY_AUTH_MODE" not in os.environ:
         # Our own Ray, for this search alone: other users of the machine cannot reach it.
         os.environ["RAY_AUTH_MODE"] = "token"

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from search.addresses import is_uri, storage_problem
-from search.errors import UserError
+from search.errors import UserError, first_line
 from search.storage import Storage
 
 HERE = "Search here"  # the panel of --help with what works on this machine
@@ -30,8 +30,25 @@ StorageOption = Annotated[
 JobStorage = Annotated[
     str | None, typer.Option("--storage", help="Use this storage instead of the job file's own.")
 ]
+
+
+def read_database(given: str | None) -> str | None:
+    """A database's URI, or what is in the file that @FILE names: a password is no word of a command line."""
+    if given is None or not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--database {given}: the file cannot be read ({first_line(error)}).") from error
+
+
 DatabaseOption = Annotated[
-    str | None, typer.Option("--database", help="The studies' SQLAlchemy URI, where the job file gave one.")
+    str | None,
+    typer.Option(
+        "--database",
+        callback=read_database,
+        help="The studies' SQLAlchemy URI, where the job file gave one; @FILE reads it from a file.",
+    ),
 ]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="Ask the cluster with this dashboard, e.g. http://HEAD:8265.")

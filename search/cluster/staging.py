@@ -146,6 +146,8 @@ def keep_submission(job_file: Path, *, storage: str | None = None) -> Path:
                 target = Path(folder, "whole", file.relative_to(here))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, target)
+                if file.name == job_file.name:
+                    target.chmod(0o600)  # it may hold a password
             Path(folder, "whole").rename(kept)
     return kept / job_file.name
 

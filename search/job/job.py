@@ -42,6 +42,7 @@ from search.job.parts import (
     absolute,
 )
 from search.job.space import Methods, Spaces
+from search.secrets import hide_secrets
 from spaces import FieldError, Space
 
 
@@ -119,6 +120,13 @@ class SearchJob(Part):
     def to_dict(self) -> dict[str, Any]:
         """The whole job, defaults included, in JSON's types and with absolute paths."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def to_record(self) -> dict[str, Any]:
+        """`to_dict` for others to read: without the passwords in addresses."""
+        content = self.to_dict()
+        for part, key in ((content, "database"), (content["tracking"], "uri")):
+            part[key] = part[key] and hide_secrets(part[key])
+        return content
 
     @model_validator(mode="wrap")
     @classmethod

@@ -1,5 +1,6 @@
 """A client of MLflow, and what it is asked for before any run: the database, the experiment."""
 
+import json
 import logging
 import os
 import tempfile
@@ -7,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.addresses import sqlite_url
+from search.errors import UserError
+from search.secrets import HIDDEN, has_secret, hide_secrets
 from search.storage import TRACKING_DATABASE, Storage
 from search.study import claim_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_SECRETS = ".tracking-secrets.json"
 
 
 def open_client(uri: str, storage: Storage) -> "MlflowClient":
@@ -29,7 +34,36 @@ def open_client(uri: str, storage: Storage) -> "MlflowClient":
         logging.getLogger(traced).setLevel(logging.CRITICAL)
     if uri == storage.tracking_uri:
         _make_database(storage)
-    return mlflow.MlflowClient(tracking_uri=uri)
+    return mlflow.MlflowClient(tracking_uri=_find_secret(uri, storage))
+
+
+def keep_secret(uri: str | None, storage: Storage) -> None:
+    """Keep a tracking URI with a password where only its owner can read it: the record, which others may
+    read, has it without. An object store keeps none: there a resume needs the job file.
+    """
+    if uri is None or not storage.is_folder or HIDDEN in uri or not has_secret(uri):
+        return
+    known = _secrets(storage)
+    if known.get(hide_secrets(uri)) != uri:
+        storage.write(_SECRETS, json.dumps({**known, hide_secrets(uri): uri}).encode(), private=True)
+
+
+def _find_secret(uri: str, storage: Storage) -> str:
+    if HIDDEN not in uri:
+        return uri
+    found = _secrets(storage).get(uri)
+    if found is None:
+        raise UserError(f"the password of {uri} is not known here: run the job's file again, which has it")
+    return found
+
+
+def _secrets(storage: Storage) -> dict[str, str]:
+    """Tracking URIs whole, by what the record has of them; none where another user's keeps them."""
+    try:
+        known: dict[str, str] = json.loads(storage.read(_SECRETS) or b"{}")
+    except (PermissionError, ValueError):
+        return {}
+    return known
 
 
 def find_experiment(client: "MlflowClient", name: str, storage: Storage, *, uri: str) -> str:
