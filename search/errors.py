@@ -2,7 +2,8 @@
 
 SearchError         what a caller catches for all of it
 ├── UserError       the input was wrong
-│   └── JobError    a job file, or a job from Python, cannot be used
+│   ├── JobError    a job file, or a job from Python, cannot be used
+│   └── LinkOut     a link leads out of a folder that is to travel
 ├── StorageError    the storage or the database gave way under a search
 ├── RemoteError     what ran on a cluster failed
 └── Interrupted     a search was asked to stop
@@ -11,6 +12,7 @@ SearchError         what a caller catches for all of it
 import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from search.secrets import hide_secrets
 from spaces.errors import problem_line
@@ -45,6 +47,14 @@ class Problem:
 
     def __str__(self) -> str:
         return hide_secrets(problem_line(self.key, self.value, self.rule, self.fix))
+
+
+class LinkOut(UserError):
+    """A file that is read, but lies outside its folder: a link leads to it. `path` is the link."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
 
 
 class StorageError(SearchError):

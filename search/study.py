@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from pipelines.config import epochs_of
+from pipelines.method import epochs_of
 from search.errors import UserError
 from search.storage import Storage
 

@@ -17,7 +17,6 @@ from pipelines.tasks.registry import registered_task
 from pipelines.tasks.task import SPLITS
 from search.addresses import is_uri
 from search.cluster.uploads import (
-    LinkOut,
     Wanted,
     find_files,
     is_backbone_file,
@@ -26,7 +25,7 @@ from search.cluster.uploads import (
     is_none,
     is_table_of,
 )
-from search.errors import JobError, Problem
+from search.errors import JobError, LinkOut, Problem
 from search.job.job import SearchJob
 
 JOB_FILE = "adaptune_job.yaml"

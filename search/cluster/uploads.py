@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from pipelines.tasks.readers import READERS
+from search.errors import LinkOut
 
 Wanted = Callable[[PurePosixPath], bool]  # whether a file is read, by its path in the folder
 
@@ -15,14 +16,6 @@ _TOKENIZER = {
 _TABLES = (*READERS, ".json")
 _DATASET = {*_TABLES, ".txt", ".arrow"}
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
-
-
-class LinkOut(Exception):
-    """A file that is read, but lies outside its folder: a link leads to it. `path` is the link."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self.path = path
 
 
 def is_backbone_file(path: PurePosixPath) -> bool:

@@ -300,7 +300,7 @@ def test_a_token_that_others_may_read_is_told_of(no_token, monkeypatch, caplog, 
 @pytest.fixture
 def shared_folder():
     """A folder that other users may enter, as pytest's own may not be."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # noqa: S108 - what is shared by all is what is meant
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
