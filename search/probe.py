@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
-from pyarrow import fs
-
-from search.addresses import is_uri
 from search.errors import first_line
 from search.secrets import hide_secrets
 
@@ -47,7 +44,7 @@ def version() -> str | None:
 
 
 def find_missing(location: str) -> str | None:
-    """Why a path, a URI or a package:NAME/PATH cannot be used on this node; None if it is there."""
+    """Why a path or a package:NAME/PATH cannot be used on this node; None if it is there."""
     if location.startswith("package:"):
         from pipelines.errors import InputError
         from pipelines.locations import resolve_location
@@ -57,10 +54,7 @@ def find_missing(location: str) -> str | None:
         except InputError as error:
             return error.rule
         return None
-    if not is_uri(location):
-        return None if Path(location).exists() else "does not exist"
-    system, path = fs.FileSystem.from_uri(location)
-    return "does not exist" if system.get_file_info(path).type == fs.FileType.NotFound else None
+    return None if Path(location).exists() else "does not exist"
 
 
 def examine_node(request: dict[str, Any], node: str) -> list[Finding]:

@@ -20,10 +20,17 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
 
 from pipelines.method import epochs_of
-from search.errors import UserError
+from search.errors import UserError, first_line
+from search.secrets import hide_secrets
 from search.storage import Storage
 
 SQLITE_BUSY_SECONDS = 60
@@ -316,6 +323,13 @@ def _open(storage: Storage) -> RDBStorage:
                 return RDBStorage(url, engine_kwargs=arguments)
             except (IntegrityError, ProgrammingError):
                 time.sleep(1)  # no lock of ours spans machines: two that find no tables both make them
+            except (OperationalError, ArgumentError, NoSuchModuleError, ImportError) as error:
+                if storage.database is None:
+                    raise
+                raise UserError(
+                    f"database {hide_secrets(url)} cannot be opened: {hide_secrets(first_line(error), url)}. "
+                    "Is it up, its driver installed? `database:` in the job file and --database name it."
+                ) from error
         return RDBStorage(url, engine_kwargs=arguments)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.errors import InputError, nearest
-from pipelines.locations import resolve_location
+from pipelines.locations import DOWNLOAD, NO_FILE, is_address, resolve_location
 from pipelines.tasks.parquet import MOST_BYTES, cells_of, read_parquet, too_large
 from pipelines.tasks.task import SPLITS, Hub, Task
 
@@ -87,6 +87,8 @@ def read_columns(source: str, wanted: Wanted, place: str) -> tuple[Column, ...]:
 
 
 def _find(source: str, place: str) -> Path:
+    if is_address(source):
+        raise InputError(place, source, NO_FILE, DOWNLOAD)
     path = Path(resolve_location(source, key=place))
     if not path.exists():
         if not path.parent.is_dir():

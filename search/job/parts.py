@@ -19,6 +19,7 @@ from pydantic import (
 
 from pipelines.errors import nearest
 from pipelines.kinds import KINDS
+from pipelines.locations import DOWNLOAD, NO_FILE, is_address
 from pipelines.tasks.registry import registered_task, registered_tasks
 from pipelines.tasks.task import Files, Hub, SplitRule, Task
 from pipelines.towers.config import SENTENCE, TOKEN_TABLE
@@ -80,11 +81,13 @@ def _check_package(location: str) -> None:
 
 
 def _absolute_path(location: str, info: ValidationInfo) -> str:
-    """A path, absolute; URIs and places in packages as they are."""
+    """A path, absolute; places in packages as they are."""
     _check_package(location)
     folder = folder_of(info)
-    if folder is None or is_uri(location) or location.startswith("package:"):
+    if folder is None or location.startswith("package:"):
         return location
+    if is_address(location):
+        raise FieldError("", location, NO_FILE, DOWNLOAD)
     return absolute(location, folder)
 
 
@@ -94,6 +97,9 @@ def _absolute_folder(location: str, info: ValidationInfo) -> str:
     folder = folder_of(info)
     if folder is None or location.startswith("package:"):
         return location
+    if is_address(location):
+        rule = "is an address, and neither a folder nor an id on the Hub"
+        raise FieldError("", location, rule, "Give the id, as ORGANISATION/NAME, or a folder's path.")
     path = absolute(location, folder)
     try:
         is_folder = Path(path).is_dir()

@@ -102,7 +102,7 @@ def test_a_data_dir_without_the_used_tasks_is_left_out(write_job, tmp_path):
     assert staged_content(stage(write_job(tasks=["glue_cola"], data_dir="tables")))["data_dir"] is None
 
 
-@pytest.mark.parametrize("path", ["/not/here/train.csv", "package:some_corpus/data", "s3://bucket/train.csv"])
+@pytest.mark.parametrize("path", ["/not/here/train.csv", "package:some_corpus/data"])
 def test_what_is_not_here_is_left_for_the_cluster_to_have(write_job, path):
     staged = stage(write_job(tasks=[{"name": "mine", "files": {"train": path}}]))
     assert staged.locations == (("tasks[0].files.train", path),)
@@ -538,6 +538,8 @@ def test_every_node_of_the_cluster_file_asks_for_the_token(aws_cluster, key):
     starts = [command for command in aws_cluster[key] if "ray start" in command]
     assert len(starts) == 1
     assert "export RAY_AUTH_MODE=token" in starts[0]
+    assert "install -d -m 700 ~/.ray/s; ray start" in starts[0]  # closed to other users of the node
+    assert "--temp-dir=$HOME/.ray/s" in starts[0]
     assert aws_cluster["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
 
 

@@ -12,6 +12,7 @@ from search.job.job import SearchJob
 from search.progress import ConsoleProgress
 from search.secrets import has_secret, hide_secrets
 from search.storage import Storage
+from search.study import Record
 from search.tracking.client import _find_secret, keep_secret
 
 TRACKING = "http://bob:hunter2@mlflow.internal:5000"
@@ -109,3 +110,10 @@ def test_a_databases_address_may_come_from_a_file(tmp_path):
     assert read_database(None) is None
     with pytest.raises(UserError, match="cannot be read"):
         read_database(f"@{tmp_path / 'nothing'}")
+
+
+@pytest.mark.parametrize("uri", ["postgresql+nodriver://bob:hunter2@host/db", "bob:hunter2@host"])
+def test_a_database_that_cannot_be_opened_is_named_without_its_password(tmp_path, uri):
+    with pytest.raises(UserError, match=r"cannot be opened: .*--database name it") as error:
+        Record(Storage(str(tmp_path), uri))
+    assert ("hunter2" not in str(error.value)) is ("://" in uri)

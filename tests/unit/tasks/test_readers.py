@@ -304,3 +304,10 @@ def test_a_hub_dataset_that_cannot_be_read_says_why(hub_path, changes, message):
     with pytest.raises(InputError) as caught:
         read_hub(Hub(**{"path": hub_path, "text": ("sentence",), **changes}), COLA, "cola.hub")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["https://host/a.csv", "s3://bucket/a.csv", "file:///a.csv"])
+def test_an_address_is_refused_as_it_was_given(address):
+    with pytest.raises(InputError, match="is an address, and rows are read from files") as error:
+        read(address)
+    assert error.value.value == address
