@@ -16,6 +16,7 @@ from search.cli.terminal import (
     TaskOption,
     open_storage,
     out,
+    write,
 )
 
 commands = typer.Typer()
@@ -36,7 +37,7 @@ def results(
 
     found = select_task(_fetch_results(name, storage, database, address), task)
     if as_json:
-        print(json.dumps(found, indent=2))
+        write(json.dumps(found, indent=2) + "\n")
     else:
         out.print(results_table(found))
 
