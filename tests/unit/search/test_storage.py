@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
+from studies import create
 
 from search.cli.terminal import open_storage
 from search.errors import JobError, UserError
@@ -269,7 +270,7 @@ def test_a_storages_studies_lie_in_it_whatever_its_path(tmp_path, name):
     (tmp_path / name).mkdir()
     storage = Storage(str(tmp_path / name))
     with Record(storage) as record:
-        record.create_study("job/task/adapter", {"job": {}})
+        create(record)
     with open_record(storage) as record:
         assert list(record.jobs()) == ["job"]
     assert (tmp_path / name / "studies.db").is_file()
