@@ -26,10 +26,9 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from pipelines.tasks.encoded import EncodedTask
     from pipelines.tasks.kind import Kind, Targets
     from pipelines.tasks.rows import TaskData
-    from pipelines.towers.vectors import WordVectors
 
 HeldOut: TypeAlias = Any  # a set of texts in the form that a method's model reads
-Vectors: TypeAlias = "Mapping[str, WordVectors]"  # by the names that a job has for them
+Vectors: TypeAlias = Mapping[str, Any]  # `towers.vectors.WordVectors` by the names that a job has
 Outputs: TypeAlias = "Callable[[HeldOut], NDArray[np.float64]]"  # a finished trial's model: (n, outputs)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
