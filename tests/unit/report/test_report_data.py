@@ -35,7 +35,7 @@ runs = st.builds(
 
 
 def run(score, seed=0, trained=100, test=None, **params):
-    return Run(params=params, seed=seed, validation=score, trained=trained, test=test)
+    return Run(params=params, seed=seed, validation=score, score=score, trained=trained, test=test)
 
 
 def config(score, *, trained=100, seeds=1, **params):
