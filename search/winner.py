@@ -135,9 +135,9 @@ def finish_winner(
         held_out: "test" and further labelled sets; each is read once by each run.
         backbone: the job's, where it is loaded already; None: load it, as any worker does.
     """
-    method = find_method(selection.method)
     task: EncodedTask = ray.get(context.tasks[selection.task])
     backbone = backbone or open_backbone(context)
+    method = find_method(selection.method)
     precision = resolve_precision(context.precision, next(backbone.model.parameters()).device)
     scores: dict[int, SetScores] = {}
     states = {run.number: _state_of(run, selection, context, task, backbone) for run in selection.runs}
