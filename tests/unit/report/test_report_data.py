@@ -25,10 +25,10 @@ from search.report.statistics import (
 
 scores = st.floats(0, 1, allow_nan=False)
 runs = st.builds(
-    Run,
+    lambda value, **given: Run(validation=value, score=value, **given),
+    value=scores,
     params=st.fixed_dictionaries({"adapter_size": st.sampled_from([8, 64, 256])}),
     seed=st.integers(0, 3),
-    validation=scores,
     trained=st.just(100),
     test=st.none() | scores,
 )
