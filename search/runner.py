@@ -28,7 +28,8 @@ from search.plan import Plan, make_plan, readings_in
 from search.probe import hide_password
 from search.progress import Progress
 from search.results import is_finished, job_results
-from search.session import start_ray, terminate_as_interrupt
+from search.session import start_ray
+from search.signals import terminate_as_interrupt
 from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study, claim_lock
 from search.tracking.tracker import CLOSE_SECONDS, Tracker

@@ -13,7 +13,7 @@ from search.agenda import Search
 from search.job.job import SearchJob
 from search.job.parts import ResourcesPart
 from search.searcher import LeavingNodes, StudyScheduler, StudySearcher
-from search.session import keeping_interrupt
+from search.signals import keeping_interrupt
 from search.storage import Storage
 from search.study import Study
 from search.workers.hosts import HostPool, PackedTrial

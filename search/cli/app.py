@@ -96,7 +96,7 @@ def run(job: JobFile, storage: JobStorage = None, cluster: ClusterOption = False
 
     A job that was interrupted goes on where it was; of a finished one, the leaderboard is printed.
     """
-    _prepare_environment(cluster=cluster)
+    _prepare_environment()
     from search.cluster.staging import keep_submission
     from search.job.job import SearchJob
 
@@ -123,7 +123,7 @@ def resume(
             jobs.resume(name, address=address, storage=storage, database=database), name, address
         )
         return
-    _prepare_environment(cluster=cluster)
+    _prepare_environment()
     from search.job.job import SearchJob
     from search.results import find_job, open_record
 
@@ -342,17 +342,11 @@ def _results(name: str, storage: str | None, database: str | None, address: str 
     return parse_results(run_remote(arguments, address=address))
 
 
-def _prepare_environment(*, cluster: bool) -> None:
+def _prepare_environment() -> None:
     """What Ray reads when it is imported. Nothing that the user has set is changed."""
-    import secrets
-
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # ours is the one view of the search
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if not cluster and "RAY_AUTH_MODE" not in os.environ:
-        # Our own Ray, for this search alone: other users of the machine cannot reach it.
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def main() -> None:

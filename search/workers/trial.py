@@ -4,16 +4,15 @@ import gc
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.tune import Trainable
 
 from search.errors import StorageError, first_line
+from search.private import own_folder
 from search.storage import Storage, checkpoint_key
 
 if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without
@@ -254,9 +253,13 @@ def open_cache(context: WorkerContext) -> "PrefixCache | None":
 
     if not context.cache:
         return None
-    local = Path(tempfile.gettempdir(), f"adaptune-cache-{os.getuid()}")
-    folder = context.storage.path("cache") if context.storage.is_folder else local
-    return PrefixCache(folder, context.cache)
+    if context.storage.is_folder:
+        return PrefixCache(context.storage.path("cache"), context.cache)
+    try:
+        return PrefixCache(own_folder("cache"), context.cache)
+    except OSError as error:  # slower, not wrong
+        log.warning("nothing is cached on this machine: %s", error)
+        return None
 
 
 def unwritable(storage: Storage, error: BaseException) -> str:
