@@ -8,10 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.bundle import AdapterBundle, BundleError
+    from pipelines.bundle import AdapterBundle
     from pipelines.config import TrainConfig
     from pipelines.encoder.backbone import load_backbone
-    from pipelines.errors import InputError, InputErrors
+    from pipelines.errors import BundleError, InputError, InputErrors, PipelineError
     from pipelines.kinds import encode_task, read_task
     from pipelines.packs.training import Training
     from pipelines.tasks.task import Task
@@ -21,6 +21,7 @@ __all__ = [
     "BundleError",
     "InputError",
     "InputErrors",
+    "PipelineError",
     "Task",
     "TrainConfig",
     "Training",
@@ -31,9 +32,10 @@ __all__ = [
 
 _HOMES = {
     "AdapterBundle": "bundle",
-    "BundleError": "bundle",
+    "BundleError": "errors",
     "InputError": "errors",
     "InputErrors": "errors",
+    "PipelineError": "errors",
     "Task": "tasks.task",
     "TrainConfig": "config",
     "Training": "packs.training",

@@ -19,8 +19,8 @@ from pipelines.encoder.backbone import Backbone, load_backbone
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.tokens import Tokens, encode
 from pipelines.encoder.windows import encode_questions
-from pipelines.errors import InputError
-from pipelines.files import BUNDLE_FILES, CARD, CONFIG, METRICS, WEIGHTS, FileError, read_plain
+from pipelines.errors import BundleError, FileError, InputError
+from pipelines.files import BUNDLE_FILES, CARD, CONFIG, METRICS, WEIGHTS, read_plain
 from pipelines.packs.model import PackModel, build_model
 from pipelines.packs.pack import predict
 from pipelines.packs.trained import trained_shapes
@@ -29,10 +29,6 @@ from pipelines.towers.bundle import TrainedTowers, different_tensors
 from pipelines.towers.config import EmbeddingConfig
 
 FORMAT = 1
-
-
-class BundleError(ValueError):
-    """A folder that is not a whole, unchanged bundle, or does not fit the backbone at hand."""
 
 
 @dataclass(frozen=True)

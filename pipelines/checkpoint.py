@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from pipelines.config import config_from_dict
+from pipelines.errors import CheckpointError
 from pipelines.packs.training import TrainingState
 from pipelines.results import EpochResult
-
-
-class CheckpointError(ValueError):
-    """Bytes that are not a whole, unchanged checkpoint."""
 
 
 def dump_state(state: TrainingState) -> bytes:

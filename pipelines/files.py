@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from pipelines.errors import FileError
+
 # What a bundle consists of, and the most bytes of each. The largest weights are the word vectors of
 # `embeddings`: three million words of 300 numbers are 3.6 GB.
 WEIGHTS, CONFIG, METRICS, CARD = "adapter.safetensors", "config.json", "metrics.json", "README.md"
 BUNDLE_FILES = {WEIGHTS: 16_000_000_000, CONFIG: 16_000_000, METRICS: 16_000_000, CARD: 16_000_000}
-
-
-class FileError(ValueError):
-    """A file that is not read: no plain file, or too large. The message names it."""
 
 
 @contextmanager

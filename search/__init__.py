@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.cluster.jobs import submit
-    from search.errors import JobError, Problem, UserError
+    from search.errors import Interrupted, JobError, Problem, SearchError, UserError
     from search.job.job import SearchJob
     from search.results import export_bundles as export
     from search.results import read_results as results
-    from search.runner import Interrupted, run
+    from search.runner import run
     from search.storage import Storage
 
 __all__ = [
     "Interrupted",
     "JobError",
     "Problem",
+    "SearchError",
     "SearchJob",
     "Storage",
     "UserError",
@@ -30,9 +31,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Interrupted": ("search.runner", "Interrupted"),
+    "Interrupted": ("search.errors", "Interrupted"),
     "JobError": ("search.errors", "JobError"),
     "Problem": ("search.errors", "Problem"),
+    "SearchError": ("search.errors", "SearchError"),
     "SearchJob": ("search.job.job", "SearchJob"),
     "Storage": ("search.storage", "Storage"),
     "UserError": ("search.errors", "UserError"),

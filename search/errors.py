@@ -1,22 +1,38 @@
 """What the service tells its user. The command prints these without a traceback.
 
-UserError
-└── JobError    a job file, or a job from Python, cannot be used
-StorageError    the storage or the database gave way under a search
+SearchError         what a caller catches for all of it
+├── UserError       the input was wrong
+│   ├── JobError    a job file, or a job from Python, cannot be used
+│   └── LinkOut     a link leads out of a folder that is to travel
+├── StorageError    the storage or the database gave way under a search
+├── RemoteError     what ran on a cluster failed
+└── Interrupted     a search was asked to stop
 """
 
 import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from spaces.errors import problem_line
+
+MOST_LINES = 50  # problems that a message shows
 _UNWRITABLE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
 }
 
 
-class UserError(Exception):
-    """The input was wrong; the message says what to change. The command exits with 2."""
+class SearchError(Exception):
+    """The base of this tree. `exit_code` is what a command ends with: 1, the work failed."""
+
+    exit_code = 1
+
+
+class UserError(SearchError):
+    """The input was wrong; the message says what to change."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -29,13 +45,31 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.key} = {self.value!r}: {self.rule}. {self.fix}"
+        return problem_line(self.key, self.value, self.rule, self.fix)
 
 
-class StorageError(Exception):
+class LinkOut(UserError):
+    """A file that is read, but lies outside its folder: a link leads to it. `path` is the link."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
+
+
+class StorageError(SearchError):
     """The storage or the database cannot be used any more: no trial's fault. What was recorded is kept, and
-    the search goes on when that is put right. The command exits with 1.
+    the search goes on when that is put right.
     """
+
+
+class RemoteError(SearchError):
+    """Something that ran on the cluster failed; the message says what and how it ended."""
+
+
+class Interrupted(SearchError):
+    """The search was asked to stop; what it did is kept, and `adaptune resume` goes on."""
+
+    exit_code = 130
 
 
 def storage_failure(error: BaseException) -> BaseException | None:
@@ -73,7 +107,10 @@ class JobError(UserError):
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
         problems = tuple({str(problem): problem for problem in problems}.values())
-        lines = [f"{source}: {len(problems)} problem(s)", *(f"  {problem}" for problem in problems)]
+        lines = [f"{source}: {len(problems)} problem(s)"]
+        lines += [f"  {problem}" for problem in problems[:MOST_LINES]]
+        if len(problems) > MOST_LINES:
+            lines.append(f"  and {len(problems) - MOST_LINES} more")
         super().__init__("\n".join(lines))
         self.source = source
         self.problems = problems

@@ -22,7 +22,7 @@ from search.decisions.confirmation import Confirm
 from search.decisions.experience import Experience, gather
 from search.decisions.rules import Rules
 from search.driver import SearchClock, drive, forget_dead_driver
-from search.errors import StorageError, UserError, first_line, storage_failure
+from search.errors import Interrupted, StorageError, UserError, first_line, storage_failure
 from search.job.job import SearchJob, differences
 from search.plan import Plan, make_plan, readings_in
 from search.probe import hide_password
@@ -43,10 +43,6 @@ LOST_CLOSE_SECONDS = 5  # how long a search waits for MLflow that ends for want 
 
 
 log = logging.getLogger(__name__)
-
-
-class Interrupted(Exception):
-    """The search was asked to stop; what it did is kept, and `adaptune resume` goes on."""
 
 
 def run(

@@ -11,7 +11,8 @@ from typing import IO
 
 from pyarrow import fs
 
-from pipelines.files import BUNDLE_FILES, FileError, open_plain
+from pipelines.errors import FileError
+from pipelines.files import BUNDLE_FILES, open_plain
 from search.errors import UserError
 
 TRACKING_DATABASE = "mlflow.db"  # MLflow's own, where the job names no server

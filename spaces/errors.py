@@ -15,7 +15,7 @@ class FieldError(ValueError):
     """
 
     def __init__(self, key: str, value: object, rule: str, fix: str) -> None:
-        super().__init__(f"{key} = {value!r}: {rule}. {fix}")
+        super().__init__(problem_line(key, value, rule, fix))
         self.key = key
         self.value = value
         self.rule = rule
@@ -42,3 +42,17 @@ def suggest(name: object, known: Iterable[str]) -> str:
     near = get_close_matches(str(name), names, n=1)
     listed = f"Known: {', '.join(names)}."
     return f"Did you mean {near[0]!r}? {listed}" if near else listed
+
+
+def problem_line(key: str, value: object, rule: str, fix: str) -> str:
+    """A problem on one line, each of its parts cut to what can be read, whatever was given."""
+    try:
+        given = repr(value)
+    except (ValueError, RecursionError):  # an integer of more digits than Python writes; nested too deeply
+        given = f"({type(value).__name__} that is too large to show)"
+    return f"{shorten(key)} = {shorten(given)}: {shorten(rule, 1000)}. {shorten(fix, 1000)}"
+
+
+def shorten(text: str, most: int = 300) -> str:
+    """A text, or the first of its characters where it has more than ``most``."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"

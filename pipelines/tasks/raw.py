@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pipelines.errors import InputError, nearest
 from pipelines.tasks.decoding import from_windows, repair
+from pipelines.tasks.parquet import MOST_BYTES
+from pipelines.tasks.readers import long_fields
 from pipelines.tasks.registry import registered_entry
 
 PLACE = "FILE"  # what errors about the public file name
@@ -64,14 +66,14 @@ class CsvFile:
         header = [_plain(name) for name in next(lines, [])]
         text, label = self._column(header, self.text, path), self._column(header, self.label, path)
         try:
-            for number, row in enumerate((row for row in lines if row), start=1):
-                if len(row) != len(header):
-                    rows.dropped.append((number, f"{len(row)} fields instead of {len(header)}"))
-                    continue
-                cell = repair(row[text]) if self.repaired else row[text]
-                rows.add(
-                    number, cell, row[label].split(self.until)[0] if self.until else row[label], self.labels
-                )
+            with long_fields(MOST_BYTES):
+                for number, row in enumerate((row for row in lines if row), start=1):
+                    if len(row) != len(header):
+                        rows.dropped.append((number, f"{len(row)} fields instead of {len(header)}"))
+                        continue
+                    cell = repair(row[text]) if self.repaired else row[text]
+                    written = row[label].split(self.until)[0] if self.until else row[label]
+                    rows.add(number, cell, written, self.labels)
         except csv.Error as error:
             fix = "Get the file again, as it was published."
             raise InputError(PLACE, str(path), f"is not valid csv: {error}", fix) from error

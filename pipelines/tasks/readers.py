@@ -9,19 +9,22 @@ import codecs
 import csv
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.errors import InputError, nearest
 from pipelines.locations import resolve_location
+from pipelines.tasks.parquet import MOST_BYTES, cells_of, read_parquet, too_large
 from pipelines.tasks.task import SPLITS, Hub, Task
 
 Column = list[str | None]
+_field_limit = threading.Lock()
 Wanted = Mapping[str, str]  # the columns to read, each with the key that errors about it name
 
 
@@ -71,6 +74,8 @@ def read_columns(source: str, wanted: Wanted, place: str) -> tuple[Column, ...]:
     if reader is None or path.is_dir():
         fix = f"Give a folder or one of {', '.join(READERS)}."
         raise InputError(place, source, f"files that end in {path.suffix!r} cannot be read", fix)
+    if not path.is_file():
+        raise InputError(place, str(path), "is no plain file", "Give a file that can be read twice.")
     try:
         return reader(path, wanted, place)
     except OSError as error:
@@ -89,7 +94,8 @@ def _find(source: str, place: str) -> Path:
 
 
 def _read_csv(path: Path, wanted: Wanted, place: str) -> tuple[Column, ...]:
-    reader = csv.reader(io.StringIO(_read_text(path, place), newline=""), strict=True)
+    text = _read_text(path, place)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
 
     def rows() -> Iterator[tuple[int, list[str]]]:
         while True:
@@ -102,7 +108,23 @@ def _read_csv(path: Path, wanted: Wanted, place: str) -> tuple[Column, ...]:
                 fix = 'Quote fields as "...", and a quote inside them as "", or write jsonl.'
                 raise InputError(place, str(path), f"line {line} is not valid csv: {error}", fix) from error
 
-    return _from_rows(rows(), path, wanted, place)
+    with long_fields(len(text)):
+        return _from_rows(rows(), path, wanted, place)
+
+
+@contextmanager
+def long_fields(most: int) -> Iterator[None]:
+    """Let the csv module read fields of up to ``most`` characters: its own limit, 131,072, is the process's.
+
+    It is put back afterwards; of our threads one at a time changes it.
+    """
+    with _field_limit:
+        before = csv.field_size_limit()
+        csv.field_size_limit(max(before, most))
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
 
 
 def _read_tsv(path: Path, wanted: Wanted, place: str) -> tuple[Column, ...]:
@@ -130,42 +152,40 @@ def _from_rows(
 
 def _read_jsonl(path: Path, wanted: Wanted, place: str) -> tuple[Column, ...]:
     names: dict[str, None] = {}  # in the order they are met
-    rows: list[tuple[int, dict[str, object]]] = []
+    rows: list[dict[str, str | None]] = []
     for line, text in enumerate(_read_text(path, place).split("\n"), start=1):
         if not text.strip():
             continue
-        try:  # numbers stay as written
-            row = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
-        except json.JSONDecodeError as error:
-            rule = f"line {line} is not valid JSON: {error.msg} at character {error.colno}"
-            raise InputError(place, str(path), rule, "Write one JSON object a line.") from error
-        if not isinstance(row, dict):
-            rule = f"line {line} is no JSON object"
-            raise InputError(place, str(path), rule, "Write one JSON object a line.")
-        rows.append((line, row))
+        fix = "Write one JSON object a line."
+        try:
+            row = _read_object(text)
+            for name in wanted:
+                if isinstance(cell := row.get(name), (list, dict)):
+                    fix = "Give each cell as one text, number or true/false."
+                    raise ValueError(f": {name!r} holds {json.dumps(cell)[:40]}")
+        except (ValueError, RecursionError) as error:
+            what = " is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise InputError(place, str(path), f"line {line}{what}", fix) from error
         names.update(dict.fromkeys(row))
+        rows.append({name: _cell(row.get(name)) for name in wanted})
+    picked = _check_columns(list(names), wanted, path.as_posix())
+    return tuple([row[name] for row in rows] for name in picked)
 
-    def column(name: str) -> Column:
-        cells: Column = []
-        for line, row in rows:
-            cell = row.get(name)
-            if isinstance(cell, (list, dict)):
-                rule = f"line {line}: {name!r} holds {json.dumps(cell)[:40]}"
-                raise InputError(place, str(path), rule, "Give each cell as one text, number or true/false.")
-            cells.append(_cell(cell))
-        return cells
 
-    return tuple(column(name) for name in _check_columns(list(names), wanted, path.as_posix()))
+def _read_object(text: str) -> dict[str, Any]:
+    """A line's JSON object; its numbers stay as written. Raises ValueError with what it is instead."""
+    try:
+        row = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+    except json.JSONDecodeError as error:
+        raise ValueError(f" is not valid JSON: {error.msg} at character {error.colno}") from error
+    if not isinstance(row, dict):
+        raise ValueError(" is no JSON object")
+    return row
 
 
 def _read_parquet(path: Path, wanted: Wanted, place: str) -> tuple[Column, ...]:
-    try:
-        with pq.ParquetFile(path) as file:
-            picked = _check_columns(file.schema_arrow.names, wanted, path.as_posix())
-            return _from_arrow(file.read(columns=list(picked)), wanted, path.as_posix())
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        rule = f"is not valid parquet: {str(error).splitlines()[0]}"
-        raise InputError(place, str(path), rule, "Write the file again.") from error
+    table = read_parquet(path, lambda names: _check_columns(names, wanted, path.as_posix()), place)
+    return _from_arrow(table, wanted, path.as_posix())
 
 
 READERS: dict[str, Callable[[Path, Wanted, str], tuple[Column, ...]]] = {
@@ -181,10 +201,13 @@ def _read_folder(folder: Path, task: Task, place: str) -> Table:
     if len(task.text) > 1:
         fix = "Give a csv, tsv, jsonl or parquet file."
         raise InputError(place, str(folder), "a folder per class holds one text a row, not pairs", fix)
-    paths = sorted(path for path in folder.glob("*/*.txt") if not path.parent.name.startswith("."))
+    paths = sorted(path for path in folder.glob("*/*.txt") if path.is_file() and path.parent.name[0] != ".")
     if not paths:
         fix = "Put the texts of each class into a folder of its name."
         raise InputError(place, str(folder), "holds no <class>/*.txt", fix)
+    if (size := sum(path.stat().st_size for path in paths)) > MOST_BYTES:
+        rule = f"holds {size / 1e9:.1f} GB of texts, over the {MOST_BYTES / 1e9:g} GB of one table"
+        raise too_large(folder, rule, place)
     texts: Column = []
     latin = 0
     for path in paths:
@@ -258,6 +281,10 @@ def _name_labels(labels: Column, names: Sequence[str], place: str) -> Column:
 
 
 def _read_text(path: Path, place: str) -> str:
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise too_large(
+            path, f"has {size / 1e9:.1f} GB, over the {MOST_BYTES / 1e9:g} GB of one table", place
+        )
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     if not data.strip():
         raise InputError(place, str(path), "the file is empty", "Give a file with rows.")
@@ -291,7 +318,7 @@ def _from_arrow(table: pa.Table, wanted: Wanted, source: str) -> tuple[Column, .
         if not any(is_kind(kind) for is_kind in (*plain, *numbers)):
             rule = f"the column holds {kind} in {source}"
             raise InputError(wanted[name], name, rule, "Name a column of texts, numbers or true/false.")
-        cells = table.column(name).to_pylist()
+        cells = cells_of(table.column(name))
         return cells if any(is_kind(kind) for is_kind in plain[:3]) else [_cell(cell) for cell in cells]
 
     return tuple(column(name) for name in wanted)

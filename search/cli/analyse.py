@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
-from search.cli.terminal import DatabaseOption, StorageOption, open_storage, out
+from search.cli.terminal import HERE, DatabaseOption, StorageOption, open_storage, out
 
-analyse_app = typer.Typer(
+commands = typer.Typer()
+analyses = typer.Typer(
     no_args_is_help=True, help="The paper's analyses: of a bundle's layers, or of the trials of jobs."
 )
+commands.add_typer(analyses, name="analyse", rich_help_panel=HERE)
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Jobs' names, of one storage.")]
 OutOption = Annotated[
     Path, typer.Option("--out", help="Folder for the files; those of the same names are replaced.")
@@ -17,7 +19,7 @@ OutOption = Annotated[
 ANALYSES = Path("analyses")
 
 
-@analyse_app.command()
+@analyses.command()
 def ablation(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder, of the method adapter.")],
     given: Annotated[
@@ -51,7 +53,7 @@ def ablation(
     out.print(f"\nheat map: {to / 'ablation.png'} (and svg, csv)", soft_wrap=True)
 
 
-@analyse_app.command()
+@analyses.command()
 def init(
     names: Names, storage: StorageOption = None, database: DatabaseOption = None, to: OutOption = ANALYSES
 ) -> None:
@@ -63,7 +65,7 @@ def init(
     out.print(f"{figure.title}: {to / figure.key}.png (and svg, csv)", soft_wrap=True)
 
 
-@analyse_app.command("learning-rate")
+@analyses.command("learning-rate")
 def learning_rate(
     names: Names, storage: StorageOption = None, database: DatabaseOption = None, to: OutOption = ANALYSES
 ) -> None:
@@ -75,7 +77,7 @@ def learning_rate(
     out.print(f"{figure.title}: {to / figure.key}.png (and svg, csv)", soft_wrap=True)
 
 
-@analyse_app.command()
+@analyses.command()
 def size(
     names: Names, storage: StorageOption = None, database: DatabaseOption = None, to: OutOption = ANALYSES
 ) -> None:

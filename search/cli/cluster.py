@@ -9,23 +9,37 @@ from rich.table import Table
 from search.cli.terminal import Address, JobFile, JobStorage, Name, command, out, print_submission
 
 CLUSTER = "Search on a cluster"
-cluster_commands = typer.Typer()
+commands = typer.Typer()
 
 
-@cluster_commands.command(rich_help_panel=CLUSTER)
-def submit(job: JobFile, address: Address, storage: JobStorage = None) -> None:
+@commands.command(rich_help_panel=CLUSTER)
+def submit(
+    job: JobFile,
+    address: Address,
+    storage: JobStorage = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be uploaded, and do nothing.")
+    ] = False,
+) -> None:
     """Check a job here and on a Ray cluster, and start it there.
 
-    The job file and small local data are uploaded; the storage must be one that every node sees.
+    The job file and small local data are uploaded, and listed first; of a folder only what a search reads.
+    The storage must be one that every node sees.
     """
     from search.cluster import jobs
-    from search.job.job import SearchJob
+    from search.cluster.staging import stage
 
-    submission = jobs.submit(job, address=address, storage=storage)
-    print_submission(submission, SearchJob.load(job, storage=storage).name, address)
+    staged = stage(job, storage=storage)
+    out.print(f"{'would upload' if dry_run else 'uploading'} to {address}:")
+    for line in staged.describe():
+        out.print(f"  {line}", soft_wrap=True)
+    if dry_run:
+        out.print("Nothing was sent.")
+        return
+    print_submission(jobs.submit(staged, address=address), staged.job.name, address)
 
 
-@cluster_commands.command(rich_help_panel=CLUSTER)
+@commands.command(rich_help_panel=CLUSTER)
 def status(name: Name, address: Address) -> None:
     """Show how a submitted job is doing."""
     from search.cluster import jobs
@@ -36,7 +50,7 @@ def status(name: Name, address: Address) -> None:
         out.print(job.message, soft_wrap=True)
 
 
-@cluster_commands.command(rich_help_panel=CLUSTER)
+@commands.command(rich_help_panel=CLUSTER)
 def logs(
     name: Name,
     address: Address,
@@ -50,7 +64,7 @@ def logs(
         sys.stdout.flush()
 
 
-@cluster_commands.command(rich_help_panel=CLUSTER)
+@commands.command(rich_help_panel=CLUSTER)
 def stop(name: Name, address: Address) -> None:
     """Stop a submitted job. Nothing is lost: resume goes on with it."""
     from search.cluster import jobs
@@ -62,7 +76,7 @@ def stop(name: Name, address: Address) -> None:
     )
 
 
-@cluster_commands.command("list", rich_help_panel=CLUSTER)
+@commands.command("list", rich_help_panel=CLUSTER)
 def list_jobs(address: Address) -> None:
     """List a cluster's jobs."""
     from search.cluster import jobs

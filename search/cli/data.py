@@ -9,9 +9,9 @@ import typer
 from search.cli.terminal import DatabaseOption, StorageOption, open_storage, out
 
 DATA = "Data"
-data_commands = typer.Typer()
+commands = typer.Typer()
 data_app = typer.Typer(no_args_is_help=True, help="Get the data of registered tasks ready.")
-data_commands.add_typer(data_app, name="data", rich_help_panel=DATA)
+commands.add_typer(data_app, name="data", rich_help_panel=DATA)
 
 
 @data_app.callback()
@@ -54,7 +54,7 @@ def prepare(
     out.print(f"Use it with `data_dir: {to}` in the job file.", soft_wrap=True)
 
 
-@data_commands.command("glue-submission", rich_help_panel=DATA)
+@commands.command("glue-submission", rich_help_panel=DATA)
 def glue_submission(
     names: Annotated[
         list[str], typer.Argument(metavar="NAME...", help="Jobs that together have all nine GLUE tasks.")

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from search.cli.terminal import DatabaseOption, StorageOption, err, open_storage, out
+from search.cli.terminal import HERE, DatabaseOption, StorageOption, err, open_storage, out
 
-report_commands = typer.Typer()
+commands = typer.Typer()
 
 
-@report_commands.command(rich_help_panel="Search here")
+@commands.command(rich_help_panel=HERE)
 def report(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Jobs' names, of one storage.")],
     storage: StorageOption = None,

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from search.storage import Storage
 
+HERE = "Search here"  # the panel of --help with what works on this machine
+
 # Paths and labels may hold brackets, which are no markup.
 out = Console(markup=False, highlight=False)
 err = Console(stderr=True, markup=False, highlight=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from search.cluster.remote import call, contact, wait
-from search.cluster.staging import GIVE_SHARED, JOB_FILE, StagedJob, is_shared, stage
+from search.cluster.staging import GIVE_SHARED, JOB_FILE, StagedJob, is_shared
 from search.errors import JobError, Problem, UserError
 from search.probe import REQUEST_FILE, version
 
@@ -50,19 +50,17 @@ class ClusterJob:
         return self.state in ("pending", "running")
 
 
-def submit(job_file: Path, *, address: str, storage: str | None = None) -> str:
-    """Check a job here and on the cluster, and start it there; its submission id.
+def submit(staged: StagedJob, *, address: str) -> str:
+    """Check a staged job on the cluster, and start it there; its submission id.
 
     Raises:
-        JobError: the job file, its data, or what the cluster's nodes see of them; all problems of the file
-            together, then all of the cluster together. Nothing has been submitted.
+        JobError: what the cluster's nodes see of it; all problems together. Nothing has been submitted.
         UserError: the cluster cannot be reached, or the job is running there.
     """
-    staged = stage(job_file, storage=storage)
     with contact(address) as client, tempfile.TemporaryDirectory(prefix="adaptune-") as folder:
         _refuse_live(client, staged.job.name, address)
         if problems := check_cluster(client, staged):
-            raise JobError(f"{job_file} on {address}", problems)
+            raise JobError(f"{staged.source} on {address}", problems)
         package = Path(folder, "job.zip")
         staged.write(package)
         return _start(client, staged.job.name, staged.storage, ["run", JOB_FILE, "--cluster"], package)

@@ -27,7 +27,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from pipelines.files import BUNDLE_FILES
-from search.errors import UserError, first_line
+from search.errors import RemoteError, UserError, first_line
 from search.job.parts import is_name
 from search.probe import UNPACKED_LIMIT_BYTES
 
@@ -38,10 +38,6 @@ ADVICE = (
 )
 _NOT_INSTALLED = ("No module named", "python: not found", "python: command not found", "Unknown option: -P")
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-
-
-class RemoteError(RuntimeError):
-    """Something that ran on the cluster failed; the message says what and how it ended."""
 
 
 def find_token() -> tuple[str, str] | None:

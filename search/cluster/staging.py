@@ -5,7 +5,6 @@ import io
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,13 +13,25 @@ from urllib.parse import parse_qsl, urlsplit
 from ruamel.yaml import YAML
 
 from pipelines.locations import PACKAGE_PREFIX
-from search.errors import JobError, Problem
+from pipelines.tasks.registry import registered_task
+from pipelines.tasks.task import SPLITS
+from search.cluster.uploads import (
+    Wanted,
+    find_files,
+    is_backbone_file,
+    is_class_text,
+    is_dataset_file,
+    is_none,
+    is_table_of,
+)
+from search.errors import JobError, LinkOut, Problem
 from search.job.job import SearchJob
 from search.job.parts import is_uri
 
 JOB_FILE = "adaptune_job.yaml"
 DATA_FOLDER = "adaptune_data"
 LIMIT_BYTES = 200_000_000  # Ray keeps the package in its head's memory and copies it to every node
+MOST_LISTED = 20  # files of a folder that are listed one by one
 GIVE_SHARED = "Write an absolute path that every node sees, or an object store's URI."
 _SECRET_WORDS = ("secret", "password", "key", "token")
 
@@ -35,16 +46,32 @@ class StagedJob:
     """A job as it goes to the cluster.
 
     Attributes:
-        yaml: the job file; what is uploaded has paths relative to it.
+        source: the job file here.
+        yaml: the job file as it goes: what is uploaded has paths relative to it.
         uploads: local files by their names in the working directory there.
         locations: (key, path, URI or package:...) that must be on every node.
     """
 
+    source: Path
     job: SearchJob
     storage: str
     yaml: str
     uploads: dict[str, Path]
     locations: tuple[tuple[str, str], ...]
+
+    def describe(self) -> list[str]:
+        """What travels, a line for each file or folder, with sizes."""
+        lines = [f"{JOB_FILE}: {format_bytes(len(self.yaml.encode()))}, from {self.source}"]
+        folders: dict[Path, list[Path]] = {}
+        for path in self.uploads.values():
+            folders.setdefault(path.parent, []).append(path)
+        for folder, paths in folders.items():
+            if len(paths) > MOST_LISTED:
+                total = sum(path.stat().st_size for path in paths)
+                lines.append(f"{folder}/: {len(paths):,} files, {format_bytes(total)}")
+            else:
+                lines += [f"{path}: {format_bytes(path.stat().st_size)}" for path in paths]
+        return lines
 
     def write(self, package: Path) -> None:
         """Write the working directory as a zip: Ray leaves files of a folder out by its .gitignore."""
@@ -54,6 +81,11 @@ class StagedJob:
             archive.writestr(JOB_FILE, self.yaml)
             for name, path in self.uploads.items():
                 archive.write(path, name)
+
+
+def format_bytes(count: int) -> str:
+    """A size to read: 812 bytes, 1.4 MB."""
+    return f"{count:,} bytes" if count < 100_000 else f"{count / 1e6:,.1f} MB"
 
 
 def stage(job_file: Path, *, storage: str | None = None) -> StagedJob:
@@ -79,6 +111,7 @@ def stage(job_file: Path, *, storage: str | None = None) -> StagedJob:
     text = io.StringIO()
     yaml.dump(raw, text)
     return StagedJob(
+        source=job_file,
         job=job,
         storage=staging.storage,
         yaml=text.getvalue(),
@@ -145,7 +178,7 @@ class _Staging:
         """Rewrite every path in the job file's content."""
         backbone = str(raw["backbone"])
         if self.here(backbone).is_dir() or backbone.startswith(("/", PACKAGE_PREFIX)):
-            raw["backbone"] = self.place("backbone", backbone, f"{DATA_FOLDER}/backbone")
+            raw["backbone"] = self.place("backbone", backbone, f"{DATA_FOLDER}/backbone", is_backbone_file)
         used: list[str] = []  # tasks whose rows are in data_dir, if they are there
         for index, task in enumerate(raw["tasks"]):
             if isinstance(task, str):
@@ -158,7 +191,7 @@ class _Staging:
                 used.append(str(task["name"]))
         for name, path in (raw.get("vectors") or {}).items():
             target = f"{DATA_FOLDER}/vectors/{name}"
-            raw["vectors"][name] = self.place(f"vectors.{name}", str(path), target)
+            raw["vectors"][name] = self.place(f"vectors.{name}", str(path), target, is_none)
         if raw.get("data_dir") is not None:
             raw["data_dir"] = self.place_data_dir(str(raw["data_dir"]), used)
 
@@ -166,30 +199,34 @@ class _Staging:
         for split, path in files.items():
             if path is not None:
                 target = f"{DATA_FOLDER}/files/{index}/{split}"
-                files[split] = self.place(f"tasks[{index}].files.{split}", str(path), target)
+                files[split] = self.place(f"tasks[{index}].files.{split}", str(path), target, is_class_text)
 
     def place_hub(self, task: dict[str, Any], index: int) -> None:
         hub = task["hub"] if isinstance(task["hub"], dict) else {"path": str(task["hub"])}
         path = str(hub["path"])
         if self.here(path).is_dir() or path.startswith(("/", PACKAGE_PREFIX)):
-            hub["path"] = self.place(f"tasks[{index}].hub.path", path, f"{DATA_FOLDER}/hub/{index}")
+            target = f"{DATA_FOLDER}/hub/{index}"
+            hub["path"] = self.place(f"tasks[{index}].hub.path", path, target, is_dataset_file)
             task["hub"] = hub
 
     def place_data_dir(self, path: str, used: list[str]) -> str | None:
         """Upload the used tasks' folders only; None if there is none, so that the cluster does not look."""
         local = self.here(path)
         if self.is_theirs(path) or not local.is_dir():
-            return self.place("data_dir", path, "")
+            return self.place("data_dir", path, "", is_none)
         folders = [local / name for name in used if (local / name).is_dir()]
         for folder in folders:
-            self.add(folder, f"{DATA_FOLDER}/data_dir/{folder.name}")
+            wanted = is_table_of({*SPLITS, *registered_task(folder.name).also})
+            self.add("data_dir", folder, f"{DATA_FOLDER}/data_dir/{folder.name}", wanted, root=local)
         return f"{DATA_FOLDER}/data_dir" if folders else None
 
-    def place(self, key: str, path: str, target: str) -> str:
-        """Upload a file or folder as `target` and return its path there; the cluster's own stays as it is."""
+    def place(self, key: str, path: str, target: str, wanted: Wanted) -> str:
+        """Upload a file, or a folder's wanted ones, as `target` and return its path there; what is the
+        cluster's own stays as it is.
+        """
         local = self.here(path)
         if not self.is_theirs(path) and local.exists():
-            return self.add(local, f"{target}/{local.name}" if local.is_file() else target)
+            return self.add(key, local, f"{target}/{local.name}" if local.is_file() else target, wanted)
         if self.is_theirs(path) or Path(path).is_absolute():
             self.locations.append((key, path))
         else:
@@ -206,10 +243,17 @@ class _Staging:
             return True
         return "://" not in self.storage and PurePosixPath(path).is_relative_to(self.storage)
 
-    def add(self, local: Path, target: str) -> str:
-        for path in _files(local):
-            inside = path.relative_to(local).as_posix()
-            self.uploads[target if local.is_file() else f"{target}/{inside}"] = path
+    def add(self, key: str, local: Path, target: str, wanted: Wanted, *, root: Path | None = None) -> str:
+        if local.is_file():
+            self.uploads[target] = local
+            return target
+        try:
+            for path in find_files(local, wanted, root=root):
+                self.uploads[f"{target}/{path.relative_to(local).as_posix()}"] = path
+        except LinkOut as error:
+            rule = "is a link that leads out of its folder, and such links are not followed"
+            fix = f"Put the file itself in its place, e.g. `cp -rL {local} COPY`, and give that folder."
+            self.problems.append(Problem(key, str(error.path), rule, fix))
         return target
 
     def check_size(self) -> None:
@@ -220,10 +264,3 @@ class _Staging:
             rule = f"is more than the {LIMIT_BYTES / 1e6:.0f} MB that are uploaded (largest: {largest.name})"
             fix = f"Copy it under the storage, {self.storage}, and give that absolute path in the job file."
             self.problems.append(Problem("uploads", f"{total / 1e6:.0f} MB", rule, fix))
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-    else:
-        yield from sorted(child for child in path.rglob("*") if child.is_file())

@@ -11,12 +11,15 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from pipelines.errors import InputError, InputErrors
 from search.errors import JobError, Problem
 from spaces.errors import FieldError, SpaceError, suggest
 
 QUOTED = re.compile(r"'([^']*)'")
+# A job of 300 tasks has some 50,000 characters and 9,000 values, six deep.
+MOST_CHARACTERS, MOST_VALUES, MOST_DEPTH = 500_000, 50_000, 20
 
 Location = tuple[int | str, ...]
 
@@ -25,16 +28,21 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     """The mapping in a file of YAML 1.2 (``3e-5`` is a number, ``yes`` is text); no key may come twice.
 
     Raises:
-        JobError: there is no such file, it is not YAML (with line and column), or no mapping.
+        JobError: there is no such file, it is not YAML (with line and column), or no mapping; or it is
+            larger than any job (see `MOST_VALUES`), which is known before it is built.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(MOST_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         rule = error.strerror if isinstance(error, OSError) and error.strerror else "is not UTF-8 text"
         raise _file_error(path, str(path), f"cannot be read: {rule}", "Name a readable YAML file.") from error
+    if len(text) > MOST_CHARACTERS:
+        raise _too_large(path, f"has more than {MOST_CHARACTERS:,} characters")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ReusedAnchorWarning)  # the later one counts, as YAML has it
+            _check_size(path, text)
             raw = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         raise _mark_error(path, text, error) from error
@@ -46,6 +54,49 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     if not isinstance(raw, Mapping):
         raise _file_error(path, raw, "needs keys and values", "Start with e.g. name: support-tickets.")
     return raw
+
+
+def _check_size(path: Path, text: str) -> None:
+    """Refuse what is deeper or has more values than any job once its aliases are written out.
+
+    Ten lines of aliases can stand for more values than memory holds. Here they are counted, not built.
+    """
+    values, anchors = 0, dict[str, tuple[int, int]]()  # an anchor's values, and how deep they go
+    levels: list[tuple[str | None, int, int]] = [(None, 0, 0)]  # open: anchor, values before it, depth below
+    for event in YAML(typ="safe", pure=True).parse(text):
+        match event:
+            case CollectionEndEvent():
+                anchor, before, depth = levels.pop()
+                depth += 1
+                if anchor:
+                    anchors[anchor] = (values - before, depth)
+            case AliasEvent():
+                if any(anchor == event.anchor for anchor, _, _ in levels):
+                    raise _too_large(path, f"has an alias *{event.anchor} inside of what it stands for")
+                count, depth = anchors.get(event.anchor, (1, 1))
+                values += count
+            case CollectionStartEvent():
+                anchors.pop(event.anchor, None)
+                levels.append((event.anchor, values, 0))
+                values, depth = values + 1, 0
+            case ScalarEvent():
+                if event.anchor:
+                    anchors[event.anchor] = (1, 1)
+                values, depth = values + 1, 1
+            case _:
+                continue
+        anchor, before, below = levels[-1]
+        levels[-1] = (anchor, before, max(below, depth))
+        if values > MOST_VALUES:
+            raise _too_large(path, f"has more than {MOST_VALUES:,} values, aliases written out")
+        if len(levels) + depth > MOST_DEPTH:
+            raise _too_large(path, f"is nested more than {MOST_DEPTH} deep")
+
+
+def _too_large(path: Path, rule: str) -> JobError:
+    return _file_error(
+        path, str(path), rule, "Write a smaller job, or several; docs/job-file.md has an example."
+    )
 
 
 def _file_error(path: Path, value: object, rule: str, fix: str) -> JobError:

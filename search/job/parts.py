@@ -27,6 +27,7 @@ from spaces.errors import FieldError
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 PACKAGE = re.compile(r"package:\w+(/.+)?")
+MOST = 10**12  # of anything that is counted
 
 
 class Part(BaseModel):
@@ -120,7 +121,7 @@ def _absolute_uri(uri: str) -> str:
 
 
 def _check_concurrent(value: Any) -> Any:
-    if value != "auto" and (type(value) is not int or value < 1):
+    if value != "auto" and (type(value) is not int or not 1 <= value <= MOST):
         raise FieldError("", value, "needs auto or a whole number, 1 or more", "Write auto.")
     return value
 
@@ -161,7 +162,7 @@ Columns = Annotated[
     tuple[Text, ...],
     BeforeValidator(one_or_more, json_schema_input_type=str | tuple[str, ...]),
 ]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Uri = Annotated[str, AfterValidator(_absolute_uri)]
 Minutes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy takes

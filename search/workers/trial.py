@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.tune import Trainable
 
+from pipelines.errors import CheckpointError
 from search.errors import StorageError, first_line
 from search.private import own_folder
 from search.storage import Storage, checkpoint_key
@@ -183,7 +184,7 @@ def read_state(context: WorkerContext, config: Mapping[str, Any]) -> "TrainingSt
     Raises:
         StorageError: the storage cannot be read.
     """
-    from pipelines.checkpoint import CheckpointError, load_state
+    from pipelines.checkpoint import load_state
 
     key = checkpoint_of(context, config)
     try:

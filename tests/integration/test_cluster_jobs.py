@@ -8,9 +8,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from search.cluster import jobs as cluster
-from search.cluster.remote import RemoteError, contact, fetch_folder, run_remote
+from search.cluster.remote import contact, fetch_folder, run_remote
 from search.cluster.staging import stage
-from search.errors import JobError, UserError
+from search.errors import JobError, RemoteError, UserError
 from search.probe import version
 
 pytestmark = pytest.mark.integration
@@ -84,7 +84,7 @@ def test_everything_that_the_cluster_lacks_is_told_together(ray_cluster, write_j
         tracking={"uri": "http://127.0.0.1:1"},
     )
     with pytest.raises(JobError) as error:
-        cluster.submit(job, address=ray_cluster.address)
+        cluster.submit(stage(job), address=ray_cluster.address)
     rules = {problem.key: problem.rule for problem in error.value.problems}
     assert set(rules) == {"storage", "backbone", "tasks[0].files.train", "database", "tracking.uri"}
     assert "Not a directory" in rules["storage"]
@@ -96,7 +96,7 @@ def test_everything_that_the_cluster_lacks_is_told_together(ray_cluster, write_j
 def test_another_version_on_the_cluster_is_refused(ray_cluster, write_job, monkeypatch):
     monkeypatch.setattr(cluster, "version", lambda: "99.0")
     with pytest.raises(JobError, match=f"'{version()}': is installed, and 99.0 where you submit from"):
-        cluster.submit(write_job(), address=ray_cluster.address)
+        cluster.submit(stage(write_job()), address=ray_cluster.address)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_a_wrong_or_missing_token_is_explained_and_not_repeated(ray_cluster, mon
 def test_a_job_is_submitted_followed_refused_twice_and_resumed(ray_cluster, write_job, slow_driver):
     address = ray_cluster.address
     job = write_job()
-    submission = cluster.submit(job, address=address)
+    submission = cluster.submit(stage(job), address=address)
     wait_for_log("tickets", address, "uploaded rows")
     assert cluster.status("tickets", address).state == "running"
     with pytest.raises(UserError, match=r"already running.*adaptune stop tickets"):
-        cluster.submit(job, address=address)
+        cluster.submit(stage(job), address=address)
 
     stopped = cluster.stop("tickets", address)
     assert (stopped.submission_id, stopped.state) == (submission, "interrupted")

@@ -1,6 +1,8 @@
 """Which package may know which: read from the source, function bodies included."""
 
 import ast
+import builtins
+import re
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,42 @@ def test_nothing_of_ours_loads_or_saves_by_torchs_pickle(package):
 def test_an_import_is_found_wherever_it_stands(tmp_path, source):
     (tmp_path / "module.py").write_text(source)
     assert "ray" in imported_roots(tmp_path / "module.py")
+
+
+def classes(path):
+    """The classes of a module by name, each with the names of its bases."""
+    return {
+        node.name: [base.id for base in node.bases if isinstance(base, ast.Name)]
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_error_of_a_package_stands_in_its_one_file(package):
+    builtin = {name for name, kind in vars(builtins).items() if isinstance(kind, type)}
+    errors = {name for name in builtin if issubclass(getattr(builtins, name), BaseException)}
+    ours = {*errors, *(name for path in ROOT.glob("*/errors.py") for name in classes(path))} - {"Problem"}
+    strays = {
+        f"{path.parent.name}/{path.name}: {name}"
+        for path in modules(package)
+        for name, bases in classes(path).items()
+        if path != ROOT / package / "errors.py" and ours & set(bases)
+    }
+    assert strays == set()
+
+
+@pytest.mark.parametrize(("package", "base"), [("search", "SearchError"), ("pipelines", "PipelineError")])
+def test_the_tree_of_errors_that_is_drawn_is_the_one_that_there_is(package, base):
+    path = ROOT / package / "errors.py"
+    drawn = []
+    for line in ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines():
+        if match := re.match(r"([│├└─ ]*)(\w+) {2,}", line):
+            drawn.append((len(match[1]) // 4, match[2]))
+    tree, parents = {}, []
+    for depth, name in drawn:
+        parents[depth:] = [name]
+        tree[name] = parents[depth - 1] if depth else "Exception"
+    bases = {name: kinds[0] for name, kinds in classes(path).items() if kinds}
+    assert tree == bases
+    assert drawn[0] == (0, base)

@@ -9,12 +9,9 @@ import sys
 import pytest
 from studies import add, create, opened
 
-from pipelines.bundle import BundleError
-from pipelines.errors import InputError
+from pipelines.errors import BundleError, InputError
 from search.cli import app as cli
-from search.cluster.remote import RemoteError
-from search.errors import JobError, Problem, UserError
-from search.runner import Interrupted
+from search.errors import Interrupted, JobError, Problem, RemoteError, UserError
 
 HERE = ["check", "run", "resume", "results", "export", "predict", "ui", "report"]
 CLUSTER = ["submit", "status", "logs", "stop", "list"]
@@ -55,7 +52,7 @@ def failing(monkeypatch, adaptune):
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr(cli, "_results", fail)
+        monkeypatch.setattr("search.cli.results._fetch_results", fail)
         return adaptune(*flags, "results", "tickets")
 
     return run
@@ -70,6 +67,22 @@ def storage(tmp_path):
         add(study, [], "failed", reason="OSError: [/data/x] is gone")
         create(record, "tickets/tone/adapter", position=1)
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def tiny_job(tmp_path):
+    """A job file of any name, that the command can read."""
+
+    def write(name):
+        (tmp_path / "rows.csv").write_text("text,label\na,x\nb,y\n")
+        job = tmp_path / "job.yaml"
+        job.write_text(
+            f"name: {name}\nbackbone: some-encoder\n"
+            "tasks: [{name: queue, files: {train: rows.csv}, text: text, label: label}]\n"
+        )
+        return job
+
+    return write
 
 
 def test_without_arguments_the_command_says_what_it_is_for(adaptune):
@@ -143,11 +156,27 @@ def test_an_error_of_the_user_is_told_as_it_is(failing):
     assert failing(UserError("no [/such] job")).err == "no [/such] job\n"
 
 
-def test_an_unforeseen_error_says_how_to_see_more_and_how_to_go_on(failing):
+def test_an_unforeseen_error_says_how_to_see_more_and_promises_nothing_where_nothing_was_begun(failing):
     run = failing(RuntimeError("boom"))
     assert "RuntimeError: boom" in run.err
     assert "adaptune --debug" in run.err
-    assert "adaptune resume" in run.err
+    assert "kept" not in run.err
+    assert "resume" not in run.err
+
+
+@pytest.mark.parametrize(("name", "begun"), [("tickets", True), ("others", False)])
+def test_an_unforeseen_error_in_a_search_says_how_to_go_on_where_it_was_begun(
+    adaptune, storage, tiny_job, monkeypatch, name, begun
+):
+    def fail(*_, **__):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("search.runner.run", fail)
+    run = adaptune("run", tiny_job(name))
+    assert run.code == 1
+    assert "RuntimeError: boom" in run.err
+    assert ("What was done so far is kept. Go on with: adaptune resume tickets\n" in run.err) is begun
+    assert ("resume" in run.err) is begun
 
 
 def test_debug_lets_the_error_through_with_its_traceback(failing):
@@ -253,9 +282,21 @@ def test_the_schema_of_the_job_file_is_json_and_knows_its_keys(adaptune):
     ].keys()
 
 
+def test_a_dry_run_of_submit_lists_what_would_travel_and_asks_nobody(adaptune, tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\na,b\n")
+    (tmp_path / "job.yaml").write_text(
+        "name: tickets\nbackbone: bert-base-uncased\nstorage: /mnt/runs\n"
+        "tasks: [{name: mine, files: {train: train.csv}}]\n"
+    )
+    run = adaptune("submit", "job.yaml", "--address", "http://127.0.0.1:1", "--dry-run")
+    assert (run.code, run.err) == (0, "")
+    assert f"{tmp_path / 'train.csv'}: 15 bytes" in run.out
+    assert run.out.splitlines()[-1] == "Nothing was sent."
+
+
 @pytest.mark.integration
 def test_the_installed_command_answers_in_a_process_of_its_own(tmp_path):
-    command = [sys.executable, "-m", "search.cli.app"]
+    command = [sys.executable, "-m", "search.cli"]
     environment = {key: value for key, value in os.environ.items() if key != "ADAPTUNE_DEBUG"}
 
     def run(*arguments):

@@ -14,9 +14,9 @@ from ruamel.yaml import YAML
 
 from search.cluster import jobs as cluster
 from search.cluster import remote, staging
-from search.cluster.remote import RemoteError, contact, encode, find_token, parse_results, unpack
+from search.cluster.remote import contact, encode, find_token, parse_results, unpack
 from search.cluster.staging import JOB_FILE, stage
-from search.errors import JobError, UserError
+from search.errors import JobError, RemoteError, UserError
 from search.job.job import SearchJob
 from search.probe import hide_password, reach_database, run
 
@@ -121,6 +121,111 @@ def test_a_backbone_folder_is_uploaded_and_a_hub_id_goes_as_it_is(write_job, tmp
     assert "adaptune_data/backbone/config.json" in staged.uploads
     assert staged_content(staged)["backbone"] == "adaptune_data/backbone"
     assert staged_content(stage(write_job()))["backbone"] == "bert-base-uncased"
+
+
+SECRETS = (".env", ".git/config", ".ssh/id_rsa", "token", "notes/id_rsa", "hf_token.txt.bak", ".hidden/x.txt")
+
+
+def fill(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "taken", "left"),
+    [
+        (
+            {"backbone": "folder"},
+            [
+                "config.json",
+                "model.safetensors",
+                "model.safetensors.index.json",
+                "tokenizer.json",
+                "vocab.txt",
+            ],
+            ["pytorch_model.bin", "train.csv", "wandb/run.json", "credentials.json", "modeling.py"],
+        ),
+        (
+            {"tasks": [{"name": "mine", "files": {"train": "folder"}}]},
+            ["ham/a.txt", "spam/b.txt"],
+            ["a.txt", "ham/a.csv", "ham/more/a.txt"],
+        ),
+        (
+            {"tasks": ["glue_mnli"], "data_dir": "folder"},
+            [f"glue_mnli/{name}" for name in ("test.jsonl", "train.parquet", "validation_mismatched.csv")],
+            ["glue_mnli/unlabelled.parquet", "glue_mnli/dropped.csv", "glue_cola/train.csv", "train.csv"],
+        ),
+        (
+            {"tasks": [{"name": "mine", "hub": "./folder"}]},
+            ["README.md", "data/train-00000.parquet", "data/deep/er/test.jsonl.gz"],
+            ["script.py", "data/.cache/train.parquet"],
+        ),
+    ],
+    ids=["backbone", "folder per class", "data_dir", "hub"],
+)
+def test_of_a_folder_only_what_is_read_is_uploaded(write_job, tmp_path, changes, taken, left):
+    fill(
+        tmp_path / "folder",
+        *taken,
+        *left,
+        *SECRETS,
+        *(f"{Path(taken[-1]).parent}/{name}" for name in SECRETS),
+    )
+    staged = stage(write_job(**changes))
+    sources = {path.relative_to(tmp_path).as_posix() for path in staged.uploads.values()} - {"data/train.csv"}
+    assert sources == {f"folder/{name}" for name in taken}
+
+
+@pytest.mark.parametrize("linked", ["folder/config.json", "folder/model.safetensors"])
+def test_a_link_out_of_a_folder_is_not_followed_and_named(write_job, tmp_path, linked):
+    fill(tmp_path, "folder/config.json", "folder/model.safetensors", "secret/id_rsa")
+    (tmp_path / linked).unlink()
+    (tmp_path / linked).symlink_to(tmp_path / "secret" / "id_rsa")
+    with pytest.raises(JobError, match="leads out of its folder") as error:
+        stage(write_job(backbone="folder"))
+    assert problems(error)["backbone"].value == str(tmp_path / linked)
+
+
+def test_a_class_that_is_a_link_out_is_not_followed_and_named(write_job, tmp_path):
+    fill(tmp_path, "folder/ham/a.txt", "elsewhere/b.txt")
+    (tmp_path / "folder" / "spam").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JobError, match="leads out of its folder"):
+        stage(write_job(tasks=[{"name": "mine", "files": {"train": "folder"}}]))
+
+
+def test_a_task_of_data_dir_that_is_a_link_out_is_not_followed_and_named(write_job, tmp_path):
+    fill(tmp_path, "folder/x", "elsewhere/train.parquet")
+    (tmp_path / "folder" / "glue_mrpc").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JobError, match="leads out of its folder"):
+        stage(write_job(tasks=["glue_mrpc"], data_dir="folder"))
+
+
+def test_links_within_a_folder_and_to_nothing_that_is_read_are_fine(write_job, tmp_path):
+    fill(tmp_path, "folder/real.safetensors", "secret/id_rsa")
+    (tmp_path / "folder" / "model.safetensors").symlink_to("real.safetensors")
+    (tmp_path / "folder" / "key").symlink_to(tmp_path / "secret" / "id_rsa")
+    staged = stage(write_job(backbone="folder"))
+    assert not any("key" in name for name in staged.uploads)
+    assert "adaptune_data/backbone/model.safetensors" in staged.uploads
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(write_job, tmp_path):
+    fill(tmp_path, "folder/config.json")
+    os.mkfifo(tmp_path / "folder" / "vocab.txt")
+    staged = stage(write_job(backbone="folder"))
+    assert "adaptune_data/backbone/vocab.txt" not in staged.uploads
+
+
+def test_what_travels_is_listed_with_its_sizes(write_job, tmp_path):
+    fill(tmp_path, *(f"folder/ham/{number}.txt" for number in range(30)))
+    files = {"train": "folder", "test": "data/train.csv"}
+    job, *lines = stage(write_job(tasks=[{"name": "mine", "files": files}])).describe()
+    assert job.endswith(f"bytes, from {tmp_path / 'job.yaml'}")
+    assert f"{tmp_path / 'data' / 'train.csv'}: 15 bytes" in lines
+    size = sum(path.stat().st_size for path in (tmp_path / "folder").rglob("*.txt"))
+    assert f"{tmp_path / 'folder' / 'ham'}/: 30 files, {size} bytes" in lines
 
 
 def test_the_storage_given_takes_the_place_of_the_files_own(write_job):

@@ -13,11 +13,11 @@ import safetensors.torch
 import torch
 from tiny import MAX_TOKENS, save_tiny_encoder, toy_task
 
-from pipelines.bundle import AdapterBundle, BundleConfig, BundleError, read_bundle, write_bundle
+from pipelines.bundle import AdapterBundle, BundleConfig, read_bundle, write_bundle
 from pipelines.config import TrainConfig
 from pipelines.encoder.backbone import Backbone, load_backbone
 from pipelines.encoder.tokens import EncodedTask, encode
-from pipelines.errors import InputError
+from pipelines.errors import BundleError, InputError
 from pipelines.packs.pack import predict
 from pipelines.packs.training import Training, target_scale
 

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.checkpoint import CheckpointError, dump_state, load_state
+from pipelines.checkpoint import dump_state, load_state
 from pipelines.config import TrainConfig
+from pipelines.errors import CheckpointError
 from pipelines.packs.training import TrainingState
 from pipelines.results import EpochResult
 

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from studies import opened
 from tiny import D, save_tiny_encoder, toy_spans, vocabulary, write_spans
 
-from search.cli.plan import print_plan
+from search.cli.check import print_plan
 from search.cluster.staging import stage
 from search.decisions.experience import gather
 from search.errors import JobError, UserError

@@ -9,8 +9,9 @@ import pytest
 import torch
 from studies import BACKBONE_PARAMETERS, add, create, note_winner, opened, start
 
-from pipelines.bundle import BundleConfig, BundleError, read_bundle, write_bundle
+from pipelines.bundle import BundleConfig, read_bundle, write_bundle
 from pipelines.config import TrainConfig
+from pipelines.errors import BundleError
 from search.errors import UserError
 from search.results import (
     export_bundles,

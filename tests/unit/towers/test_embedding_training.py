@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import MAX_TOKENS, bundle_config, tiny_backbone, toy_spans
 
-from pipelines.bundle import AdapterBundle, BundleConfig, BundleError, write_bundle
+from pipelines.bundle import AdapterBundle, BundleConfig, write_bundle
 from pipelines.checkpoint import dump_state, load_state
 from pipelines.dispatch import (
     add_texts,
@@ -22,7 +22,7 @@ from pipelines.dispatch import (
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.sharing import share
-from pipelines.errors import InputError, TrialDiverged
+from pipelines.errors import BundleError, InputError, TrialDiverged
 from pipelines.kinds import encode_task
 from pipelines.packs.training import score_outputs
 from pipelines.towers.config import PARTS, EmbeddingConfig

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.bundle import Prediction
 from pipelines.errors import InputError
-from search.cli.predictions import prediction_lines, read_rows
+from search.cli.predict import prediction_lines, read_rows
 from search.errors import UserError
 
 ONE, PAIR = ("body",), ("premise", "hypothesis")

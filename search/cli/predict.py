@@ -1,15 +1,62 @@
-"""Texts in, labels out: the reading and writing of `adaptune predict`."""
+"""The command `predict`: texts in, labels out. Heavy imports happen inside it."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pipelines.tasks.readers import read_columns
+import typer
+
+from search.cli.terminal import HERE, JsonOption, out
 from search.errors import UserError
 
 if TYPE_CHECKING:
     from pipelines.bundle import Prediction
+
+commands = typer.Typer()
+
+
+@commands.command(rich_help_panel=HERE)
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label.")] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            "--input", help="csv, tsv, jsonl or parquet with the task's text columns, or txt (a text a line)."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write JSON lines to this new file.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="Where the encoder is now, if not where the bundle says.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Label texts with an exported adapter. Pairs and many texts come by --input."""
+    from pipelines.bundle import AdapterBundle
+
+    if output is not None and output.exists():
+        raise UserError(f"{output} exists already. Choose another --output, or remove it first.")
+    loaded = AdapterBundle.load(bundle, backbone=backbone)
+    rows = read_rows(texts or [], given, loaded.config.text_columns)
+    predictions = loaded.predict(rows)
+    if as_json or output is not None:
+        lines = prediction_lines(predictions)
+        if output is None:
+            print("\n".join(lines))
+        else:
+            output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            out.print(f"{len(lines)} predictions in {output}", soft_wrap=True)
+        return
+    for one in predictions:
+        text = one.text if isinstance(one.text, str) else " | ".join(one.text)
+        if loaded.config.kind == "span":
+            text = one.text[0]  # the question; a context is long
+        score = f"{max(one.scores.values()):.3f}" if one.scores else ""
+        label = one.label if isinstance(one.label, str) else f"{one.label:.4f}"
+        print(f"{label}\t{score}\t{text}")
 
 
 def read_rows(
@@ -31,6 +78,8 @@ def read_rows(
         if not all(text.strip() for text in texts):
             raise UserError("One of the texts is empty. Fill it in or leave it out.")
         return list(texts)
+    from pipelines.tasks.readers import read_columns
+
     if given.suffix.lower() == ".txt" and len(columns) == 1:
         cells: tuple[Sequence[str | None], ...] = (_read_lines(given),)
     else:

@@ -1,20 +1,65 @@
-"""What `adaptune check` shows of a job that can run."""
+"""The command `check`, and what it shows of a job that can run."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 
-from search.decisions.experience import Experience
-from search.plan import Plan
-from search.tables import format_params, format_values
+from search.cli.terminal import HERE, JobFile, JobStorage, command, flags, out
+from search.errors import UserError
+
+if TYPE_CHECKING:
+    from search.decisions.experience import Experience
+    from search.plan import Plan
+
+commands = typer.Typer()
 
 
-def print_plan(plan: Plan, console: Console, *, experience: Mapping[str, Experience] | None = None) -> None:
+@commands.command(rich_help_panel=HERE)
+def check(job: JobFile, storage: JobStorage = None) -> None:
+    """Show everything wrong with a job file, or what it comes to.
+
+    Reads the data and loads the encoder, starts nothing. Exit code 2 if the job cannot run.
+    """
+    from search.decisions.experience import gather
+    from search.job.job import SearchJob
+    from search.plan import make_plan, name_collisions
+    from search.results import has_record
+    from search.storage import Storage
+    from search.study import Record
+
+    collisions = name_collisions()
+    if collisions:
+        raise UserError("\n".join(collisions))
+    loaded = SearchJob.load(job, storage=storage)
+    plan = make_plan(loaded, source=str(job))
+    place = Storage(loaded.storage, loaded.database)
+    place.prepare()
+    experience: dict[str, Experience] = {}
+    if has_record(place):
+        with Record(place) as record:
+            fingerprint = plan.backbone.fingerprint
+            experience = {
+                method: gather(
+                    record, loaded, method, fingerprint=fingerprint, vectors=plan.vector_fingerprints
+                )
+                for method in loaded.methods
+            }
+    print_plan(plan, out, experience=experience)
+    out.print(f"\nStart it with: {command('run', str(job), *flags('--storage', storage))}")
+
+
+def print_plan(
+    plan: "Plan", console: Console, *, experience: Mapping[str, "Experience"] | None = None
+) -> None:
     """Print the studies, their data, trials and trained parameters, and what was done to the data.
 
     Args:
         experience: what each method begins with.
     """
+    from search.tables import format_params, format_values
+
     job, frozen = plan.job, plan.backbone.parameters
 
     def say(line: str) -> None:

@@ -1,0 +1,85 @@
+"""The commands `results` and `export`: what a job came to. Heavy imports happen inside them."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from search.cli.terminal import (
+    HERE,
+    AddressOption,
+    DatabaseOption,
+    JsonOption,
+    Name,
+    StorageOption,
+    TaskOption,
+    flags,
+    open_storage,
+    out,
+)
+
+commands = typer.Typer()
+
+
+@commands.command(rich_help_panel=HERE)
+def results(
+    name: Name,
+    task: TaskOption = None,
+    storage: StorageOption = None,
+    database: DatabaseOption = None,
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a job's leaderboard: scores, sizes and configurations of the best adapters."""
+    from search.results import select_task
+    from search.tables import results_table
+
+    found = select_task(_fetch_results(name, storage, database, address), task)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        out.print(results_table(found))
+
+
+@commands.command(rich_help_panel=HERE)
+def export(
+    name: Name,
+    to: Annotated[Path, typer.Option("--out", help="Folder for the bundles: OUT/<task>/.")],
+    task: TaskOption = None,
+    storage: StorageOption = None,
+    database: DatabaseOption = None,
+    address: AddressOption = None,
+) -> None:
+    """Copy the best bundle of each task to a folder."""
+    from search.results import export_bundles, read_results
+
+    if address:
+        from search.cluster.remote import fetch_folder
+
+        folders = export_bundles(
+            _fetch_results(name, storage, database, address),
+            to,
+            task=task,
+            fetch=lambda bundle, folder: fetch_folder(bundle, folder, address=address),
+        )
+    else:
+        place = open_storage(storage, database)
+        folders = export_bundles(read_results(name, place), to, task=task, fetch=place.fetch)
+    for one, folder in folders.items():
+        out.print(f"{one}: {folder}", soft_wrap=True)
+
+
+def _fetch_results(
+    name: str, storage: str | None, database: str | None, address: str | None
+) -> dict[str, Any]:
+    from search.results import read_results
+
+    if address is None:
+        return read_results(name, open_storage(storage, database))
+    from search.cluster.jobs import status as cluster_status
+    from search.cluster.remote import parse_results, run_remote
+
+    place = storage or cluster_status(name, address).storage
+    arguments = ["results", name, "--json", "--storage", place, *flags("--database", database)]
+    return parse_results(run_remote(arguments, address=address))

@@ -1,0 +1,137 @@
+"""The commands `run` and `resume`: a search on this machine. Heavy imports happen inside them."""
+
+import os
+import secrets
+from typing import Any
+
+import typer
+
+from pipelines.errors import PipelineError
+from search.cli.terminal import (
+    HERE,
+    AddressOption,
+    ClusterOption,
+    DatabaseOption,
+    JobFile,
+    JobStorage,
+    Name,
+    StorageOption,
+    command,
+    default_storage,
+    err,
+    flags,
+    open_storage,
+    out,
+    print_submission,
+    short_path,
+)
+from search.errors import Interrupted, SearchError, StorageError
+
+commands = typer.Typer()
+
+
+@commands.command(rich_help_panel=HERE)
+def run(job: JobFile, storage: JobStorage = None, cluster: ClusterOption = False) -> None:
+    """Search on this machine, or go on with a search.
+
+    A job that was interrupted goes on where it was; of a finished one, the leaderboard is printed.
+    """
+    _prepare_environment()
+    from search.cluster.staging import keep_submission
+    from search.job.job import SearchJob
+
+    path = keep_submission(job, storage=storage) if cluster else job
+    _run(SearchJob.load(path, storage=storage), source=str(job), cluster=cluster)
+
+
+@commands.command(rich_help_panel=HERE)
+def resume(
+    name: Name,
+    storage: StorageOption = None,
+    database: DatabaseOption = None,
+    address: AddressOption = None,
+    cluster: ClusterOption = False,
+) -> None:
+    """Go on with a job after any interruption.
+
+    Trials that are done are not run again; an unfinished one goes on from its last epoch.
+    """
+    if address:
+        from search.cluster import jobs
+
+        print_submission(
+            jobs.resume(name, address=address, storage=storage, database=database), name, address
+        )
+        return
+    _prepare_environment()
+    from search.job.job import SearchJob
+    from search.results import find_job, open_record
+
+    place = open_storage(storage, database)
+    with open_record(place) as record:
+        loaded = SearchJob.from_dict(find_job(record, name, place)[0].attributes["job"])
+    # The folder may be mounted elsewhere now, and the database reached by another name.
+    moved = loaded.model_copy(update={"storage": place.root, "database": place.database})
+    _run(moved, source=name, cluster=cluster)
+
+
+def _run(job: Any, *, source: str, cluster: bool) -> None:
+    from search.progress import ConsoleProgress
+    from search.runner import run as run_job
+    from search.tables import results_table
+
+    again = command("resume", job.name, *flags("--storage", job.storage, default=default_storage()))
+    try:
+        found = run_job(job, source=source, cluster=cluster, progress=ConsoleProgress(out))
+    except (Interrupted, KeyboardInterrupt) as error:
+        raise Interrupted(f"interrupted; nothing is lost. Go on with: {again}") from error
+    except StorageError as error:
+        kept = "Nothing that was recorded is lost. Put that right, then:"
+        raise StorageError(f"{error}\n{kept} {again}") from error
+    except Exception as error:
+        if not isinstance(error, SearchError | PipelineError) and _is_begun(job):
+            error.add_note(f"What was done so far is kept. Go on with: {again}")
+        raise
+    out.print()
+    out.print(results_table(found))
+    bundles = [entry["best"]["bundle"] for entry in found["tasks"] if entry["state"] == "finished"]
+    for entry in found["tasks"]:
+        if entry["state"] == "failed":
+            err.print(f"{entry['task']}/{entry['method']}: {entry['reason']}", soft_wrap=True)
+    if bundles:
+        # Where a cluster's driver works is not where its log is read.
+        _print_next(job, bundles, first=bundles[0] if cluster else short_path(bundles[0]))
+    if found["state"] != "finished":
+        raise typer.Exit(1)
+
+
+def _is_begun(job: Any) -> bool:
+    """Whether the record has anything of a job, now or from before."""
+    from search.results import find_job, open_record
+    from search.storage import Storage
+
+    storage = Storage(job.storage, job.database)
+    try:
+        with open_record(storage) as record:
+            return bool(find_job(record, job.name, storage))
+    except Exception:  # what failed may be the record itself: then nothing is promised
+        return False
+
+
+def _print_next(job: Any, bundles: list[str], *, first: str) -> None:
+    out.print()
+    for bundle in bundles:
+        out.print(f"bundle: {bundle}", soft_wrap=True)
+    storage = flags("--storage", job.storage, default=default_storage())
+    out.print("\nnext:")
+    if job.tracking.uri is None:
+        out.print(f"  {command('ui', *storage)}", soft_wrap=True)
+    out.print(f"  {command('predict', first, 'some text')}", soft_wrap=True)
+    out.print(f"  {command('export', job.name, '--out', 'adapters', *storage)}", soft_wrap=True)
+
+
+def _prepare_environment() -> None:
+    """What Ray reads when it is imported. Nothing that the user has set is changed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # ours is the one view of the search
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
