@@ -24,11 +24,12 @@ from search.decisions.rules import Rules
 from search.driver import SearchClock, drive, forget_dead_driver
 from search.errors import Interrupted, StorageError, UserError, first_line, storage_failure
 from search.job.job import SearchJob, differences
+from search.machine import best_node, local_problems, missing_resources
 from search.plan import Plan, make_plan, readings_in
 from search.probe import hide_password
 from search.progress import Progress
-from search.results import is_finished, job_results
-from search.session import start_ray
+from search.results import has_record, is_finished, job_results
+from search.session import check_callers_ray, start_ray
 from search.signals import terminate_as_interrupt
 from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study, claim_lock
@@ -69,7 +70,12 @@ def run(
 def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> dict[str, Any]:
     storage = Storage(job.storage, job.database)
     progress.message(f"{job.name}: reading the data, loading the encoder")
-    plan = make_plan(job, source=source)
+    if ray.is_initialized() and not cluster:
+        check_callers_ray()
+    problems = [] if cluster else local_problems(job.resources)
+    if problems and _has_finished(storage, job.name):
+        problems = []  # it only tells what came out, on whatever machine
+    plan = make_plan(job, source=source, problems=problems)
     storage.prepare()
     with _saying_what_gave_way(storage), Record(storage) as record:
         studies = open_studies(record, storage, plan)
@@ -89,6 +95,14 @@ def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> d
         else:
             forget_dead_driver(storage, studies)
         return job_results(studies, storage)
+
+
+def _has_finished(storage: Storage, job: str) -> bool:
+    if not has_record(storage):
+        return False
+    with Record(storage) as record:
+        studies = [study for study in record.studies(job) if "job" in study.attributes]
+        return bool(studies) and is_finished(studies)
 
 
 @contextlib.contextmanager
@@ -219,6 +233,9 @@ def _search(
             progress.update(study, study.trial(number))
 
         try:
+            if cluster:
+                for problem in missing_resources(job.resources, best_node("the largest node of the cluster")):
+                    progress.warn(f"{problem} Until a node comes that has them, trials wait.")
             progress.start([(search.study, plan.trials_of(search.study.method)) for search in searches])
             context = _worker_context(plan, storage, progress)
             run_trials(

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.util.client
 
+from search.errors import UserError, first_line
 from search.local_ray import local_ray
 from search.signals import interrupting_later, undisturbed
 from search.storage import Storage
+
+WORKER_SECONDS = 120  # until a worker has started, on a busy machine
 
 
 @contextlib.contextmanager
@@ -53,6 +57,41 @@ def _joined_cluster() -> Iterator[Mapping[str, str]]:
     finally:
         with undisturbed():
             ray.shutdown()
+
+
+def check_callers_ray() -> None:
+    """See that a Ray which the caller has started is one that a local run can use.
+
+    Raises:
+        UserError: it is not; says what to do.
+    """
+    instead = "Call ray.shutdown() before: the run starts a Ray of its own."
+    if ray.util.client.ray.is_connected():
+        raise UserError(
+            f"this process talks to a Ray cluster as a client (ray://), which a run cannot. {instead}"
+        )
+    if len([node for node in ray.nodes() if node["Alive"]]) > 1:
+        raise UserError(
+            "this process has joined a Ray cluster of several nodes, and a local run has its storage here. "
+            f"{instead} For the cluster: `adaptune submit`, or run(job, cluster=True) where all nodes see it."
+        )
+    ours = str(Path(__file__).parent)
+    try:
+        theirs: str = ray.get(_package_of_worker.remote(), timeout=WORKER_SECONDS)
+    except Exception as error:
+        raise UserError(
+            "the Ray that this process has started cannot use adaptune: its workers say "
+            f"{first_line(error)}. {instead}"
+        ) from error
+    if theirs != ours:
+        raise UserError(
+            f"the Ray that this process has started has workers with another adaptune ({theirs}). {instead}"
+        )
+
+
+@ray.remote(num_cpus=0)
+def _package_of_worker() -> str:
+    return str(Path(__file__).parent)
 
 
 def _callers_addresses() -> Mapping[str, str]:

@@ -16,10 +16,8 @@ from search.searcher import LeavingNodes, StudyScheduler, StudySearcher
 from search.signals import keeping_interrupt
 from search.storage import Storage
 from search.study import Study
-from search.workers.hosts import HostPool, PackedTrial
+from search.workers.hosts import PROXY_CPUS, HostPool, PackedTrial
 from search.workers.trial import WORKER_RESTARTS, AdapterTrial, WorkerContext
-
-PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
 
 
 def run_trials(

@@ -1,7 +1,6 @@
 """The commands `run` and `resume`: a search on this machine. Heavy imports happen inside them."""
 
 import os
-import secrets
 from typing import Any
 
 import typer
