@@ -34,10 +34,11 @@ from transformers import BertConfig, BertModel
 from pipelines.config import TrainConfig
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.backbone import Backbone
-from pipelines.encoder.tokens import EncodedTask, Tokens
+from pipelines.encoder.tokens import Tokens
 from pipelines.packs.adapter import BottleneckAdapter
 from pipelines.packs.pack import Pack
 from pipelines.packs.training import Training
+from pipelines.tasks.encoded import EncodedTask
 
 SIZES = (8, 16, 64, 256)
 BATCH = 32

@@ -17,8 +17,8 @@ from material import rows_task
 from pipelines import TrainConfig, Training, encode_task, load_backbone, read_task
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.encoder.tokens import EncodedTask
 from pipelines.packs.training import resolve_precision
+from pipelines.tasks.encoded import EncodedTask
 
 
 def main(settings: dict[str, Any]) -> None:

@@ -7,13 +7,17 @@ AdapterBundle.load("adapters/tickets").predict(["my screen is black"])
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import pipelines.kinds
+import pipelines.methods  # noqa: F401 - and its method in the table that this fills
+
 if TYPE_CHECKING:
     from pipelines.bundle import AdapterBundle
     from pipelines.config import TrainConfig
     from pipelines.encoder.backbone import load_backbone
     from pipelines.errors import BundleError, InputError, InputErrors, PipelineError
-    from pipelines.kinds import encode_task, read_task
     from pipelines.packs.training import Training
+    from pipelines.tasks.encoded import encode_task
+    from pipelines.tasks.rows import read_task
     from pipelines.tasks.task import Task
 
 __all__ = [
@@ -39,9 +43,9 @@ _HOMES = {
     "Task": "tasks.task",
     "TrainConfig": "config",
     "Training": "packs.training",
-    "encode_task": "kinds",
+    "encode_task": "tasks.encoded",
     "load_backbone": "encoder.backbone",
-    "read_task": "kinds",
+    "read_task": "tasks.rows",
 }
 
 

@@ -14,19 +14,14 @@ import safetensors.torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.config import Config, config_from_dict
+from pipelines.config import Config
 from pipelines.encoder.backbone import Backbone, load_backbone
-from pipelines.encoder.precision import resolve_precision
-from pipelines.encoder.tokens import Tokens, encode
-from pipelines.encoder.windows import encode_questions
 from pipelines.errors import BundleError, FileError, InputError
 from pipelines.files import BUNDLE_FILES, CARD, CONFIG, METRICS, WEIGHTS, read_plain
-from pipelines.packs.model import PackModel, build_model
-from pipelines.packs.pack import predict
-from pipelines.packs.trained import trained_shapes
-from pipelines.tasks.span_rows import SpanExample
-from pipelines.towers.bundle import TrainedTowers, different_tensors
-from pipelines.towers.config import EmbeddingConfig
+from pipelines.method import TrainedModel, config_from_dict, find_method
+from pipelines.packs.bundle import TrainedEncoder
+from pipelines.packs.model import PackModel
+from pipelines.tasks.kind import Kind, Scale, kind_of
 
 FORMAT = 1
 
@@ -55,9 +50,19 @@ class BundleConfig:
     target_std: float = 1.0
 
     @property
+    def rules(self) -> Kind:
+        """What depends on the task's kind. Raises InputError for one that is not registered here."""
+        return kind_of(self.kind)
+
+    @property
     def outputs(self) -> int:
         """The head's width."""
-        return 2 if self.kind == "span" else len(self.labels) or 1
+        return self.rules.outputs(self.labels)
+
+    @property
+    def scale(self) -> Scale:
+        """What undoes the standardisation of the outputs."""
+        return Scale(self.target_mean, self.target_std)
 
     def to_dict(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -79,7 +84,7 @@ class BundleConfig:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One text's prediction. `label` is a class name, a number for regression, or an answer's text for spans.
+    """One text's prediction. `label` is what the kind answers: a class name, a number, or for spans a text.
 
     `scores` are probabilities by class name, empty for regression and spans.
     """
@@ -121,18 +126,18 @@ def write_bundle(
 class AdapterBundle:
     """A loaded bundle, of any method: `AdapterBundle.load(folder).predict(texts)`."""
 
-    def __init__(self, config: BundleConfig, backbone: Backbone, trained: PackModel | TrainedTowers) -> None:
+    def __init__(self, config: BundleConfig, backbone: Backbone, trained: TrainedModel) -> None:
         self.config = config
         self.backbone = backbone
         self._trained = trained
 
     @property
     def model(self) -> PackModel:
-        """The encoder with what was trained in it. Raises InputError for a bundle of `embeddings`."""
-        if isinstance(self._trained, TrainedTowers):
-            rule = "its method is embeddings: it has trained nothing in an encoder"
+        """The encoder with what was trained in it. Raises InputError for a bundle without an encoder."""
+        if not isinstance(self._trained, TrainedEncoder):
+            rule = f"its method is {self.config.train.method}: it has trained nothing in an encoder"
             raise InputError("BUNDLE", self.config.task, rule, "Give a bundle of another method.")
-        return self._trained
+        return self._trained.model
 
     @classmethod
     def load(cls, folder: str | Path, *, backbone: str | Backbone | None = None) -> "AdapterBundle":
@@ -177,71 +182,37 @@ class AdapterBundle:
                 )
         if not rows:
             return []
-        if self.config.kind == "span":
-            answers = self._answers(rows, precision)
-            return [Prediction(text, answer, {}) for text, answer in zip(texts, answers, strict=True)]
-        outputs = self.outputs(rows, precision=precision)
-        return [self._prediction(text, output) for text, output in zip(texts, outputs, strict=True)]
+        outputs, targets = self._trained.read(rows, precision=precision)
+        answers = self.config.rules.answers(outputs, targets, self.config.labels, self.config.scale)
+        return [Prediction(text, label, scores) for text, (label, scores) in zip(texts, answers, strict=True)]
 
     def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str = "auto") -> NDArray[np.float64]:
         """The head's raw outputs, shape (n, outputs)."""
-        if isinstance(self._trained, TrainedTowers):
-            return self._trained.outputs(rows, precision=precision)
-        return self._run(encode(rows, self.backbone.tokenizer, self.config.max_tokens), precision)
-
-    def _answers(self, rows: Sequence[tuple[str, ...]], precision: str) -> list[str]:
-        examples = tuple(
-            SpanExample(id=str(number), title="", context=context, question=question, answers=(), starts=())
-            for number, (question, context) in enumerate(rows)
-        )
-        questions = encode_questions(examples, self.backbone, self.config.max_tokens)
-        return questions.answers(self._run(questions.windows.tokens, precision))
-
-    def _run(self, tokens: Tokens, precision: str) -> NDArray[np.float64]:
-        resolved = resolve_precision(precision, self.model.bank.values.device)
-        return predict(self.model, tokens, pad_id=self.backbone.pad_id, precision=resolved)
-
-    def _prediction(self, text: str | tuple[str, ...], output: NDArray[np.float64]) -> Prediction:
-        if self.config.kind == "regression":
-            return Prediction(text, float(output[0]) * self.config.target_std + self.config.target_mean, {})
-        exponentials = np.exp(output - output.max())
-        probabilities = exponentials / exponentials.sum()
-        scores = {label: float(p) for label, p in zip(self.config.labels, probabilities, strict=True)}
-        return Prediction(text, self.config.labels[int(probabilities.argmax())], scores)
+        return self._trained.read(rows, precision=precision)[0]
 
 
 def _open_trained(
     folder: Path, config: BundleConfig, backbone: Backbone, parameters: Mapping[str, Tensor]
-) -> PackModel | TrainedTowers:
+) -> TrainedModel:
     """What a bundle's parameters are the parameters of. Raises BundleError where they do not fit."""
+    method = find_method(config.train.method)
     try:
-        different = _different(config, backbone, parameters)
+        different = method.different_tensors(
+            backbone, config.train, parameters, outputs=config.outputs, columns=len(config.text_columns)
+        )
     except (TypeError, OverflowError, RuntimeError) as error:  # torch's, of sizes that it cannot have
         raise BundleError(f"{folder}/{CONFIG} describes no model ({error}). Export it again.") from error
     if different:
         raise BundleError(f"{folder}/{WEIGHTS} does not fit its {CONFIG}: {', '.join(different[:3])} differ")
-    if isinstance(config.train, EmbeddingConfig):
-        return TrainedTowers(
-            backbone, config.train, parameters, pooling=config.pooling, max_tokens=config.max_tokens
-        )
-    model = build_model(  # only now: its size is what the config claims
-        backbone, config.train, outputs=config.outputs, pooling=config.pooling, spans=config.kind == "span"
+    return method.open_bundle(  # only now: its size is what the config claims
+        backbone,
+        config.train,
+        parameters,
+        outputs=config.outputs,
+        rules=config.rules,
+        pooling=config.pooling,
+        max_tokens=config.max_tokens,
     )
-    model.load(dict(parameters))
-    return model
-
-
-def _different(config: BundleConfig, backbone: Backbone, parameters: Mapping[str, Tensor]) -> list[str]:
-    """Names of tensors that are missing, of another shape than the configuration needs, or too many. Nothing
-    is allocated: sizes are only claimed so far.
-    """
-    if isinstance(config.train, EmbeddingConfig):
-        return different_tensors(
-            backbone, config.train, parameters, columns=len(config.text_columns), outputs=config.outputs
-        )
-    expected = trained_shapes(backbone, config.train, outputs=config.outputs)
-    found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
-    return sorted(dict(expected.items() ^ found.items()))
 
 
 def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
@@ -274,6 +245,9 @@ def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
     try:
         parameters = safetensors.torch.load(content[WEIGHTS])
         return BundleConfig.from_dict(fields), parameters
+    except InputError as error:
+        fix = "Import the package that registers it, or update adaptune."
+        raise BundleError(f"{folder} needs a method that is not there ({error}). {fix}") from error
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise BundleError(f"{folder} cannot be read ({error}). Export the bundle again.") from error
 

@@ -167,9 +167,9 @@ def tsv(one: ServerFile, predictions: "list[Prediction]") -> str:
 
 
 def _check_bundle(one: ServerFile, config: "BundleConfig") -> None:
-    kind = "classification" if one.words else "regression"
-    if config.kind != kind:
-        raise UserError(f"{one.task}: {one.file} needs a {kind}, and the bundle's is a {config.kind}.")
+    expected = registered_task(one.task).kind
+    if expected != config.kind:
+        raise UserError(f"{one.task}: {one.file} needs a {expected}, and the bundle's is a {config.kind}.")
     unknown = [label for label in config.labels if label not in one.words]
     if unknown:
         raise UserError(

@@ -11,11 +11,11 @@ from typing import Any
 import ray
 import torch
 
-from pipelines.config import EMBEDDINGS
-from pipelines.dispatch import add_texts
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.sharing import share
-from pipelines.kinds import Data, encode_task
+from pipelines.method import METHODS
+from pipelines.tasks.encoded import encode_task
+from pipelines.tasks.rows import TaskData
 from search.agenda import Search
 from search.decisions.budget import Budget
 from search.decisions.confirmation import Confirm
@@ -25,7 +25,7 @@ from search.driver import SearchClock, drive, forget_dead_driver
 from search.errors import Interrupted, StorageError, UserError, first_line, storage_failure
 from search.job.job import SearchJob, differences
 from search.machine import best_node, local_problems, missing_resources
-from search.plan import Plan, make_plan, readings_in
+from search.plan import Plan, make_plan, searched_values
 from search.probe import hide_password
 from search.progress import Progress
 from search.results import has_record, is_finished, job_results
@@ -162,7 +162,7 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
     return tuple(studies)
 
 
-def _study_attributes(plan: Plan, data: Data, position: int, experience: Experience) -> dict[str, Any]:
+def _study_attributes(plan: Plan, data: TaskData, position: int, experience: Experience) -> dict[str, Any]:
     return {
         "position": position,
         "metric": data.task.metric,
@@ -177,7 +177,7 @@ def _study_attributes(plan: Plan, data: Data, position: int, experience: Experie
     }
 
 
-def _refuse_other(study: Study, plan: Plan, data: Data | None, storage: Storage) -> None:
+def _refuse_other(study: Study, plan: Plan, data: TaskData | None, storage: Storage) -> None:
     old = study.attributes
     what = differences(old["content"], plan.job.content())
     if not what and data is not None and old["data_fingerprint"] != data.fingerprint:
@@ -304,9 +304,10 @@ def _check_budget(job: SearchJob, searches: Sequence[Search], clock: SearchClock
 def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerContext:
     job = plan.job
     encoded = [encode_task(data, plan.backbone, job.max_tokens) for data in plan.tasks]
-    if EMBEDDINGS in job.methods:
+    for method in job.methods:
+        searched = searched_values(job.space_for(method))
         encoded = [
-            add_texts(task, data, plan.backbone, readings=readings_in(job), vectors=plan.vectors)
+            METHODS[method].prepare(task, data, plan.backbone, searched=searched, vectors=plan.vectors)
             for task, data in zip(encoded, plan.tasks, strict=True)
         ]
     for task in encoded:
@@ -314,7 +315,7 @@ def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerC
             progress.message(f"{task.name}: {note}")
     gpu = job.resources.gpus > 0
     # Whole encoder weights train from the full precision; all else computes with what is stored.
-    rounds = not gpu and not {"fine_tune", "top_layers"} & set(job.methods)
+    rounds = not gpu and not any(METHODS[method].whole_weights for method in job.methods)
     precision = resolve_precision(job.precision, torch.device("cpu")) if rounds else "fp32"
     return WorkerContext(
         job=job.name,

@@ -19,10 +19,12 @@ from pipelines.bundle import BundleConfig
 from pipelines.config import TrainConfig
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.backbone import Backbone
-from pipelines.encoder.tokens import EncodedTask, encode
+from pipelines.encoder.tokens import encode
 from pipelines.packs.training import Training
-from pipelines.tasks.span_rows import SQUAD_SCHEMA, SpanData, SpanExample
-from pipelines.tasks.task import SPAN_LABEL, SPAN_TEXT, Task
+from pipelines.tasks.encoded import EncodedTask
+from pipelines.tasks.rows import TaskData
+from pipelines.tasks.span_rows import SQUAD_SCHEMA, SpanExample
+from pipelines.tasks.task import Task
 
 torch.set_num_threads(1)  # more gain nothing at this size
 
@@ -257,15 +259,21 @@ _COLOURS = ("black", "white", "red", "green", "blue")
 _ANIMALS = ("dog", "cat", "bird", "horse", "fish")
 
 
-def toy_spans(*, rows: int = 64, validation_rows: int = 32, seed: int = 0) -> SpanData:
+def toy_spans(*, rows: int = 64, validation_rows: int = 32, seed: int = 0) -> TaskData:
     """Questions after the one animal in a context; the answer is it and its colour."""
     rng = np.random.default_rng(seed)
     train, validation, test = (
         tuple(_toy_question(rng, number) for number in range(count))
         for count in (rows, validation_rows, validation_rows)
     )
-    return SpanData(
-        task=Task(name="animals", text=SPAN_TEXT, label=SPAN_LABEL, kind="span", metrics=("squad_em",)),
+    return TaskData(
+        task=Task(
+            name="animals",
+            text=("question", "context"),
+            label="answers_text",
+            kind="span",
+            metrics=("squad_em",),
+        ),
         train=train,
         validation=validation,
         test=test,

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _TOKENIZER_PROBE = "Don't PANIC: naïve Ünïcode, 3.14 e-mails & ½ 東京 tokens?! #adapter_size\t(2019)"
 _UNHASHED_CONFIG = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 _LEAST_VOCABULARY = 10  # tokens beside the special ones
+_LAYERS = range(1, 1001)
+_SIZES = {"num_hidden_layers": _LAYERS, "n_layers": _LAYERS, "inner_group_num": _LAYERS}
+_SIZES["num_labels"] = range(1_000_001)
 _quiet_lock = threading.Lock()
 
 
@@ -105,6 +108,11 @@ def read_config(name: str) -> PretrainedConfig:
     location = resolve_location(name, key="backbone")
     try:
         with _quiet():
+            raw_config, _ = PretrainedConfig.get_config_dict(location)
+            for key, sizes in _SIZES.items():  # before transformers builds as many
+                if isinstance(count := raw_config.get(key), int) and count not in sizes:
+                    rule = f"its config.json has {key} {count}, and not {sizes[0]} to {sizes[-1]}"
+                    raise ValueError(rule)
             config: PretrainedConfig = AutoConfig.from_pretrained(location, trust_remote_code=False)
     except Exception as error:  # transformers and huggingface_hub raise many types here
         raise _not_loadable(name, error) from error
@@ -138,34 +146,60 @@ def load_backbone(name: str) -> Backbone:
                 output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+            has_pooler = _settle_pooler(name, model, info["missing_keys"])
+            model.requires_grad_(False)
+            model.eval()
+            _check_tokenizer(name, tokenizer, model)
+            _check_numbers(name, model, tokenizer)
+            tokenizer.model_max_length = _most_tokens(tokenizer, model)
+            return Backbone(
+                name=name,
+                model=model,
+                tokenizer=tokenizer,
+                architecture=ARCHITECTURES[config.model_type],
+                has_pooler=has_pooler,
+                fingerprint=_fingerprint(model, raw_config, tokenizer),
+                pad_id=int(tokenizer.pad_token_id),
+            )
+    except InputError:
+        raise
     except Exception as error:  # transformers and safetensors raise many types here
         raise _not_loadable(name, error) from error
-    missing = {key for key in info["missing_keys"] if not _is_pooler(key)}
-    if missing:
+
+
+def _settle_pooler(name: str, model: Any, missing: Collection[str]) -> bool:
+    """Whether the checkpoint brought a pooler; one that it did not bring is taken off, being random.
+
+    Raises:
+        InputError: the checkpoint lacks anything else.
+    """
+    if lacking := {key for key in missing if not _is_pooler(key)}:
         raise InputError(
             "backbone",
             name,
-            f"its weights lack {len(missing)} tensors of a {config.model_type} encoder, e.g. {min(missing)}",
+            f"its weights lack {len(lacking)} tensors of a {model.config.model_type} encoder, "
+            f"e.g. {min(lacking)}",
             "Give a complete encoder checkpoint.",
         )
-    has_pooler = any(_is_pooler(key) for key in model.state_dict()) and not any(
-        _is_pooler(key) for key in info["missing_keys"]
-    )
+    has_pooler = any(_is_pooler(key) for key in model.state_dict()) and not any(map(_is_pooler, missing))
     if not has_pooler and getattr(model, "pooler", None) is not None:
         model.pooler = None
-    model.requires_grad_(False)
-    model.eval()
-    _check_tokenizer(name, tokenizer, model)
-    tokenizer.model_max_length = _most_tokens(tokenizer, model)
-    return Backbone(
-        name=name,
-        model=model,
-        tokenizer=tokenizer,
-        architecture=ARCHITECTURES[config.model_type],
-        has_pooler=has_pooler,
-        fingerprint=_fingerprint(model, raw_config, tokenizer),
-        pad_id=int(tokenizer.pad_token_id),
-    )
+    return has_pooler
+
+
+def _check_numbers(name: str, model: nn.Module, tokenizer: Any) -> None:
+    """Refuse weights that are not finite, and an encoder that cannot read a short text."""
+    fix = "Get the checkpoint again, or take another: no training mends it."
+    for key, parameter in model.named_parameters():
+        if not parameter.sum().isfinite() and not parameter.isfinite().all():  # a sum is quick
+            bad = int((~parameter.isfinite()).sum())
+            rule = f"its tensor {key} has {bad:,} of {parameter.numel():,} values that are NaN or infinite"
+            raise InputError("backbone", name, rule, fix)
+    tokens = torch.tensor([tokenizer("A short text.")["input_ids"]])
+    with torch.inference_mode():
+        states = model(input_ids=tokens, attention_mask=torch.ones_like(tokens))[0]
+    if not states.isfinite().all():
+        raise InputError("backbone", name, "what it makes of a short text is NaN or infinite", fix)
 
 
 def _fingerprint(model: nn.Module, raw_config: dict[str, Any], tokenizer: Any) -> str:

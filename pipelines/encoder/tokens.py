@@ -1,21 +1,15 @@
-"""Tokenised tasks: flat arrays that any process can map without a copy."""
+"""Tokenised texts: flat arrays that any process can map without a copy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.encoder.backbone import Backbone
 from pipelines.errors import InputError
-from pipelines.tasks.rows import Examples, TaskData
 
-if TYPE_CHECKING:
-    from pipelines.encoder.windows import SpanQuestions
-    from pipelines.towers.texts import TaskTexts
-
-Targets: TypeAlias = "NDArray[Any] | SpanQuestions"  # what a set's outputs are scored against
+Reading = tuple[bool, bool]  # of a text: lower-cased, stripped of all but letters and digits
 
 
 @dataclass(frozen=True)
@@ -40,32 +34,29 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class EncodedTask:
-    """What a trial sees of a task: training and validation examples; never the test set.
+class Texts:
+    """Texts or pairs in several readings. A pair's columns are encoded each by itself.
 
-    Targets are class indices (int64) or, for regression, real numbers (float64). A span task's training
-    targets are the answer's first and last token in each window, shape (windows, 2); its validation targets
-    are the questions with their reference answers. `texts` are there for the method `embeddings` alone.
+    Attributes:
+        tokens: the encoder's tokens of each column, special ones included.
+        words: by the vectors' name too, the rows of their table; words that it has not are left out.
     """
 
-    name: str
-    kind: str  # "classification", "regression" or "span"
-    metric: str  # the one that chooses
-    metrics: tuple[str, ...]  # all that are recorded, `metric` first
-    positive: int | None  # for a binary F1: the positive class's index
-    labels: tuple[str, ...]  # class names by index; () for regression and spans
-    max_tokens: int
-    train: Tokens
-    train_targets: NDArray[Any]
-    validation: Tokens
-    validation_targets: Targets
-    notes: tuple[str, ...] = ()  # what the encoding could not keep, for a human
-    texts: "TaskTexts | None" = None
+    tokens: Mapping[Reading, tuple[Tokens, ...]]
+    words: Mapping[tuple[str, Reading], tuple[Tokens, ...]]
 
-    @property
-    def outputs(self) -> int:
-        """The head's width: one per class; 1 for regression; 2 for spans, of every token."""
-        return 2 if self.kind == "span" else len(self.labels) or 1
+
+@dataclass(frozen=True)
+class TaskTexts:
+    """What the method `embeddings` sees of a task beside its `EncodedTask`; never the test set.
+
+    Attributes:
+        framing: the tokenizer's special tokens, which are no words of a text; the unknown one is.
+    """
+
+    train: Texts
+    validation: Texts
+    framing: tuple[int, ...]
 
 
 def encode(texts: Sequence[tuple[str, ...]], tokenizer: Any, max_tokens: int) -> Tokens:
@@ -80,34 +71,6 @@ def encode(texts: Sequence[tuple[str, ...]], tokenizer: Any, max_tokens: int) ->
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         types=_flat(encoded["token_type_ids"], np.uint8) if "token_type_ids" in encoded else None,
     )
-
-
-def encode_task(data: TaskData, backbone: Backbone, max_tokens: int) -> EncodedTask:
-    """Tokenise a task's training and validation examples for one backbone.
-
-    Raises:
-        InputError: the backbone cannot take texts that long.
-    """
-    check_max_tokens(backbone.name, backbone.tokenizer, max_tokens)
-    task = data.task
-    return EncodedTask(
-        name=task.name,
-        kind=task.kind,
-        metric=task.metric,
-        metrics=(task.metric, *(name for name in task.metrics if name != task.metric)),
-        positive=None if task.positive is None else data.labels.index(task.positive),
-        labels=data.labels,
-        max_tokens=max_tokens,
-        train=encode(data.train.texts, backbone.tokenizer, max_tokens),
-        train_targets=data.train.labels,
-        validation=encode(data.validation.texts, backbone.tokenizer, max_tokens),
-        validation_targets=data.validation.labels,
-    )
-
-
-def encode_examples(examples: Examples, backbone: Backbone, max_tokens: int) -> Tokens:
-    """Tokenise one split alone: the test set, after selection."""
-    return encode(examples.texts, backbone.tokenizer, max_tokens)
 
 
 def check_max_tokens(name: str, tokenizer: Any, max_tokens: int) -> None:

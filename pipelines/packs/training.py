@@ -3,57 +3,26 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from pipelines.config import Config, TrainConfig
+from pipelines.config import EncoderConfig
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.encoder.tokens import EncodedTask, Targets
-from pipelines.encoder.windows import SpanQuestions
+from pipelines.epochs import TrainingState, epoch_result, never, under
 from pipelines.errors import TrialDiverged
-from pipelines.metrics import score
 from pipelines.packs.model import Occupant, PackModel
 from pipelines.packs.pack import Pack, check_finite
 from pipelines.packs.trained import initial_parameters, trained_parts
 from pipelines.results import EpochResult
+from pipelines.tasks.encoded import EncodedTask
 
 WARMUP_FRACTION = 0.1  # of all steps
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """All that a training needs to go on after an epoch as if it had never stopped.
-
-    Random numbers need no state of their own: data order and dropout are functions of (seed, step).
-
-    Attributes:
-        config: what is trained.
-        epochs: the results so far, first epoch first.
-        tensors: `last.NAME` and `best.NAME` trained parameters, `adam.MOMENT.NAME` the optimizer's.
-    """
-
-    config: Config
-    epochs: tuple[EpochResult, ...]
-    tensors: Mapping[str, Tensor]
-
-    @property
-    def best(self) -> dict[str, Tensor]:
-        """The trained parameters of the best epoch."""
-        return under("best", self.tensors)
-
-    def check(self, config: Config) -> None:
-        """Raise ValueError if the state is of another configuration."""
-        if self.config != config:
-            raise ValueError(f"the checkpoint is of {self.config}, not of {config}")
 
 
 class Training:
@@ -71,7 +40,7 @@ class Training:
         self,
         backbone: Backbone,
         task: EncodedTask,
-        config: TrainConfig,
+        config: EncoderConfig,
         *,
         pooling: str = "auto",
         precision: str = "auto",
@@ -80,15 +49,14 @@ class Training:
     ) -> None:
         self.config = config
         self.task = task
-        self.occupant = Occupant(config, task.outputs, spans=task.kind == "span")
+        self.occupant = Occupant(config, task.outputs, spans=task.rules.per_token)
         self.parameters = initial_parameters(backbone, config, outputs=task.outputs)
         self.moments: dict[str, Tensor] = {}
         self.epochs: list[EpochResult] = []
         self.best: dict[str, Tensor] = {}
         self.failure: TrialDiverged | None = None
         self.steps = 0  # taken so far
-        self.target_mean, self.target_std = target_scale(task)
-        self._targets = scaled_targets(task.train_targets, task.kind, self.target_mean, self.target_std)
+        self._targets = task.rules.loss_targets(task.train_targets, task.scale)
         self._steps_an_epoch = math.ceil(len(task.train) / config.batch_size)
         self._started = 0.0  # when this epoch's first step was taken
         self._begin_epoch()
@@ -102,6 +70,13 @@ class Training:
                 precision=resolved,
                 cache=cache,
             )
+        self.pack = pack
+        pack.join(self)
+
+    def move_to(self, pack: Pack) -> None:
+        """Train in another pack from now on; or again in this one, after leaving it."""
+        if self in self.pack.members:
+            self.pack.leave(self)
         self.pack = pack
         pack.join(self)
 
@@ -130,8 +105,13 @@ class Training:
         """Its place in the pack."""
         return self.pack.members.index(self)
 
-    def run(self) -> Iterator[EpochResult]:
+    def run(self, stop: Callable[[], bool] = never) -> Iterator[EpochResult]:
         """Train the epochs that are left, validating after each; other members of the pack go on as well.
+
+        Args:
+            stop: asked before every step; once it is true, the run ends. Epochs and the best parameters are
+                those of the last finished epoch then. What the next one had learned is kept for another
+                `run`, which goes on at the very step, and is in no `state`.
 
         Raises:
             TrialDiverged: the loss is not finite; says at which step, with which configuration.
@@ -139,6 +119,8 @@ class Training:
         done = len(self.epochs)
         while done < self.config.epochs:
             while len(self.epochs) == done:
+                if stop():
+                    return
                 self.pack.step()
                 if self.failure is not None:
                     raise self.failure
@@ -149,8 +131,13 @@ class Training:
         """The training as it stands after its last finished epoch, as tensors of its own.
 
         Of a training whose schedule is done, only the best epoch's parameters are kept.
+
+        Raises:
+            ValueError: it stands within an epoch, where `run` was stopped.
         """
         tensors = {f"best.{name}": tensor for name, tensor in self.best.items()}
+        if self.steps != self._steps_an_epoch * len(self.epochs):
+            raise ValueError(f"{self.config} stands within epoch {len(self.epochs) + 1}: it has no state")
         if not self.finished:
             parameters, moments = self.pack.copies(self)
             tensors |= {f"last.{name}": tensor.cpu() for name, tensor in parameters.items()}
@@ -197,10 +184,10 @@ class Training:
     def loss(self, outputs: Tensor, indices: NDArray[np.int64]) -> Tensor:
         """The mean loss of a batch's outputs."""
         targets = self._targets[torch.from_numpy(indices)].to(outputs.device)
-        if self.task.kind == "span":
+        lengths = None
+        if self.task.rules.per_token:
             lengths = torch.from_numpy(self.task.train.lengths[indices]).to(outputs.device)
-            return _span_loss(outputs, targets, lengths)
-        return task_loss(outputs, targets, self.task.kind)
+        return self.task.rules.loss(outputs, targets, lengths)
 
     def count_step(self, examples: int) -> None:
         """A step was taken with so many examples."""
@@ -225,8 +212,8 @@ class Training:
         self._unweighed = []
         return True
 
-    def end_epoch(self, evaluate: Callable[[], NDArray[np.float64]]) -> None:
-        """Validate, and add the epoch's result.
+    def end_epoch(self, evaluate: Callable[[], NDArray[np.float64]], trained: Mapping[str, Tensor]) -> None:
+        """Validate, and add the epoch's result; keep what is trained if it is the best so far.
 
         Raises:
             TrialDiverged: an output is not finite.
@@ -241,56 +228,9 @@ class Training:
             seconds=seconds,
         )
         if not self.epochs or result.score > max(done.score for done in self.epochs):
-            self.best = {name: view.cpu().clone() for name, view in self.model.trained(self.place).items()}
+            self.best = {name: view.cpu().clone() for name, view in trained.items()}
         self.epochs.append(result)
         self._begin_epoch()
-
-
-def epoch_result(
-    outputs: NDArray[np.float64],
-    task: EncodedTask,
-    config: Config,
-    *,
-    number: int,
-    train_loss: float,
-    seconds: float,
-) -> EpochResult:
-    """What an epoch gave, from the head's outputs for the validation set.
-
-    Raises:
-        TrialDiverged: an output is not finite.
-    """
-    if not np.isfinite(outputs).all():
-        raise TrialDiverged(f"outputs are not finite after epoch {number} with {config}")
-    mean, std = target_scale(task)
-    scores = score_outputs(outputs, task, task.validation_targets, mean, std)
-    return EpochResult(
-        epoch=number,
-        train_loss=train_loss,
-        scores=scores,
-        score=scores[task.metric],
-        seconds=seconds,
-        finished_at=time.time(),
-        validation_loss=_validation_loss(outputs, task, mean, std),
-    )
-
-
-def score_outputs(
-    outputs: NDArray[np.float64],
-    task: EncodedTask,
-    targets: Targets,
-    target_mean: float,
-    target_std: float,
-) -> dict[str, float]:
-    """All of a task's metrics for the head's outputs."""
-    if isinstance(targets, SpanQuestions):
-        found = targets.score(outputs)
-        return {name: found[name] for name in task.metrics}
-    if task.kind == "regression":
-        predictions: NDArray[Any] = outputs[:, 0] * target_std + target_mean
-    else:
-        predictions = outputs.argmax(axis=1)
-    return {name: score(name, predictions, targets, positive=task.positive) for name in task.metrics}
 
 
 def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
@@ -303,53 +243,3 @@ def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * (total_steps - step) / max(1, total_steps - warmup)
-
-
-def _validation_loss(
-    outputs: NDArray[np.float64], task: EncodedTask, target_mean: float, target_std: float
-) -> float | None:
-    targets = task.validation_targets
-    if isinstance(targets, SpanQuestions):
-        return None
-    scaled = scaled_targets(targets, task.kind, target_mean, target_std)
-    return task_loss(torch.from_numpy(outputs).float(), scaled, task.kind).item()
-
-
-def task_loss(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
-    """The mean loss of outputs (rows, outputs): cross entropy, or of a regression the squared error."""
-    if kind == "regression":
-        return functional.mse_loss(outputs[:, 0], targets)
-    return functional.cross_entropy(outputs, targets)
-
-
-def _span_loss(outputs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-    """The mean of two cross entropies over a window's tokens, of the answer's start and end (Devlin et al.
-    2019, §4.2; padding has no share).
-
-    Shapes: outputs (windows, tokens, 2), targets (windows, 2), lengths (windows,).
-    """
-    padding = torch.arange(outputs.shape[1], device=outputs.device) >= lengths[:, None]
-    return functional.cross_entropy(outputs.masked_fill(padding[..., None], -math.inf), targets)
-
-
-def target_scale(task: EncodedTask) -> tuple[float, float]:
-    """Mean and deviation of regression targets: the head learns standardised ones, whatever their unit."""
-    if task.kind != "regression":
-        return 0.0, 1.0
-    return float(task.train_targets.mean()), float(task.train_targets.std()) or 1.0
-
-
-def scaled_targets(targets: NDArray[Any], kind: str, mean: float, std: float) -> Tensor:
-    """What the loss compares with: class indices, or standardised numbers."""
-    if kind == "regression":
-        return torch.from_numpy((targets - mean) / std).float()
-    return torch.from_numpy(targets.copy()).long()
-
-
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names start with `PREFIX.`, by the rest of them."""
-    return {
-        key.removeprefix(f"{prefix}."): tensor
-        for key, tensor in tensors.items()
-        if key.startswith(f"{prefix}.")
-    }

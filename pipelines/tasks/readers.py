@@ -36,6 +36,9 @@ class Table:
     labels: Column
     notes: tuple[str, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
 
 def read_table(source: str, task: Task, place: str) -> Table:
     """Read a csv, tsv, jsonl or parquet file, or a folder with one folder of .txt files per class.

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from pipelines.errors import InputError, nearest, raise_problems
 from pipelines.metrics import METRICS, metrics_for
+from pipelines.tasks.kind import kind_of
 
 SPLITS = ("train", "validation", "test")
-SPAN_TEXT, SPAN_LABEL = ("question", "context"), "answers_text"  # the columns of every span task
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -49,6 +49,18 @@ class Hub:
 
     def __post_init__(self) -> None:
         _refuse_shared_splits("hub", self.train, self.validation, self.test)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a split's rows lie: a file, or a dataset on the Hub. Errors name ``key``."""
+
+    key: str
+    rows: str | Hub
+
+    @property
+    def name(self) -> str:
+        return self.rows.path if isinstance(self.rows, Hub) else self.rows
 
 
 def _refuse_shared_splits(key: str, train: str, validation: str | None, test: str | None) -> None:
@@ -92,10 +104,10 @@ class Task:
 
     Attributes:
         name: also the name of its folders.
-        text: the column of the text, or the two of a pair; of a span task `SPAN_TEXT`.
-        label: the column of the labels; of a span task `SPAN_LABEL`.
-        kind: classification, regression or span (an answer's place in a context).
-        metric: the one that chooses; "" is the kind's default (accuracy, spearman, squad_f1).
+        text: the column of the text, or the two of a pair; a kind may have its own.
+        label: the column of the labels; a kind may have its own.
+        kind: one of `pipelines.kinds.KINDS`.
+        metric: one of `pipelines.metrics.METRICS`, the one that chooses; "" is the kind's default.
         metrics: more that are recorded.
         positive: the label that F1 is about; without it F1 is the macro average.
         files, hub: where the rows are, if the task itself says; else see `pipelines.tasks.rows.read_task`.
@@ -121,12 +133,9 @@ class Task:
 
     def __post_init__(self) -> None:
         raise_problems([*self._name_problems(), *self._column_problems(), *self._limit_problems()])
-        fitting = metrics_for(self.kind)
-        if not fitting:
-            fix = nearest(self.kind, set(METRICS.values()))
-            raise InputError("kind", self.kind, "not a kind of task", fix)
-        object.__setattr__(self, "metric", self.metric or fitting[0])
-        raise_problems([*self._span_problems(), *self._metric_problems()])
+        kind = kind_of(self.kind)
+        object.__setattr__(self, "metric", self.metric or metrics_for(self.kind)[0])
+        raise_problems([*kind.task_problems(self), *self._metric_problems()])
 
     @property
     def recorded_metrics(self) -> tuple[str, ...]:
@@ -153,15 +162,6 @@ class Task:
             problems.append(InputError("hub", self.hub.path, "the task has files as well", fix))
         return problems
 
-    def _span_problems(self) -> list[InputError]:
-        """A span task's rows have SQuAD's columns."""
-        given = [("text", self.text, SPAN_TEXT), ("label", self.label, SPAN_LABEL)]
-        return [
-            InputError(key, columns, f"a span task reads {wanted!r}", "Name your columns so; leave this out.")
-            for key, columns, wanted in given
-            if self.kind == "span" and columns != wanted
-        ]
-
     def _limit_problems(self) -> list[InputError]:
         problems = [
             InputError(f"limit.{split}", rows, "not a split", nearest(split, SPLITS))
@@ -187,7 +187,9 @@ class Task:
             for key, name in [("metric", self.metric), *(("metrics", name) for name in self.metrics)]
             if name not in fitting
         ]
-        if self.positive is not None and "f1" not in self.recorded_metrics:
-            fix = "Leave it out, or add f1 to the metrics."
-            problems.append(InputError("positive", self.positive, "is for f1, which is not recorded", fix))
+        users = [name for name, metric in METRICS.items() if "positive" in metric.takes]
+        if self.positive is not None and not {*users} & {*self.recorded_metrics}:
+            rule = f"is for {' or '.join(users)}, which is not recorded"
+            fix = f"Leave it out, or add {' or '.join(users)} to the metrics."
+            problems.append(InputError("positive", self.positive, rule, fix))
         return problems

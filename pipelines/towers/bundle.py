@@ -8,9 +8,8 @@ from torch import Tensor
 
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
-from pipelines.packs.bank import Shape
 from pipelines.towers.config import SENTENCE, TOKEN_TABLE, EmbeddingConfig
-from pipelines.towers.layers import TABLE, WIDE, tower_shapes
+from pipelines.towers.layers import TABLE, WIDE, Shape, tower_shapes
 from pipelines.towers.model import TABLE_IDS, WIDE_IDS, Source, table_shape, trained_outputs
 from pipelines.towers.texts import framing_tokens, read_texts
 from pipelines.towers.vectors import TABLE as VECTORS
@@ -40,8 +39,8 @@ class TrainedTowers:
         self._max_tokens = max_tokens
         self._vectors = _vectors(config, tensors)
 
-    def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str) -> NDArray[np.float64]:
-        """The towers' outputs, shape (n, outputs)."""
+    def read(self, rows: Sequence[tuple[str, ...]], *, precision: str) -> tuple[NDArray[np.float64], None]:
+        """The towers' outputs, shape (n, outputs); no kind needs more of them for answers."""
         config, tokenizer = self._config, self._backbone.tokenizer
         device = next(self._backbone.model.parameters()).device
         source = Source(
@@ -55,7 +54,7 @@ class TrainedTowers:
         texts = read_texts(
             rows, tokenizer, self._max_tokens, readings=[config.reading], vectors=self._vectors
         )
-        return trained_outputs(source, config, self._tensors, texts)
+        return trained_outputs(source, config, self._tensors, texts), None
 
 
 def different_tensors(

@@ -12,7 +12,7 @@ from pipelines.encoder.backbone import Backbone, token_table
 from pipelines.encoder.batches import evaluation_batches
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.sentences import sentence_vectors
-from pipelines.encoder.tokens import Tokens
+from pipelines.encoder.tokens import Texts, Tokens
 from pipelines.errors import InputError, nearest
 from pipelines.towers.bags import Bags, bags_of, distinct, pool
 from pipelines.towers.config import SENTENCE, TOKEN_TABLE, EmbeddingConfig
@@ -25,7 +25,6 @@ from pipelines.towers.layers import (
     feed_forward,
     join,
 )
-from pipelines.towers.texts import Texts
 from pipelines.towers.vectors import WordVectors
 
 WIDE_IDS, TABLE_IDS = "wide.ids", "embedding.ids"  # which rows of the whole tables a state has

@@ -2,46 +2,18 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.encoder.tokens import Tokens, encode
+from pipelines.encoder.tokens import Reading, Texts, Tokens, encode
 from pipelines.towers.vectors import WordVectors
 
-Reading = tuple[bool, bool]  # lower-cased, stripped of all but letters and digits
 Rows = Sequence[tuple[str, ...]]
 
 _OTHERS = re.compile(r"[^\w\s]|_")
 _WORDS = re.compile(r"\w+|[^\w\s]")
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Texts or pairs in several readings. A pair's columns are encoded each by itself.
-
-    Attributes:
-        tokens: the encoder's tokens of each column, special ones included.
-        words: by the vectors' name too, the rows of their table; words that it has not are left out.
-    """
-
-    tokens: Mapping[Reading, tuple[Tokens, ...]]
-    words: Mapping[tuple[str, Reading], tuple[Tokens, ...]]
-
-
-@dataclass(frozen=True)
-class TaskTexts:
-    """What the method `embeddings` sees of a task beside its `EncodedTask`; never the test set.
-
-    Attributes:
-        framing: the tokenizer's special tokens, which are no words of a text; the unknown one is.
-    """
-
-    train: Texts
-    validation: Texts
-    framing: tuple[int, ...]
 
 
 def read_text(text: str, reading: Reading) -> str:

@@ -51,9 +51,7 @@ def predict(
             out.print(f"{len(lines)} predictions in {output}", soft_wrap=True)
         return
     for one in predictions:
-        text = one.text if isinstance(one.text, str) else " | ".join(one.text)
-        if loaded.config.kind == "span":
-            text = one.text[0]  # the question; a context is long
+        text = loaded.config.rules.shorten((one.text,) if isinstance(one.text, str) else one.text)
         score = f"{max(one.scores.values()):.3f}" if one.scores else ""
         label = one.label if isinstance(one.label, str) else f"{one.label:.4f}"
         print(f"{label}\t{score}\t{text}")

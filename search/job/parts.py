@@ -18,10 +18,11 @@ from pydantic import (
 )
 
 from pipelines.errors import nearest
-from pipelines.metrics import METRICS
+from pipelines.kinds import KINDS
 from pipelines.tasks.registry import registered_task, registered_tasks
-from pipelines.tasks.task import SPAN_LABEL, SPAN_TEXT, Files, Hub, SplitRule, Task
+from pipelines.tasks.task import Files, Hub, SplitRule, Task
 from pipelines.towers.config import SENTENCE, TOKEN_TABLE
+from search.job.names import KindName, Metric
 from spaces.errors import FieldError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -72,12 +73,6 @@ def check_some(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values:
         raise FieldError("", [], "is empty", "Give at least one.")
     return values
-
-
-def _check_metric(name: str) -> str:
-    if name not in METRICS:
-        raise FieldError("", name, "unknown metric", nearest(name, METRICS))
-    return name
 
 
 def _as_text(value: Any) -> Any:
@@ -156,7 +151,6 @@ Text = Annotated[str, Field(min_length=1), BeforeValidator(_as_text)]
 Name = Annotated[str, AfterValidator(_check_name), Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
 DataPath = Annotated[Text, AfterValidator(_absolute_path)]
 FolderOrHub = Annotated[Text, AfterValidator(_absolute_folder)]
-Metric = Annotated[str, AfterValidator(_check_metric), Field(json_schema_extra={"enum": list(METRICS)})]
 Several = BeforeValidator(_as_tuple)
 Columns = Annotated[
     tuple[Text, ...],
@@ -234,7 +228,7 @@ class TaskPart(Part):
     """The column of the text, or the two of a pair; left out: text (of spans: question, context)."""
     label: Text | None = None
     """The column of the labels; left out: label (of spans: answers_text)."""
-    kind: Literal["classification", "regression", "span"] | None = None
+    kind: KindName | None = None
     """What is predicted: a class (the default), a number, or a span: an answer in its context."""
     metric: Metric | None = None
     """The metric that chooses; left out: accuracy; spearman for a regression; squad_f1 for spans."""
@@ -260,8 +254,8 @@ class TaskPart(Part):
         if self.hub:
             given["hub"] = Hub(**self.hub.model_dump())
         if self.files or self.hub:
-            spans = {"text": SPAN_TEXT, "label": SPAN_LABEL} if self.kind == "span" else {}
-            return Task(**{"text": ("text",), **spans, **given})
+            kind = KINDS[self.kind or "classification"]
+            return Task(**{"text": kind.text, "label": kind.label, **given})
         registered = {task.name for task in registered_tasks()}
         if self.name not in registered and len(given) > 1:
             rule = "a task that is not registered needs files or hub"

@@ -16,7 +16,7 @@ from pipelines.analyses import Ablation, ablate, adapted_layers
 from pipelines.bundle import AdapterBundle
 from pipelines.errors import InputError
 from pipelines.files import METRICS
-from pipelines.metrics import metrics_for, score
+from pipelines.metrics import metrics_for
 from pipelines.tasks.readers import READERS, read_columns
 from search.errors import UserError
 from search.report.report import csv_bytes
@@ -141,9 +141,8 @@ def _score(
     config = bundle.config
     if not np.isfinite(outputs).all():
         raise InputError("BUNDLE", config.task, "its outputs are not finite", "Export it again.")
-    if config.kind == "regression":
-        return score(metric, outputs[:, 0] * config.target_std + config.target_mean, targets)
-    return score(metric, outputs.argmax(axis=1), targets, positive=positive)
+    scores = config.rules.score(outputs, targets, metrics=[metric], positive=positive, scale=config.scale)
+    return scores[metric]
 
 
 def ablation_files(analysis: LayerAnalysis) -> dict[str, bytes]:

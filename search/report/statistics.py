@@ -10,6 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipelines.method import METHODS
+
+from pipelines.tasks.kind import Kind, kind_of
+
 MIN_TASKS = 3  # fewer have no percentiles worth a band
 MANY_VALUES = 12  # up to so many different values of a parameter each is a point of its own
 
@@ -99,6 +103,11 @@ class MethodRuns:
     winner: Configuration
     winning_run: Run
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rules(self) -> Kind:
+        """What depends on the task's kind. Raises InputError for one that is not registered here."""
+        return kind_of(self.kind)
 
     @property
     def trained_fraction(self) -> float:
@@ -195,7 +204,7 @@ def total_encoders(method: str, found: Sequence[MethodRuns]) -> float:
     """
     if not found:
         raise ValueError("no tasks")
-    if method == "fine_tune":
+    if method in METHODS and METHODS[method].keeps == "encoders":
         return float(len(found))
     return 1 + sum(one.trained_fraction for one in found)
 

@@ -5,11 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.config import TrainConfig
 from search.errors import UserError
-from search.report.paper import SIZES
+from search.report.paper import ADAPTERS, OURS, SIZES
 from search.report.report import collect_runs, csv_bytes, find_jobs
-from search.report.curves import INITS, RATES, FigureData, Swept, Tasks, figure_rows, swept_figure
+from search.report.curves import (
+    INITS,
+    RATES,
+    FigureData,
+    Swept,
+    Tasks,
+    default_of,
+    figure_rows,
+    swept_figure,
+)
 from search.report.statistics import counted, frontier, levels_of
 from search.report.figures import figure_files
 from search.report.page import Content, markdown_page
@@ -47,8 +55,9 @@ def size_table(tasks: Tasks) -> Table:
     Raises:
         UserError: no task has adapters of two sizes.
     """
-    default = TrainConfig().adapter_size
-    found = {task: methods["adapter"] for task, methods in tasks.items() if "adapter" in methods}
+    adapter = OURS[ADAPTERS]
+    default = default_of(adapter, "adapter_size")
+    found = {task: methods[adapter] for task, methods in tasks.items() if adapter in methods}
     levels = levels_of(
         [
             float(one.params.get("adapter_size", default))
@@ -71,7 +80,7 @@ def size_table(tasks: Tasks) -> Table:
             "nothing to compare: no task has adapters of two sizes. Needed: two or more values of "
             "adapter_size in the space."
         )
-    averaged = [task for task, runs in found.items() if runs.kind == "classification"]
+    averaged = [task for task, runs in found.items() if runs.rules.classes]
     rows = []
     for size in sorted({size for by_size in scores.values() for size in by_size}):
         known = [scores[task][size].value for task in averaged if size in scores[task]]

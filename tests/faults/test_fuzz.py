@@ -17,8 +17,8 @@ from jobs import write_job, write_topics
 from tiny import toy_spans, write_spans
 
 from pipelines.errors import InputError, InputErrors
-from pipelines.kinds import read_task
-from pipelines.tasks.task import SPAN_LABEL, SPAN_TEXT, Files, Task
+from pipelines.tasks.rows import read_task
+from pipelines.tasks.task import Files, Task
 from search.errors import UserError
 from search.job.job import SearchJob
 
@@ -152,7 +152,7 @@ def data_files(folder: Path) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
     yield "rows.jsonl", "\n".join(map(json.dumps, rows)).encode(), task
     yield "rows.jsonl", "\n".join(map(json.dumps, numbers)).encode(), {**task, "kind": "regression"}
     yield "rows.parquet", table.getvalue(), task
-    spans = {"kind": "span", "text": SPAN_TEXT, "label": SPAN_LABEL}
+    spans = {"kind": "span", "text": ("question", "context"), "label": "answers_text"}
     file = write_spans(folder / "spans.json", toy_spans(rows=12, validation_rows=2).train)
     yield "spans.json", file.read_bytes(), spans
     file = write_spans(folder / "spans.parquet", toy_spans(rows=12, validation_rows=2).train)

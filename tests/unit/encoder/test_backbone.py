@@ -367,3 +367,67 @@ def test_reading_a_config_reads_no_weights(folder, monkeypatch):
     (folder / "model.safetensors").unlink()
     monkeypatch.setattr(AutoModel, "from_pretrained", None)
     assert read_config(str(folder)).hidden_size == D
+
+
+# Numbers and files that no encoder has
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_naming_the_tensor(folder, value):
+    def edit(tensors):
+        tensors["encoder.layer.1.output.dense.weight"][3, 5] = value
+
+    edit_weights(folder, edit)
+    rule = refusal(folder).rule
+    assert rule == (
+        "its tensor encoder.layer.1.output.dense.weight has 1 of 2,048 values that are NaN or infinite"
+    )
+
+
+def test_weights_that_are_large_and_finite_are_no_fault(folder):
+    def edit(tensors):  # their sum is not finite in fp32
+        tensors["embeddings.word_embeddings.weight"][7:9] = 3e38
+
+    edit_weights(folder, edit)
+    load_backbone(str(folder))
+
+
+def test_an_encoder_whose_states_are_not_finite_is_refused(folder):
+    edit_json(folder / "config.json", layer_norm_eps=float("nan"))
+    assert refusal(folder).rule == "what it makes of a short text is NaN or infinite"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_hidden_layers", 10**9),
+        ("num_hidden_layers", 0),
+        ("num_hidden_layers", -1),
+        ("num_hidden_layers", "x"),
+        ("num_labels", 10**9),
+        ("num_attention_heads", -1),
+        ("hidden_size", 10**9),
+        ("vocab_size", 10**12),
+        ("chunk_size_feed_forward", "x"),
+        ("model_type", [1]),
+        ("max_position_embeddings", [1]),
+    ],
+)
+def test_an_odd_size_in_its_config_is_refused_at_once(folder, key, value):
+    edit_json(folder / "config.json", **{key: value})
+    assert "cannot be loaded (" in refusal(folder).rule
+
+
+@pytest.mark.parametrize("value", ["x", [5], {}])
+def test_an_odd_length_in_its_tokenizer_s_config_is_refused(folder, value):
+    edit_json(folder / "tokenizer_config.json", model_max_length=value)
+    assert "cannot be loaded (" in refusal(folder).rule
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "content", ['{"model_type": "bert", "x": ' + "[" * 20_000 + "]" * 20_000 + "}", "[1]", '"x"', "5", "\x00"]
+)
+def test_deep_and_odd_files_are_refused(folder, name, content):
+    (folder / name).write_text(content)
+    assert len(str(refusal(folder))) < 1500

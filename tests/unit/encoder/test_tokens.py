@@ -5,8 +5,10 @@ from dataclasses import fields
 import numpy as np
 from tiny import tiny_backbone, tiny_tokenizer
 
-from pipelines.encoder.tokens import EncodedTask, encode, encode_task
-from pipelines.tasks.rows import Examples, TaskData
+from pipelines.encoder.tokens import encode
+from pipelines.tasks.encoded import EncodedTask, encode_task
+from pipelines.tasks.labelled_rows import Examples
+from pipelines.tasks.rows import TaskData
 from pipelines.tasks.task import Task
 
 

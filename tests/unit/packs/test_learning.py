@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tiny import tiny_backbone, toy_task, training
 
-from pipelines.packs.training import score_outputs, target_scale
+from pipelines.kinds import KINDS
+from pipelines.tasks.kind import Scale
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def task():
 def test_targets_are_standardised_for_the_loss(backbone):
     task = toy_task("regression", rows=64)
     run = training(backbone, task)
-    mean, std = target_scale(task)
+    mean, std = task.scale
     assert mean == pytest.approx(np.mean(task.train_targets))
     assert std == pytest.approx(np.std(task.train_targets))
     np.testing.assert_allclose(run._targets.numpy() * std + mean, task.train_targets, rtol=1e-5)
@@ -34,25 +35,20 @@ def test_targets_are_standardised_for_the_loss(backbone):
 
 
 def test_classification_targets_stay_as_they_are(backbone, task):
-    assert target_scale(task) == (0.0, 1.0)
+    assert task.scale == (0.0, 1.0)
     assert training(backbone, task)._targets.tolist() == task.train_targets.tolist()
 
 
 def test_equal_regression_targets_divide_by_nothing():
     task = toy_task("regression", rows=8)
     constant = dataclasses.replace(task, train_targets=np.full(8, 3.0))
-    assert target_scale(constant) == (3.0, 1.0)
+    assert constant.scale == (3.0, 1.0)
 
 
-def test_regression_is_scored_in_original_units(monkeypatch):
-    task = toy_task("regression", rows=8, validation_rows=3)
-    seen = []
-    monkeypatch.setattr(
-        "pipelines.packs.training.score",
-        lambda _, predictions, *__, **___: seen.append(predictions) or 0.0,
-    )
-    score_outputs(np.array([[-1.0], [0.0], [2.0]]), task, task.validation_targets, 7000.0, 1000.0)
-    assert seen[0].tolist() == [6000.0, 7000.0, 9000.0]
+def test_regression_is_scored_in_original_units():
+    outputs = np.array([[-1.0], [0.0], [2.0]])
+    seen = KINDS["regression"].view("numbers", outputs, None, Scale(7000.0, 1000.0))
+    assert seen.tolist() == [6000.0, 7000.0, 9000.0]
 
 
 def test_the_unit_of_the_targets_does_not_matter(backbone):

@@ -11,9 +11,9 @@ from transformers import BertConfig, BertModel
 from pipelines.config import TrainConfig
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.backbone import Backbone
-from pipelines.encoder.batches import Batch
+from pipelines.encoder.batches import Batch, step_key
 from pipelines.packs.bank import is_decayed
-from pipelines.packs.dropout import SeededDropout, step_key
+from pipelines.packs.dropout import SeededDropout
 from pipelines.packs.model import build_model
 from pipelines.packs.trained import count_trained, trained_shapes
 
@@ -358,8 +358,10 @@ def test_decay_is_for_weight_matrices_alone():
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"out of range: \{'method': 'lora'\}"):
-        build(tiny_backbone(), method="lora")
+    with pytest.raises(
+        ValueError, match=r"method = 'laura': unknown method\. Known: 'adapter', 'embeddings'"
+    ):
+        build(tiny_backbone(), method="laura")
 
 
 @pytest.mark.parametrize("model_type", NINE)

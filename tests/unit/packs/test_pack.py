@@ -10,10 +10,10 @@ from tiny import MAX_TOKENS, tiny_backbone, toy_spans, toy_task
 from pipelines.config import TrainConfig
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.errors import TrialDiverged
-from pipelines.kinds import encode_task
 from pipelines.packs.model import Occupant
 from pipelines.packs.pack import Pack
 from pipelines.packs.training import Training
+from pipelines.tasks.encoded import encode_task
 
 PACKABLE = sorted(name for name, one in ARCHITECTURES.items() if one.packs)
 
@@ -93,8 +93,7 @@ def test_who_left_in_the_middle_of_an_epoch_goes_on_elsewhere_as_if_nothing_had_
     mine, other = config(seed=1, dropout=0.2), config(seed=2, adapter_size=8)
     training = together(backbone, task, [mine, other], leaves=0)[0]
     pack = new_pack(backbone)
-    training.pack = pack
-    pack.join(training)
+    training.move_to(pack)
     list(training.run())
     assert_same(training, alone(backbone, task, mine))
 

@@ -9,12 +9,11 @@ from torch.nn import functional
 from pipelines.bundle import AdapterBundle, BundleConfig, write_bundle
 from pipelines.config import TrainConfig
 from pipelines.encoder.backbone import load_backbone
-from pipelines.encoder.windows import check_windows
 from pipelines.errors import InputError
-from pipelines.kinds import encode_held_out, encode_task
 from pipelines.packs.pack import predict
 from pipelines.packs.trained import count_trained
 from pipelines.packs.training import Training
+from pipelines.tasks.encoded import encode_held_out, encode_task
 from pipelines.tasks.span_rows import SpanExample
 
 pytestmark = pytest.mark.integration
@@ -145,7 +144,11 @@ def test_answers_without_a_window_are_counted_and_told(data, backbone):
 
 def test_windows_too_short_for_every_answer_are_refused(data, backbone):
     hopeless = with_long_answers(data, len(data.train))
-    for refuse in (encode_task, check_windows):
+    for refuse in (encode_task, check_encoding):
         with pytest.raises(InputError, match="animals: no window of so many tokens holds a whole answer"):
             refuse(hopeless, backbone, 24)
-    check_windows(with_long_answers(data, len(data.train) - 1), backbone, 24)
+    check_encoding(with_long_answers(data, len(data.train) - 1), backbone, 24)
+
+
+def check_encoding(data, backbone, max_tokens):
+    data.rules.check_encoding(data.train, backbone, max_tokens, data.task.name)

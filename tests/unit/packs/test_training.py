@@ -16,6 +16,7 @@ from pipelines.metrics import score
 from pipelines.packs.model import build_model
 from pipelines.packs.pack import predict
 from pipelines.packs.training import Training, learning_rate_at
+from pipelines.tasks.encoded import EncodedTask
 
 CPU = torch.device("cpu")
 AUTHORS_EPSILON = 1e-6  # google-research/adapter-bert, optimization.py
@@ -280,8 +281,7 @@ def test_the_best_parameters_are_those_of_the_best_epoch(backbone, monkeypatch):
     task = toy_task(rows=16, validation_rows=8)
     run = training(backbone, task, epochs=4)
     made_up = iter([0.5, 0.8, 0.3, 0.8])
-    scores = "pipelines.packs.training.score_outputs"
-    monkeypatch.setattr(scores, lambda *_: {"accuracy": next(made_up), "f1": 0.0})
+    monkeypatch.setattr(EncodedTask, "score", lambda *_: {"accuracy": next(made_up), "f1": 0.0})
     after = []
     for _ in run.run():
         after.append(trained(run))

@@ -16,10 +16,11 @@ from tiny import MAX_TOKENS, save_tiny_encoder, toy_task
 from pipelines.bundle import AdapterBundle, BundleConfig, read_bundle, write_bundle
 from pipelines.config import TrainConfig
 from pipelines.encoder.backbone import Backbone, load_backbone
-from pipelines.encoder.tokens import EncodedTask, encode
+from pipelines.encoder.tokens import encode
 from pipelines.errors import BundleError, InputError
 from pipelines.packs.pack import predict
-from pipelines.packs.training import Training, target_scale
+from pipelines.packs.training import Training
+from pipelines.tasks.encoded import EncodedTask
 
 TEXTS = ["my screen is good great lovely", "bad", "the worst awful printer today and very sad", "", "Good!"]
 PAIRS = [("good day", "bad night"), ("the printer", "was fine"), ("a", "")]
@@ -46,7 +47,6 @@ def export(folder, encoder, kind, *, pairs=False):
     train = TrainConfig(adapter_size=4, learning_rate=1e-2, epochs=1, batch_size=8)
     run = Training(backbone, task, train, precision="fp32")
     list(run.run())
-    mean, std = target_scale(task)
     config = BundleConfig(
         backbone=backbone.name,
         backbone_fingerprint=backbone.fingerprint,
@@ -57,8 +57,8 @@ def export(folder, encoder, kind, *, pairs=False):
         pooling=run.model.pooling,
         max_tokens=MAX_TOKENS,
         train=train,
-        target_mean=mean,
-        target_std=std,
+        target_mean=task.scale.mean,
+        target_std=task.scale.std,
     )
     write_bundle(folder, config, run.best, metrics={"test": {"accuracy": 0.5}}, card="# Toy\nnaïve 東京\n")
     return Exported(folder, backbone, task, run)

@@ -8,10 +8,11 @@ from pipelines.metrics import METRICS, metrics_for, score
 # 3 true positives, 1 false positive, 2 false negatives, 4 true negatives
 LABELS = [1, 1, 1, 0, 1, 1, 0, 0, 0, 0]
 PREDICTIONS = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+NUMERIC = {"labels", "numbers"}
 
 
 def test_each_kind_has_its_metrics_and_the_first_is_its_default():
-    assert metrics_for("classification") == ("accuracy", "f1", "matthews")
+    assert metrics_for("classification") == ("accuracy", "f1", "matthews", "log_loss")
     assert metrics_for("regression") == ("spearman", "pearson")
     assert metrics_for("span") == ("squad_f1", "squad_em")
 
@@ -41,17 +42,12 @@ def test_spearman_is_1_for_any_growing_relation_and_pearson_is_not():
     assert score("pearson", labels**3, labels) < 0.99
 
 
-def test_a_span_s_metric_refuses_numbers():
-    with pytest.raises(ValueError, match=r"squad_f1 scores texts, not numbers: use pipelines.spans"):
-        score("squad_f1", LABELS, LABELS)
-
-
 def test_pearson_and_spearman_match_worked_examples():
     assert score("pearson", [1.0, 2.0, 3.0], [1.0, 3.0, 2.0]) == pytest.approx(0.5)
     assert score("spearman", [1.0, 2.0, 3.0, 4.0], [10.0, 30.0, 20.0, 40.0]) == pytest.approx(1 - 6 * 2 / 60)
 
 
-@pytest.mark.parametrize("name", sorted({*METRICS} - {*metrics_for("span")}))
+@pytest.mark.parametrize("name", sorted(name for name, metric in METRICS.items() if metric.of in NUMERIC))
 def test_perfect_predictions_score_1(name):
     assert score(name, LABELS, LABELS, positive=1) == pytest.approx(1.0)
 
@@ -89,7 +85,7 @@ def test_a_correlation_is_finite_and_never_warns(name, rows):
     assert -1.0001 <= score(name, predictions, labels) <= 1.0001
 
 
-@pytest.mark.parametrize("name", metrics_for("classification"))
+@pytest.mark.parametrize("name", ["accuracy", "f1", "matthews"])
 @given(
     rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1),
     positive=st.none() | st.integers(0, 3),
@@ -114,3 +110,81 @@ def test_shapes_that_differ_or_hold_no_row_are_refused(predictions, labels):
 def test_an_unknown_metric_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="unknown metric 'acuracy'; known: accuracy, f1, matthews"):
         score("acuracy", [1], [1])
+
+
+# Probabilities.
+
+
+def test_log_loss_matches_a_worked_example():
+    """-(ln 1/2 + ln 1/4) / 2"""
+    assert score("log_loss", [[0.5, 0.5], [0.75, 0.25]], [0, 1]) == pytest.approx(1.5 * np.log(2))
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.lists(st.floats(0, 1, width=16), min_size=3, max_size=3), st.integers(0, 2)), min_size=1
+    )
+)
+def test_log_loss_is_scikit_learns(rows):
+    from sklearn.metrics import log_loss
+
+    raw = np.array([weights for weights, _ in rows]) + 1e-3
+    probabilities, labels = raw / raw.sum(axis=1, keepdims=True), [label for _, label in rows]
+    assert score("log_loss", probabilities, labels) == pytest.approx(
+        log_loss(labels, probabilities, labels=[0, 1, 2])
+    )
+
+
+def test_log_loss_of_a_class_that_was_ruled_out_is_finite():
+    assert 36 < score("log_loss", [[1.0, 0.0]], [1]) < 37
+
+
+@pytest.mark.parametrize(
+    ("predictions", "labels"), [([], []), ([[0.5, 0.5]], [0, 1]), ([0.5], [0]), ([[1.0]], [[0]])]
+)
+def test_probabilities_that_do_not_fit_the_labels_are_refused(predictions, labels):
+    with pytest.raises(ValueError, match=r"log_loss needs predictions \(rows, classes\) and labels"):
+        score("log_loss", predictions, labels)
+
+
+def test_a_score_of_which_less_is_better_is_signed_for_the_search():
+    assert METRICS["log_loss"].signed(0.3) == -0.3
+    assert METRICS["log_loss"].signed(-0.3) == 0.3
+    assert METRICS["accuracy"].signed(0.3) == 0.3
+
+
+# Spans.
+
+
+@pytest.mark.parametrize(
+    ("prediction", "references", "f1", "exact"),
+    [  # evaluate-v1.1.py of Rajpurkar et al. 2016; torchmetrics 1.9 says the same but for the last
+        ("1976", ["1976"], 1, 1),
+        ("The Denver  Broncos!", ["Carolina Panthers", "denver broncos"], 1, 1),
+        ("U.S.", ["us"], 1, 1),
+        ("an apple a day", ["apple, day"], 1, 1),
+        (  # 3 of 3 and 3 of 11 words
+            "Santa Clara, California",
+            ["Levi's Stadium", "Levi's Stadium in the San Francisco Bay Area at Santa Clara, California."],
+            2 * 3 / (3 + 11),
+            0,
+        ),
+        ("b b", ["b c"], 2 * 1 / (2 + 2), 0),
+        ("", ["Denver"], 0, 0),
+        ("the", ["a"], 0, 1),  # no word is common to two that have none
+    ],
+)
+def test_answers_score_as_the_official_script_has_them(prediction, references, f1, exact):
+    assert score("squad_f1", [prediction], [references]) == pytest.approx(f1)
+    assert score("squad_em", [prediction], [references]) == exact
+
+
+@pytest.mark.parametrize("name", metrics_for("span"))
+def test_scores_are_means_over_questions(name):
+    assert score(name, ["a b", "c"], [["b"], ["d"]]) == 0.5
+
+
+@pytest.mark.parametrize(("predictions", "references"), [([], []), (["a"], []), (["a"], [[]])])
+def test_nothing_to_score_is_refused(predictions, references):
+    with pytest.raises(ValueError, match="squad_em needs references for each prediction"):
+        score("squad_em", predictions, references)

@@ -124,11 +124,6 @@ def test_a_task_s_further_sets_come_from_the_hub_where_it_has_them(tmp_path, mon
     assert {name: len(examples) for name, examples in data.also.items()} == {"validation_mismatched": 30}
 
 
-def test_a_span_task_is_refused_where_texts_are_read(tmp_path):
-    with pytest.raises(InputError, match=r"squad_v1.kind = 'span': has no texts with labels"):
-        read_task(registered_task("squad_v1"), data_dir=str(tmp_path))
-
-
 @pytest.mark.parametrize(
     ("files", "message"),
     [

@@ -7,7 +7,8 @@ import pytest
 
 from pipelines.errors import InputError, InputErrors
 from pipelines.tasks.registry import registered_task
-from pipelines.tasks.span_rows import SQUAD_SCHEMA, read_span_task
+from pipelines.tasks.rows import read_task
+from pipelines.tasks.span_rows import SQUAD_SCHEMA
 from pipelines.tasks.task import Files, Hub, SplitRule, Task
 
 MANIFEST_DATA = Path(__file__).parents[3] / "../shared/data"
@@ -43,7 +44,7 @@ def task_of(tmp_path, **splits):
 
 
 def test_a_missing_split_is_cut_from_train_by_whole_articles(tmp_path):
-    data = read_span_task(task_of(tmp_path, train=rows(100, articles=20)), split=SplitRule(seed=3))
+    data = read_task(task_of(tmp_path, train=rows(100, articles=20)), split=SplitRule(seed=3))
     titles = [{one.title for one in split} for split in (data.train, data.validation, data.test)]
     assert [len(split) for split in (data.train, data.validation, data.test)] == [80, 10, 10]
     assert not titles[0] & titles[1] | titles[0] & titles[2] | titles[1] & titles[2]
@@ -57,7 +58,7 @@ def test_answers_not_in_their_context_are_counted_and_leave_training_only(tmp_pa
     wrong = [row(90, answer="four", start=4), row(91, answer="two", start=5)]
     both = row(92, answers_text=["two", "2"], answer_starts=[4, 4])
     splits = {"train": [*rows(10), *wrong, both], "validation": [*rows(3), *wrong], "test": rows(3)}
-    data = read_span_task(task_of(tmp_path, **splits))
+    data = read_task(task_of(tmp_path, **splits))
     assert [len(split) for split in (data.train, data.validation, data.test)] == [11, 5, 3]
     assert data.notes == (
         "train: 3 answers are not where they are said to be in their context",
@@ -70,15 +71,15 @@ def test_answers_not_in_their_context_are_counted_and_leave_training_only(tmp_pa
 def test_a_limit_keeps_a_seeded_sample_in_order(tmp_path):
     task = task_of(tmp_path, train=rows(50), validation=rows(9), test=rows(9))
     task = Task(**{**vars(task), "limit": {"train": 7}})
-    ids = [one.id for one in read_span_task(task).train]
+    ids = [one.id for one in read_task(task).train]
     assert len(ids) == 7
     assert ids == sorted(ids, key=lambda one: int(one[1:]))
-    assert ids == [one.id for one in read_span_task(task).train]
+    assert ids == [one.id for one in read_task(task).train]
 
 
 def test_the_fingerprint_is_that_of_the_rows(tmp_path):
     one, same, other = (
-        read_span_task(task_of(tmp_path / name, train=content, validation=rows(3), test=rows(3))).fingerprint
+        read_task(task_of(tmp_path / name, train=content, validation=rows(3), test=rows(3))).fingerprint
         for name, content in (("a", rows(9)), ("b", rows(9)), ("c", rows(9, answer="one", start=0)))
     )
     assert one == same != other
@@ -112,9 +113,9 @@ def test_squad_s_own_json_and_the_hub_s_columns_are_read_alike(tmp_path, monkeyp
     fields = {"name": "faq", "text": ("question", "context"), "label": "answers_text", "kind": "span"}
     files = Files(**{split: str(tmp_path / f"{split}.json") for split in ("train", "validation", "test")})
     found = [
-        read_span_task(Task(**fields, files=files)),
-        read_span_task(Task(**fields, hub=Hub(path=str(tmp_path / "hub")))),
-        read_span_task(task_of(tmp_path / "p", train=content, validation=content, test=content)),
+        read_task(Task(**fields, files=files)),
+        read_task(Task(**fields, hub=Hub(path=str(tmp_path / "hub")))),
+        read_task(task_of(tmp_path / "p", train=content, validation=content, test=content)),
     ]
     assert len({data.fingerprint for data in found}) == 1
 
@@ -132,7 +133,7 @@ def test_squad_s_own_json_and_the_hub_s_columns_are_read_alike(tmp_path, monkeyp
 def test_a_question_that_cannot_be_used_is_refused_with_its_row(tmp_path, bad, said):
     task = task_of(tmp_path, train=[*rows(2), row(9, **bad)], validation=rows(2), test=rows(2))
     with pytest.raises(InputError) as caught:
-        read_span_task(task)
+        read_task(task)
     assert caught.value.key == "faq.files.train"
     assert said in str(caught.value)
 
@@ -140,7 +141,7 @@ def test_a_question_that_cannot_be_used_is_refused_with_its_row(tmp_path, bad, s
 def test_what_is_wrong_with_several_splits_is_reported_together(tmp_path):
     task = task_of(tmp_path, train=rows(4), validation=[row(1, context="")], test=[])
     with pytest.raises(InputErrors) as caught:
-        read_span_task(task)
+        read_task(task)
     assert [problem.key for problem in caught.value.problems] == ["faq.files.validation", "faq.files.test"]
 
 
@@ -160,7 +161,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, name, content, said):
     files = Files(train=str(tmp_path / name))
     task = Task(name="faq", text=("question", "context"), label="answers_text", kind="span", files=files)
     with pytest.raises(InputError, match=said):
-        read_span_task(task)
+        read_task(task)
 
 
 def test_a_table_of_other_columns_is_refused(tmp_path):
@@ -168,24 +169,24 @@ def test_a_table_of_other_columns_is_refused(tmp_path):
     files = Files(train=str(tmp_path / "a.parquet"))
     task = Task(name="faq", text=("question", "context"), label="answers_text", kind="span", files=files)
     with pytest.raises(InputError, match="has no column 'answers_text', but 'question', 'context'"):
-        read_span_task(task)
+        read_task(task)
 
 
 def test_one_article_cannot_be_cut(tmp_path):
     with pytest.raises(InputError, match="train's 1 articles are too few to cut any from"):
-        read_span_task(task_of(tmp_path, train=rows(10, articles=1)))
+        read_task(task_of(tmp_path, train=rows(10, articles=1)))
 
 
 def test_training_needs_an_answer_in_its_context(tmp_path):
     task = task_of(tmp_path, train=rows(5, start=1), validation=rows(2), test=rows(2))
     with pytest.raises(InputError, match=r"no answer is in its context\. Check answer_starts"):
-        read_span_task(task)
+        read_task(task)
 
 
 def test_the_shared_squad_has_its_manifest_s_sizes():
     if not (MANIFEST_DATA / "squad_v1").is_dir():
         pytest.skip("the shared data sets are not on this machine")
-    data = read_span_task(registered_task("squad_v1"), data_dir=str(MANIFEST_DATA))
+    data = read_task(registered_task("squad_v1"), data_dir=str(MANIFEST_DATA))
     assert len(data.train) + len(data.test) == 8378
     assert len(data.validation) == 2192
     assert all(one.places for one in (*data.train, *data.validation, *data.test))

@@ -44,7 +44,7 @@ def test_a_task_survives_replace_and_pickle():
         ({"metric": "acuracy"}, "metric = 'acuracy': unknown metric. Did you mean 'accuracy'?"),
         (
             {"metric": "spearman"},
-            "metric = 'spearman': does not score a classification. Known: 'accuracy', 'f1', 'matthews'.",
+            "metric = 'spearman': does not score a classification. Known: 'accuracy', 'f1', 'log_loss', ",
         ),
         ({"kind": "regression", "metrics": ("f1",)}, "metrics = 'f1': does not score a regression"),
         (

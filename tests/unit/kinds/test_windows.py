@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_tokenizer
 
-from pipelines.encoder.windows import decode_spans, encode_spans, score_spans
 from pipelines.errors import InputError
+from pipelines.kinds.windows import decode_spans, encode_spans
 from pipelines.tasks.span_rows import SpanExample
 
 CONTEXT = (
@@ -170,36 +170,3 @@ def test_windows_that_cannot_be_are_refused(tokenizer, max_tokens, stride, messa
 def test_a_tokenizer_without_offsets_is_refused():
     with pytest.raises(InputError, match="its tokenizer gives no offsets"):
         encode_spans(EXAMPLES, object(), 64)
-
-
-@pytest.mark.parametrize(
-    ("prediction", "references", "f1", "exact"),
-    [  # evaluate-v1.1.py of Rajpurkar et al. 2016; torchmetrics 1.9 says the same but for the last
-        ("1976", ["1976"], 1, 1),
-        ("The Denver  Broncos!", ["Carolina Panthers", "denver broncos"], 1, 1),
-        ("U.S.", ["us"], 1, 1),
-        ("an apple a day", ["apple, day"], 1, 1),
-        (  # 3 of 3 and 3 of 11 words
-            "Santa Clara, California",
-            ["Levi's Stadium", "Levi's Stadium in the San Francisco Bay Area at Santa Clara, California."],
-            2 * 3 / (3 + 11),
-            0,
-        ),
-        ("b b", ["b c"], 2 * 1 / (2 + 2), 0),
-        ("", ["Denver"], 0, 0),
-        ("the", ["a"], 0, 1),  # no word is common to two that have none
-    ],
-)
-def test_answers_score_as_the_official_script_has_them(prediction, references, f1, exact):
-    found = score_spans([prediction], [references])
-    assert found == {"squad_f1": pytest.approx(f1), "squad_em": exact}
-
-
-def test_scores_are_means_over_questions():
-    assert score_spans(["a b", "c"], [["b"], ["d"]]) == {"squad_f1": 0.5, "squad_em": 0.5}
-
-
-@pytest.mark.parametrize(("predictions", "references"), [([], []), (["a"], []), (["a"], [[]])])
-def test_nothing_to_score_is_refused(predictions, references):
-    with pytest.raises(ValueError, match="scores need references for each prediction"):
-        score_spans(predictions, references)

@@ -1,20 +1,20 @@
-"""Span extraction: contexts in overlapping windows, spans back to text, and SQuAD's scores."""
+"""Span extraction: contexts in overlapping windows, and spans back to text."""
 
-import re
-import string
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.encoder.backbone import Backbone
-from pipelines.encoder.tokens import EncodedTask, Tokens, check_max_tokens
+from pipelines.encoder.tokens import Tokens
 from pipelines.errors import InputError
-from pipelines.tasks.span_rows import SpanData, SpanExample
+from pipelines.tasks.kind import Encoded
+from pipelines.tasks.span_rows import SpanExample
+
+if TYPE_CHECKING:
+    from pipelines.encoder.backbone import Backbone
 
 MAX_QUESTION_TOKENS = 64  # as the authors of BERT cut questions
 MAX_ANSWER_TOKENS = 30
@@ -61,65 +61,51 @@ class SpanQuestions:
         """The answer to each question, as `decode_spans` finds it."""
         return decode_spans(self.windows, outputs[:, 0], outputs[:, 1], self.examples)
 
-    def score(self, outputs: NDArray[np.float64]) -> dict[str, float]:
-        """`score_spans` of these answers."""
-        return score_spans(self.answers(outputs), [one.answers for one in self.examples])
 
-
-def encode_questions(examples: tuple[SpanExample, ...], backbone: Backbone, max_tokens: int) -> SpanQuestions:
-    """Tokenise questions for one backbone; raises as `encode_spans`."""
-    return SpanQuestions(encode_spans(examples, backbone.tokenizer, max_tokens), examples)
-
-
-def encode_span_task(data: SpanData, backbone: Backbone, max_tokens: int) -> EncodedTask:
-    """Tokenise a span task's training and validation questions for one backbone.
-
-    Raises:
-        InputError: the backbone cannot take windows that long, or no window holds an answer.
-    """
-    check_max_tokens(backbone.name, backbone.tokenizer, max_tokens)
-    train = encode_spans(data.train, backbone.tokenizer, max_tokens)
-    validation = encode_questions(data.validation, backbone, max_tokens)
-    if train.unanswered == len(data.train):
-        raise _no_answer(data, max_tokens)
-    return EncodedTask(
-        name=data.task.name,
-        kind=data.task.kind,
-        metric=data.task.metric,
-        metrics=data.task.recorded_metrics,
-        positive=None,
-        labels=(),
-        max_tokens=max_tokens,
-        train=train.tokens,
-        train_targets=np.stack([train.starts, train.ends], axis=1),
-        validation=validation.windows.tokens,
-        validation_targets=validation,
-        notes=tuple(
-            f"{name}: {windows.unanswered} of {len(examples)} questions have no window of {max_tokens} "
-            "tokens with all of their answer"
-            for name, examples, windows in (
-                ("train", data.train, train),
-                ("validation", data.validation, validation.windows),
-            )
-            if windows.unanswered
-        ),
+def encode_questions(examples: Sequence[SpanExample], backbone: "Backbone", max_tokens: int) -> Encoded:
+    """Tokenise questions for one backbone; targets are `SpanQuestions`. Raises as `encode_spans`."""
+    windows = encode_spans(examples, backbone.tokenizer, max_tokens)
+    return Encoded(
+        windows.tokens, SpanQuestions(windows, tuple(examples)), _lost(windows, examples, max_tokens)
     )
 
 
-def check_windows(data: SpanData, backbone: Backbone, max_tokens: int) -> None:
-    """Refuse windows that are too short for a task, as `encode_span_task` does, without encoding all of it.
+def encode_windows(
+    examples: Sequence[SpanExample], backbone: "Backbone", max_tokens: int, task: str
+) -> Encoded:
+    """Tokenise training questions for one backbone; targets (windows, 2) are the answer's two tokens.
+
+    Raises:
+        InputError: as `encode_spans`; or no window holds an answer.
+    """
+    windows = encode_spans(examples, backbone.tokenizer, max_tokens)
+    if windows.unanswered == len(examples):
+        raise _no_answer(task, max_tokens)
+    targets = np.stack([windows.starts, windows.ends], axis=1)
+    return Encoded(windows.tokens, targets, _lost(windows, examples, max_tokens))
+
+
+def check_windows(examples: Sequence[SpanExample], backbone: "Backbone", max_tokens: int, task: str) -> None:
+    """Refuse windows that are too short for a task, as `encode_windows` does, without encoding all of it.
 
     Raises:
         InputError: too few tokens for a question and a context, or for any of the 100 shortest answers.
     """
-    lengths = [end - start for start, end in (one.places[0] for one in data.train)]
-    shortest = [data.train[index] for index in np.argsort(lengths, kind="stable")[:100]]
+    lengths = [end - start for start, end in (example.places[0] for example in examples)]
+    shortest = [examples[index] for index in np.argsort(lengths, kind="stable")[:100]]
     if encode_spans(shortest, backbone.tokenizer, max_tokens).unanswered == len(shortest):
-        raise _no_answer(data, max_tokens)
+        raise _no_answer(task, max_tokens)
 
 
-def _no_answer(data: SpanData, max_tokens: int) -> InputError:
-    rule = f"{data.task.name}: no window of so many tokens holds a whole answer"
+def _lost(windows: SpanWindows, examples: Sequence[SpanExample], max_tokens: int) -> tuple[str, ...]:
+    if not windows.unanswered:
+        return ()
+    count = f"{windows.unanswered} of {len(examples)} questions"
+    return (f"{count} have no window of {max_tokens} tokens with all of their answer",)
+
+
+def _no_answer(task: str, max_tokens: int) -> InputError:
+    rule = f"{task}: no window of so many tokens holds a whole answer"
     return InputError("max_tokens", max_tokens, rule, "Write more, or check that the answers are short.")
 
 
@@ -157,8 +143,8 @@ def encode_spans(
     for first in range(0, len(examples), _BATCH):
         batch = examples[first : first + _BATCH]
         encoded = tokenizer(
-            _cut([one.question for one in batch], tokenizer, question_tokens),
-            [one.context for one in batch],
+            _cut([example.question for example in batch], tokenizer, question_tokens),
+            [example.context for example in batch],
             truncation="only_second",
             max_length=max_tokens,
             stride=stride,
@@ -237,30 +223,6 @@ def decode_spans(
     return answers
 
 
-def score_spans(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """``squad_f1`` and ``squad_em`` as the official script for v1.1 has them, as fractions.
-
-    Each prediction counts with its best reference. Texts are compared without case, punctuation, articles and
-    extra white space (Rajpurkar et al. 2016, §6.1; evaluate-v1.1.py).
-
-    Raises:
-        ValueError: numbers that differ, none at all, or a prediction without a reference.
-    """
-    if len(predictions) != len(references) or not predictions or not all(references):
-        raise ValueError(
-            f"scores need references for each prediction, and at least one; "
-            f"got {len(predictions)} predictions and {len(references)} lists of references"
-        )
-    pairs = [
-        [(_normalise(prediction), _normalise(reference)) for reference in several]
-        for prediction, several in zip(predictions, references, strict=True)
-    ]
-    return {
-        "squad_f1": float(np.mean([max(_f1(left, right) for left, right in several) for several in pairs])),
-        "squad_em": float(np.mean([any(left == right for left, right in several) for several in pairs])),
-    }
-
-
 def _cut(questions: list[str], tokenizer: Any, most: int) -> list[str]:
     """Questions up to their token ``most``."""
     encoded = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True)
@@ -284,20 +246,3 @@ def _target(spans: NDArray[np.int32], example: SpanExample) -> tuple[int, int]:
     first = int(np.searchsorted(lasts, start, side="right"))
     last = int(np.searchsorted(firsts, end, side="left")) - 1
     return int(context[first]), int(context[max(first, last)])
-
-
-def _normalise(text: str) -> str:
-    lowered = "".join(char for char in text.lower() if char not in _PUNCTUATION)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", lowered).split())
-
-
-_PUNCTUATION = frozenset(string.punctuation)
-
-
-def _f1(prediction: str, reference: str) -> float:
-    left, right = prediction.split(), reference.split()
-    common = sum((Counter(left) & Counter(right)).values())
-    if not common:
-        return 0.0
-    precision, recall = common / len(left), common / len(right)
-    return 2 * precision * recall / (precision + recall)

@@ -1,0 +1,46 @@
+"""What the kinds have in common whose rows are a text, or a pair of them, with a label."""
+
+from abc import ABC
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipelines.encoder.tokens import encode
+from pipelines.errors import InputError
+from pipelines.tasks.kind import Encoded, Kind
+from pipelines.tasks.labelled_rows import Examples, drop_unusable, examples, row_problems
+from pipelines.tasks.readers import Table, read_hub, read_table
+from pipelines.tasks.task import Hub, Source, Task
+
+if TYPE_CHECKING:
+    from pipelines.encoder.backbone import Backbone
+
+
+class Labelled(Kind, ABC):
+    """Texts with labels: read from tables, one row of outputs a text.
+
+    Tables are `Table`, splits `Examples`, targets their labels.
+    """
+
+    def read_file(self, path: str, task: Task, key: str) -> Table:
+        return read_table(path, task, key)
+
+    def read_hub(self, hub: Hub, task: Task, key: str) -> dict[str, Table]:
+        return {name: drop_unusable(table) for name, table in read_hub(hub, task, key).items()}
+
+    def row_problems(self, table: Table, task: Task, source: Source) -> list[InputError]:
+        return row_problems(table, task, source)
+
+    def examples(self, table: Table, labels: tuple[str, ...]) -> Examples:
+        return examples(table, labels)
+
+    def content(self, split: Examples) -> list[Any]:
+        return [split.texts, split.labels.tolist()]
+
+    def encode_training(self, split: Examples, backbone: "Backbone", max_tokens: int, task: str) -> Encoded:
+        return self.encode_held_out(split, backbone, max_tokens)
+
+    def encode_held_out(self, split: Examples, backbone: "Backbone", max_tokens: int) -> Encoded:
+        return Encoded(encode(split.texts, backbone.tokenizer, max_tokens), split.labels)
+
+    def encode_texts(self, rows: Sequence[tuple[str, ...]], backbone: "Backbone", max_tokens: int) -> Encoded:
+        return Encoded(encode(rows, backbone.tokenizer, max_tokens), None)

@@ -1,0 +1,118 @@
+"""Rows of texts with a label each: classes or numbers."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import InputError, nearest
+from pipelines.tasks.cuts import Indices
+from pipelines.tasks.readers import Column, Table
+from pipelines.tasks.task import Source, Task
+
+Labels = NDArray[np.int64] | NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Examples:
+    """One split. ``texts`` has one or two a row; ``labels`` is (rows,), class indices or real numbers."""
+
+    texts: tuple[tuple[str, ...], ...]
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: Indices) -> "Examples":
+        return Examples(texts=tuple(self.texts[row] for row in rows), labels=self.labels[rows])
+
+
+def drop_unusable(table: Table) -> Table:
+    """The rows with text and label. Hub rows without are left out, as nobody here can mend them."""
+    bad = {row for column in (*table.texts, table.labels) for row in _empty_rows(column)}
+    if not bad:
+        return table
+    kept = [row for row in range(len(table.labels)) if row not in bad]
+    note = f"{len(bad)} of {len(table.labels)} rows left out: no text or no label"
+    texts = tuple([column[row] for row in kept] for column in table.texts)
+    return Table(texts=texts, labels=[table.labels[row] for row in kept], notes=(*table.notes, note))
+
+
+def _empty_rows(column: Column) -> list[int]:
+    return [row for row, cell in enumerate(column) if not cell or cell.isspace()]
+
+
+def row_problems(table: Table, task: Task, source: Source) -> list[InputError]:
+    """Rows without a text or a label."""
+    problems = []
+    columns = [("text", name, cells) for name, cells in zip(task.text, table.texts, strict=True)]
+    for what, name, cells in (*columns, ("label", task.label, table.labels)):
+        if rows := _empty_rows(cells):
+            rule = f"{len(rows)} of {len(cells)} rows have no {what} ({name!r}): {_number(rows)}"
+            problems.append(InputError(source.key, source.name, rule, "Fill in or remove these rows."))
+    return problems
+
+
+def _number(rows: Sequence[int]) -> str:
+    """The first rows, counted from 1 without a header."""
+    first = ", ".join(str(row + 1) for row in rows[:5])
+    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+    return f"row{'s' if len(rows) > 1 else ''} {first}{more}"
+
+
+def class_problems(tables: Mapping[str, Table], task: Task, labels: tuple[str, ...]) -> list[InputError]:
+    """Classes that cannot be learned or scored; the labels are all names of classes."""
+    problems = []
+    key = f"{task.name}.label"
+    trained = set(tables["train"].labels)
+    if len(trained) == 1:
+        rule = f"every row of train is {labels[0]!r}" if len(labels) == 1 else "train has one class only"
+        problems.append(
+            InputError(key, task.label, rule, "Add rows of another class, or name another column.")
+        )
+    for name in ("validation", "test", *task.also):
+        unseen = (
+            Counter(label for label in tables[name].labels if label not in trained) if name in tables else {}
+        )
+        for label, rows in sorted(unseen.items(), key=str):
+            rule = f"class {label!r} has {rows} rows in {name} and none in train"
+            problems.append(InputError(key, task.label, rule, "Add rows of it to train, or remove these."))
+    if task.positive is not None and task.positive not in labels:
+        fix = nearest(task.positive, labels[:50])
+        problems.append(InputError(f"{task.name}.positive", task.positive, "not one of the labels", fix))
+    return problems
+
+
+def number_problems(table: Table, source: Source) -> list[InputError]:
+    """Labels that are no finite numbers, or are all one number."""
+
+    def is_finite(cell: str | None) -> bool:
+        try:
+            return math.isfinite(float(cell or ""))
+        except ValueError:
+            return False
+
+    bad = [row for row, cell in enumerate(table.labels) if not is_finite(cell)]
+    if bad:
+        rule = f"{len(bad)} labels are not finite numbers, as {table.labels[bad[0]]!r}: {_number(bad)}"
+        fix = "Correct these rows, or make it a classification."
+    elif len({float(cell or "") for cell in table.labels}) == 1:
+        rule = f"all {len(table.labels)} labels are {table.labels[0]}"
+        fix = "A regression needs labels that differ: name another column."
+    else:
+        return []
+    return [InputError(source.key, source.name, rule, fix)]
+
+
+def examples(table: Table, labels: tuple[str, ...]) -> Examples:
+    """A checked table's: class indices where there are names of classes, else numbers."""
+    index = {label: number for number, label in enumerate(labels)}
+    values: Labels = (
+        np.array([index[str(label)] for label in table.labels], dtype=np.int64)
+        if labels
+        else np.array([float(label or "") for label in table.labels], dtype=np.float64)
+    )
+    return Examples(texts=tuple(zip(*table.texts, strict=True)), labels=values)
