@@ -65,6 +65,22 @@ def own_folder(name: str) -> Path:
     return folder
 
 
+def ensure_home() -> None:
+    """Give a process of a user without HOME and without an entry in the list of users, as containers have
+    them, a home: else Ray and MLflow fail where they are imported.
+
+    Raises:
+        UserError: none can be made.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        try:
+            os.environ["HOME"] = str(own_folder("home"))
+        except OSError as error:
+            raise UserError(f"user {os.getuid()} has no home folder ({error}). Set HOME to one.") from error
+
+
 def _make_folder(deepest_socket: str) -> Path:
     tried = []
     for parent in _parents():

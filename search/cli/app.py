@@ -27,6 +27,7 @@ from pipelines.errors import PipelineError
 from search.cli import analyse, check, cluster, data, lookup, predict, report, results, run, ui
 from search.cli.terminal import err
 from search.errors import SearchError
+from search.private import ensure_home
 
 GROUPS = (check, run, results, predict, ui, report, analyse, cluster, data, lookup)  # in the order of --help
 
@@ -47,6 +48,7 @@ for group in GROUPS:
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
+    ensure_home()
     os.environ["ADAPTUNE_DEBUG"] = "1" if debug else os.environ.get("ADAPTUNE_DEBUG", "")
 
 

@@ -1,6 +1,7 @@
 """Folders for temporary things that no other user of the machine can look into or put anything in."""
 
 import os
+import pwd
 import stat
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from search import private
 from search.errors import UserError
-from search.private import PrivateFolder, own_folder
+from search.private import PrivateFolder, ensure_home, own_folder
 
 SOCKET = "/sockets/store"
 
@@ -133,3 +134,34 @@ def test_a_folder_whose_parent_others_can_change_is_refused(temporary):
     temporary.chmod(0o777)
     with pytest.raises(PermissionError, match="can be changed by other users"):
         own_folder("cache")
+
+
+@pytest.fixture
+def homeless(monkeypatch, temporary):
+    """A user without HOME and without an entry in the list of users."""
+
+    def refuse(_):
+        raise KeyError
+
+    monkeypatch.setenv("HOME", "")  # put back at the end, whatever the test sets
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", refuse)
+    return temporary
+
+
+def test_a_user_without_a_home_gets_one(homeless):
+    ensure_home()
+    assert Path.home().parent == homeless
+    assert mode_of(Path.home()) == 0o700
+
+
+def test_a_home_that_was_planted_is_refused_with_what_to_set(homeless):
+    (homeless / f"adaptune-home-{os.getuid()}").symlink_to(homeless)
+    with pytest.raises(UserError, match="Set HOME"):
+        ensure_home()
+
+
+def test_a_user_with_a_home_keeps_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/some/where")
+    ensure_home()
+    assert os.environ["HOME"] == "/some/where"
