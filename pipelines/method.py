@@ -6,7 +6,7 @@ which method a trial has. Free of torch: job files, records and reports ask here
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
@@ -263,11 +263,17 @@ def register(method: Row) -> Row:
     return method
 
 
+def adopt(methods: Iterable[Method]) -> None:
+    """Add the rows that this process lacks: a worker's, of methods that its driver has from elsewhere."""
+    for method in methods:
+        if method.name not in _METHODS:
+            register(method)
+
+
 def find_method(name: object) -> Method:
     """The row of a name. Raises InputError, naming the nearest one, where there is none."""
     if not isinstance(name, str) or name not in _METHODS:
-        rule = "unknown method"
-        raise InputError("method", name, rule, nearest(str(name), _METHODS))
+        raise InputError("method", name, "unknown method", nearest(str(name), _METHODS))
     return _METHODS[name]
 
 
