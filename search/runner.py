@@ -296,7 +296,7 @@ def _check_budget(job: SearchJob, agendas: Sequence[Agenda], clock: SearchClock,
     spent = sum(agenda.seconds for agenda in agendas)
     used_up = budget.used_up(seconds=clock.seconds, training_seconds=spent)
     for agenda in agendas:
-        reason = used_up or budget.reached(agenda.best)
+        reason = used_up or budget.reached(agenda.best, agenda.study.facts.metric)
         if reason is not None and agenda.stopped is None and agenda.is_searching:
             agenda.stop(reason)
             progress.message(f"{agenda.study.name}: {reason}; what runs ends at its next epoch")
