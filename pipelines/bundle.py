@@ -24,6 +24,7 @@ from pipelines.packs.model import PackModel, build_model
 from pipelines.packs.pack import predict
 from pipelines.packs.trained import trained_shapes
 from pipelines.tasks.kind import Kind, Scale, Targets, kind_of
+from pipelines.tasks.readers import has_surrogate
 from pipelines.towers.bundle import TrainedTowers, different_tensors
 from pipelines.towers.config import EmbeddingConfig
 
@@ -184,6 +185,10 @@ class AdapterBundle:
                     f"this bundle takes {columns} text(s) an example: {', '.join(self.config.text_columns)}",
                     "Give pairs as (first, second)." if columns == 2 else "Give one string.",
                 )
+            if any(map(has_surrogate, row)):
+                rule = "has half a character (a lone surrogate)"
+                fix = "Correct it, or leave it out: it was cut within a character."
+                raise InputError(f"texts[{index}]", texts[index], rule, fix)
         if not rows:
             return []
         targets: Targets = None

@@ -76,7 +76,7 @@ def read_rows(
         if not all(text.strip() for text in texts):
             raise UserError("One of the texts is empty. Fill it in or leave it out.")
         return list(texts)
-    from pipelines.tasks.readers import read_columns
+    from pipelines.tasks.readers import has_surrogate, read_columns
 
     if given.suffix.lower() == ".txt" and len(columns) == 1:
         cells: tuple[Sequence[str | None], ...] = (_read_lines(given),)
@@ -86,6 +86,9 @@ def read_rows(
     for number, row in enumerate(zip(*cells, strict=True), start=1):
         if any(cell is None or not cell.strip() for cell in row):
             raise UserError(f"--input {given}: row {number} has an empty text. Fill it in or remove it.")
+        if any(has_surrogate(cell or "") for cell in row):
+            half = f"row {number} has half a character (a lone surrogate)"
+            raise UserError(f"--input {given}: {half}. Correct it or remove it.")
         filled = tuple(str(cell) for cell in row)
         rows.append(filled[0] if len(filled) == 1 else filled)
     if not rows:
