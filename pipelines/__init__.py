@@ -7,7 +7,8 @@ AdapterBundle.load("adapters/tickets").predict(["my screen is black"])
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import pipelines.kinds  # noqa: F401 - a task's kind is looked up in the table that this fills
+import pipelines.kinds
+import pipelines.methods  # noqa: F401 - and its method in the table that this fills
 
 if TYPE_CHECKING:
     from pipelines.bundle import AdapterBundle

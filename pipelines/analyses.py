@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipelines.bundle import AdapterBundle
-from pipelines.config import TrainConfig
 from pipelines.encoder.architectures import layer_paths
 from pipelines.encoder.batches import Batch, collate, evaluation_batches
 from pipelines.encoder.precision import autocast, resolve_precision
 from pipelines.encoder.tokens import Tokens, encode
 from pipelines.errors import InputError
+from pipelines.method import METHODS, find_method
+from pipelines.packs.adapter import PackedAdapter, ParallelAdapter
 from pipelines.packs.model import PackModel
-from pipelines.packs.modules import PackedAdapter, ParallelAdapter
 from pipelines.packs.trained import trained_parts
 
 BATCH = 64  # examples
@@ -78,13 +78,15 @@ def ablate(
 def adapted_layers(bundle: AdapterBundle) -> tuple[int, ...]:
     """The layers that have adapters. Raises InputError as `ablate` does."""
     config, backbone = bundle.config.train, bundle.backbone
-    if not isinstance(config, TrainConfig) or config.method != "adapter":
+    if not find_method(config.method).removable:
         rule = f"its method is {config.method}: there are no adapters to remove"
-        raise InputError("BUNDLE", bundle.config.task, rule, "Give a bundle of the method adapter.")
+        known = " or ".join(name for name, method in METHODS.items() if method.removable)
+        raise InputError("BUNDLE", bundle.config.task, rule, f"Give a bundle of the method {known}.")
     if backbone.architecture.shared_layers:
         rule = f"the layers of {backbone.name!r} share their weights, and so their adapters"
         raise InputError("BUNDLE", bundle.config.task, rule, "Give a bundle of another architecture.")
-    return tuple(sorted({site.layer for site in trained_parts(backbone, config).sites}))
+    inserts = trained_parts(backbone, bundle.model.occupants[0].config).inserts
+    return tuple(sorted({insert.layer for insert in inserts}))
 
 
 @torch.inference_mode()

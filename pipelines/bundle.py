@@ -14,19 +14,15 @@ import safetensors.torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.config import Config, config_from_dict
+from pipelines.config import Config
 from pipelines.encoder.backbone import Backbone, load_backbone
-from pipelines.encoder.precision import resolve_precision
-from pipelines.encoder.tokens import Tokens, encode
 from pipelines.errors import BundleError, FileError, InputError
 from pipelines.files import BUNDLE_FILES, CARD, CONFIG, METRICS, WEIGHTS, read_plain
-from pipelines.packs.model import PackModel, build_model
-from pipelines.packs.pack import predict
-from pipelines.packs.trained import trained_shapes
-from pipelines.tasks.kind import Kind, Scale, Targets, kind_of
+from pipelines.method import TrainedModel, config_from_dict, find_method
+from pipelines.packs.bundle import TrainedEncoder
+from pipelines.packs.model import PackModel
+from pipelines.tasks.kind import Kind, Scale, kind_of
 from pipelines.tasks.readers import has_surrogate
-from pipelines.towers.bundle import TrainedTowers, different_tensors
-from pipelines.towers.config import EmbeddingConfig
 
 FORMAT = 1
 
@@ -131,18 +127,18 @@ def write_bundle(
 class AdapterBundle:
     """A loaded bundle, of any method: `AdapterBundle.load(folder).predict(texts)`."""
 
-    def __init__(self, config: BundleConfig, backbone: Backbone, trained: PackModel | TrainedTowers) -> None:
+    def __init__(self, config: BundleConfig, backbone: Backbone, trained: TrainedModel) -> None:
         self.config = config
         self.backbone = backbone
         self._trained = trained
 
     @property
     def model(self) -> PackModel:
-        """The encoder with what was trained in it. Raises InputError for a bundle of `embeddings`."""
-        if isinstance(self._trained, TrainedTowers):
-            rule = "its method is embeddings: it has trained nothing in an encoder"
+        """The encoder with what was trained in it. Raises InputError for a bundle without an encoder."""
+        if not isinstance(self._trained, TrainedEncoder):
+            rule = f"its method is {self.config.train.method}: it has trained nothing in an encoder"
             raise InputError("BUNDLE", self.config.task, rule, "Give a bundle of another method.")
-        return self._trained
+        return self._trained.model
 
     @classmethod
     def load(cls, folder: str | Path, *, backbone: str | Backbone | None = None) -> "AdapterBundle":
@@ -191,58 +187,37 @@ class AdapterBundle:
                 raise InputError(f"texts[{index}]", texts[index], rule, fix)
         if not rows:
             return []
-        targets: Targets = None
-        if isinstance(self._trained, TrainedTowers):
-            outputs = self._trained.outputs(rows, precision=precision)
-        else:
-            tokens, targets, _ = self.config.rules.encode_texts(rows, self.backbone, self.config.max_tokens)
-            outputs = self._run(tokens, precision)
+        outputs, targets = self._trained.read(rows, precision=precision)
         answers = self.config.rules.answers(outputs, targets, self.config.labels, self.config.scale)
         return [Prediction(text, label, scores) for text, (label, scores) in zip(texts, answers, strict=True)]
 
     def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str = "auto") -> NDArray[np.float64]:
         """The head's raw outputs, shape (n, outputs)."""
-        if isinstance(self._trained, TrainedTowers):
-            return self._trained.outputs(rows, precision=precision)
-        return self._run(encode(rows, self.backbone.tokenizer, self.config.max_tokens), precision)
-
-    def _run(self, tokens: Tokens, precision: str) -> NDArray[np.float64]:
-        resolved = resolve_precision(precision, self.model.bank.values.device)
-        return predict(self.model, tokens, pad_id=self.backbone.pad_id, precision=resolved)
+        return self._trained.read(rows, precision=precision)[0]
 
 
 def _open_trained(
     folder: Path, config: BundleConfig, backbone: Backbone, parameters: Mapping[str, Tensor]
-) -> PackModel | TrainedTowers:
+) -> TrainedModel:
     """What a bundle's parameters are the parameters of. Raises BundleError where they do not fit."""
+    method = find_method(config.train.method)
     try:
-        different = _different(config, backbone, parameters)
+        different = method.different_tensors(
+            backbone, config.train, parameters, outputs=config.outputs, columns=len(config.text_columns)
+        )
     except (TypeError, OverflowError, RuntimeError) as error:  # torch's, of sizes that it cannot have
         raise BundleError(f"{folder}/{CONFIG} describes no model ({error}). Export it again.") from error
     if different:
         raise BundleError(f"{folder}/{WEIGHTS} does not fit its {CONFIG}: {', '.join(different[:3])} differ")
-    if isinstance(config.train, EmbeddingConfig):
-        return TrainedTowers(
-            backbone, config.train, parameters, pooling=config.pooling, max_tokens=config.max_tokens
-        )
-    model = build_model(  # only now: its size is what the config claims
-        backbone, config.train, outputs=config.outputs, pooling=config.pooling, spans=config.rules.per_token
+    return method.open_bundle(  # only now: its size is what the config claims
+        backbone,
+        config.train,
+        parameters,
+        outputs=config.outputs,
+        rules=config.rules,
+        pooling=config.pooling,
+        max_tokens=config.max_tokens,
     )
-    model.load(dict(parameters))
-    return model
-
-
-def _different(config: BundleConfig, backbone: Backbone, parameters: Mapping[str, Tensor]) -> list[str]:
-    """Names of tensors that are missing, of another shape than the configuration needs, or too many. Nothing
-    is allocated: sizes are only claimed so far.
-    """
-    if isinstance(config.train, EmbeddingConfig):
-        return different_tensors(
-            backbone, config.train, parameters, columns=len(config.text_columns), outputs=config.outputs
-        )
-    expected = trained_shapes(backbone, config.train, outputs=config.outputs)
-    found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
-    return sorted(dict(expected.items() ^ found.items()))
 
 
 def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
@@ -275,6 +250,9 @@ def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
     try:
         parameters = safetensors.torch.load(content[WEIGHTS])
         return BundleConfig.from_dict(fields), parameters
+    except InputError as error:
+        fix = "Import the package that registers it, or update adaptune."
+        raise BundleError(f"{folder} needs a method that is not there ({error}). {fix}") from error
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise BundleError(f"{folder} cannot be read ({error}). Export the bundle again.") from error
 

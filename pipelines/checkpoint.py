@@ -9,9 +9,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pipelines.config import config_from_dict
-from pipelines.errors import CheckpointError
-from pipelines.packs.training import TrainingState
+from pipelines.epochs import TrainingState
+from pipelines.errors import CheckpointError, InputError
+from pipelines.method import config_from_dict
 from pipelines.results import EpochResult
 
 
@@ -45,7 +45,10 @@ def load_state(data: bytes) -> TrainingState:
     try:
         config = config_from_dict(content["config"])
         epochs = tuple(EpochResult.from_dict(epoch) for epoch in content["epochs"])
-    except TypeError as error:  # fields that this version does not have, or has besides
+    except (
+        TypeError,
+        InputError,
+    ) as error:  # fields that this version lacks, or its method
         raise CheckpointError(f"written by another version of adaptune ({error})") from error
     return TrainingState(config=config, epochs=epochs, tensors=tensors)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pipelines.config import epochs_of
+from pipelines.method import epochs_of
 from search.decisions.confirmation import Confirm, missing_runs
 from search.decisions.halving import describe_ends, next_promotion
 from search.decisions.proposals import Params, propose

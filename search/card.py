@@ -1,45 +1,56 @@
 """The model card that goes into a bundle."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+from pipelines.method import find_method
 from pipelines.tasks.rows import TaskData
+from search.escapes import code_span, escape_markdown
 from search.job.job import SearchJob
 from search.study import Study, TrialRecord
 from search.tables import format_values
 
-_KINDS = {
-    "adapter": "A bottleneck adapter",
-    "fine_tune": "A fine-tuned copy of all weights",
-    "top_layers": "Fine-tuned top layers",
-    "layer_norm": "Trained layer norms and a head",
-    "embeddings": "A deep and a wide tower over embeddings",
-}
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A card in Markdown, in two parts: between them stand the test scores, which are not known yet."""
+
+    before: str
+    after: str
+
+    def fill(self, scores: str) -> str:
+        """The whole card."""
+        return f"{self.before}{scores}{self.after}"
 
 
-def model_card(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> str:
-    """The card as Markdown. `{test}` is left for the test scores, which are not known yet."""
+def model_card(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> ModelCard:
+    """The card of a study's winner. What users chose (labels, notes on their rows, paths) is escaped."""
     searched = job.space_for(study.method).to_dict()
-    space = "\n".join(f"| {name} | {format_values(values)} |" for name, values in searched.items())
-    params = "\n".join(f"| {name} | {value} |" for name, value in best.params.items())
+    space = _table_rows({name: format_values(values) for name, values in searched.items()})
+    params = _table_rows(best.params)
     trained = int(best.facts["trained_parameters"])
     fraction = trained / int(study.attributes["backbone_parameters"])
     validation = ", ".join(
         f"{name} {value:.4f}" for name, value in best.epochs[(best.best_epoch or 1) - 1]["scores"].items()
     )
+    predicts = data.rules.describe(tuple(escape_markdown(label) for label in data.labels))
     columns = data.task.text
     texts = data.rules.example(len(columns))
     quoted = ", ".join(json.dumps(text) for text in texts)
     example, given = (quoted, quoted) if len(texts) == 1 else (f"({quoted})", "--input pairs.jsonl")
-    notes = "".join(f"- {note}\n" for note in data.notes)
-    return f"""# Adapter for {study.task}
+    notes = "".join(f"- {escape_markdown(note)}\n" for note in data.notes)
+    backbone = code_span(job.backbone)
+    before = f"""# Adapter for {study.task}
 
-{_KINDS[study.method]} (Houlsby et al. 2019) for the frozen encoder `{job.backbone}`, found by adaptune
-(job `{job.name}`, trial {best.number} of {len(study.trials())}). {data.rules.describe(data.labels)}
+{find_method(study.method).card} for the frozen encoder {backbone}, found by adaptune
+(job `{job.name}`, trial {best.number} of {len(study.trials())}). {predicts}
 
 ## Scores
 
 - validation: {validation} (epoch {best.best_epoch}; chose this trial by {study.attributes["metric"]})
-- test: {{test}} (read once, after the choice)
+- test: """
+    after = f""" (read once, after the choice)
 
 Trained parameters: {trained:,}, {fraction:.2%} of the encoder's.
 
@@ -69,5 +80,10 @@ print(bundle.predict([{example}]))
 ```
 
 or `adaptune predict path/to/this/folder {given}`. The encoder is not in here: it is loaded from
-`{job.backbone}` and refused if its weights, config or tokenizer are not those this adapter was trained on.
+{backbone} and refused if its weights, config or tokenizer are not those this adapter was trained on.
 """
+    return ModelCard(before, after)
+
+
+def _table_rows(cells: Mapping[str, object]) -> str:
+    return "\n".join(f"| {name} | {escape_markdown(str(value))} |" for name, value in cells.items())

@@ -1,32 +1,21 @@
 """What a job comes to: its data read, its backbone loaded, everything known to be usable before it starts."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import packages_distributions
 from typing import Any
 
-from pipelines.config import EMBEDDINGS, make_config
-from pipelines.dispatch import check_texts, count_trained
 from pipelines.encoder.backbone import Backbone, load_backbone
-from pipelines.encoder.tokens import Reading, check_max_tokens
+from pipelines.encoder.tokens import check_max_tokens
 from pipelines.errors import InputError, InputErrors
+from pipelines.method import METHODS
 from pipelines.tasks.rows import TaskData, read_task
-from pipelines.towers.config import EmbeddingConfig
 from pipelines.towers.vectors import WordVectors, read_vectors
 from search.errors import JobError, Problem
 from search.job.job import SearchJob
-from spaces import Choice, Range
+from spaces import Choice, Range, Space
 
 OURS = ("search", "spaces", "pipelines")  # common names: another package may bring them too
-# They decide how is trained, not how much.
-_SIZELESS = {
-    *("learning_rate", "epochs", "batch_size", "weight_decay", "dropout", "init_std"),
-    *("lowercase", "strip_non_alphanumerics", "training_samples"),
-    *("convolution_activation", "convolution_dropout", "embedding_dropout"),
-    *("hidden_activation", "hidden_dropout"),
-    *("deep_learning_rate", "deep_regularisation", "wide_learning_rate", "wide_regularisation"),
-}
 
 
 @dataclass(frozen=True)
@@ -67,11 +56,12 @@ class Plan:
         Args:
             columns: the texts of an example: 1, or 2 for pairs.
         """
-        deciding = {name: value for name, value in params.items() if name not in _SIZELESS}
+        row = METHODS[method]
+        deciding = {name: value for name, value in params.items() if name not in row.sizeless}
         key = (method, outputs, columns, *sorted(deciding.items()))
         if key not in self._counts:
-            config = make_config(deciding, method=method, seed=0)
-            self._counts[key] = count_trained(
+            config = row.config(deciding, seed=0)
+            self._counts[key] = row.count_trained(
                 self.backbone, config, outputs=outputs, columns=columns, vectors=self.vectors
             )
         return self._counts[key]
@@ -106,7 +96,7 @@ class Plan:
                 axes[name] = parameter.values
         found: list[dict[str, Any]] = [{}]
         for name in space.order:
-            if name in _SIZELESS and name not in deciding:
+            if name in METHODS[method].sizeless and name not in deciding:
                 continue
             grown = []
             for params in found:
@@ -166,25 +156,24 @@ def name_collisions() -> list[str]:
     ]
 
 
-def readings_in(job: SearchJob) -> set[Reading]:
-    """The ways in which the trials of `embeddings` read a text."""
-    parameters = dict(job.space_for(EMBEDDINGS).parameters)
-    axes = []
-    for name in ("lowercase", "strip_non_alphanumerics"):
-        own = parameters.get(name)
-        values = {bool(value) for value in own.values} if isinstance(own, Choice) else set()
-        axes.append(values if own is not None and not own.when else values | {getattr(EmbeddingConfig, name)})
-    return set(itertools.product(*axes))
+def searched_values(space: Space) -> dict[str, set[object]]:
+    """What a trial may have of each parameter that is chosen from a list; None where it may be without."""
+    return {
+        name: {*parameter.values, *((None,) if parameter.when else ())}
+        for name, parameter in space.parameters
+        if isinstance(parameter, Choice)
+    }
 
 
 def _kind_problems(plan: Plan) -> list[Problem]:
     """Tasks of a kind that a method cannot learn."""
     problems = []
-    for data in plan.tasks if EMBEDDINGS in plan.job.methods else ():
-        try:
-            check_texts(data)
-        except InputError as error:
-            problems += _problems(error)
+    for method in plan.job.methods:
+        for data in plan.tasks:
+            try:
+                METHODS[method].check_data(data)
+            except InputError as error:
+                problems += _problems(error)
     return problems
 
 

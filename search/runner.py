@@ -11,10 +11,9 @@ from typing import Any
 import ray
 import torch
 
-from pipelines.config import EMBEDDINGS
-from pipelines.dispatch import add_texts
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.sharing import share
+from pipelines.method import METHODS
 from pipelines.tasks.encoded import encode_task
 from pipelines.tasks.rows import TaskData
 from search.agenda import Search
@@ -25,7 +24,7 @@ from search.decisions.rules import Rules
 from search.driver import SearchClock, drive, forget_dead_driver
 from search.errors import Interrupted, StorageError, UserError, first_line, storage_failure
 from search.job.job import SearchJob, differences
-from search.plan import Plan, make_plan, readings_in
+from search.plan import Plan, make_plan, searched_values
 from search.probe import hide_password
 from search.progress import Progress
 from search.results import is_finished, job_results
@@ -287,9 +286,10 @@ def _check_budget(job: SearchJob, searches: Sequence[Search], clock: SearchClock
 def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerContext:
     job = plan.job
     encoded = [encode_task(data, plan.backbone, job.max_tokens) for data in plan.tasks]
-    if EMBEDDINGS in job.methods:
+    for method in job.methods:
+        searched = searched_values(job.space_for(method))
         encoded = [
-            add_texts(task, data, plan.backbone, readings=readings_in(job), vectors=plan.vectors)
+            METHODS[method].prepare(task, data, plan.backbone, searched=searched, vectors=plan.vectors)
             for task, data in zip(encoded, plan.tasks, strict=True)
         ]
     for task in encoded:
@@ -297,7 +297,7 @@ def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerC
             progress.message(f"{task.name}: {note}")
     gpu = job.resources.gpus > 0
     # Whole encoder weights train from the full precision; all else computes with what is stored.
-    rounds = not gpu and not {"fine_tune", "top_layers"} & set(job.methods)
+    rounds = not gpu and not any(METHODS[method].whole_weights for method in job.methods)
     precision = resolve_precision(job.precision, torch.device("cpu")) if rounds else "fp32"
     return WorkerContext(
         job=job.name,

@@ -21,7 +21,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from pipelines.config import epochs_of
+from pipelines.method import epochs_of
 from search.errors import UserError
 from search.storage import Storage
 

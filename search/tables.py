@@ -11,6 +11,7 @@ from rich.text import Text
 
 from search.decisions.confirmation import Spread
 from search.decisions.selection import rank
+from search.escapes import escape_markdown
 from search.study import Study, TrialRecord
 
 if TYPE_CHECKING:
@@ -108,12 +109,12 @@ def study_table(study: Study) -> str:
             _row(
                 [
                     str(trial.number),
-                    *(_number(trial.params.get(name, "")) for name in names),
+                    *(escape_markdown(_number(trial.params.get(name, ""))) for name in names),
                     "" if trial.score is None else f"{trial.score:.4f}",
                     str(trial.best_epoch or ""),
                     f"{trial.facts.get('trained_parameters', 0):,}",
                     f"{trial.seconds:.1f}",
-                    trial.state + (f": {trial.reason}" if trial.reason else ""),
+                    escape_markdown(trial.state + (f": {trial.reason}" if trial.reason else "")),
                 ]
             )
         )
@@ -126,7 +127,11 @@ def front_table(study: Study, front: Sequence[TrialRecord]) -> str:
     lines = [f"# {study.name}: score against size", "", _row(heads), _row(["---"] * len(heads))]
     for trial in front:
         size = f"{trial.facts.get('trained_parameters', 0):,}"
-        lines.append(_row([size, f"{trial.score:.4f}", str(trial.number), format_params(trial.params)]))
+        lines.append(
+            _row(
+                [size, f"{trial.score:.4f}", str(trial.number), escape_markdown(format_params(trial.params))]
+            )
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -174,7 +179,7 @@ def study_figure(study: Study) -> "Figure":
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+    return f"| {' | '.join(cells)} |"
 
 
 def _number(value: object) -> str:

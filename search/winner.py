@@ -12,22 +12,14 @@ import ray
 import torch
 
 from pipelines.bundle import BundleConfig, write_bundle
-from pipelines.config import make_config
-from pipelines.dispatch import (
-    AnyTraining,
-    HeldOut,
-    bundle_tensors,
-    encode_held_out,
-    make_training,
-    open_trained,
-)
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
-from pipelines.packs.training import TrainingState
+from pipelines.epochs import TrainingState
+from pipelines.method import HeldOut, find_method
 from pipelines.tasks.encoded import EncodedTask
 from pipelines.tasks.kind import Targets
 from pipelines.tasks.rows import TaskData
-from search.card import model_card
+from search.card import ModelCard, model_card
 from search.decisions.confirmation import Spread, runs_of
 from search.decisions.rules import common_failure
 from search.decisions.selection import pick_best
@@ -59,7 +51,7 @@ class Winner:
         number: the trial.
         runs: it and the other complete runs of its configuration, by seed: what their workers were given.
         scores: by trial, the validation score in the record.
-        card: the model card's text; `{test}` in it becomes the test scores.
+        card: the model card, but for the test scores.
         facts: goes into metrics.json beside the scores.
     """
 
@@ -69,7 +61,7 @@ class Winner:
     runs: tuple[Mapping[str, Any], ...]
     scores: Mapping[int, float]
     text_columns: tuple[str, ...]
-    card: str
+    card: ModelCard
     facts: dict[str, Any]
 
 
@@ -88,15 +80,15 @@ def finish_studies(
             study.note("failure", _describe_failure(trials, study.attributes.get("stopped")))
             continue
         progress.message(f"{study.name}: trial {best.number} won; reading the test set, writing the bundle")
-        task = data[study.task]
+        task, method = data[study.task], find_method(study.method)
         arguments = (
             context,
             _winner(study, best, job, task),
-            encode_held_out(
+            method.encode_held_out(
                 task,
                 plan.backbone,
                 job.max_tokens,
-                make_config(best.params, method=study.method, seed=best.seed),
+                method.config(best.params, seed=best.seed),
                 plan.vectors,
             ),
         )
@@ -148,13 +140,14 @@ def finish_winner(
         held_out: "test" and further labelled sets; each is read once by each run.
         backbone: the job's, where it is loaded already; None: load it, as any worker does.
     """
+    method = find_method(winner.method)
     task: EncodedTask = ray.get(context.tasks[winner.task])
     backbone = backbone or open_backbone(context)
     precision = resolve_precision(context.precision, next(backbone.model.parameters()).device)
     scores: dict[int, SetScores] = {}
     states = {run["number"]: _state_of(run, winner, context, task, backbone) for run in winner.runs}
     for number, state in states.items():
-        outputs = open_trained(
+        outputs = method.open_trained(
             backbone,
             task,
             state.config,
@@ -185,9 +178,9 @@ def finish_winner(
         write_bundle(
             Path(folder),
             config,
-            bundle_tensors(state.config, state.best, context.vectors_for(state.config)),
+            method.bundle_tensors(state.config, state.best, context.vectors_for(state.config)),
             metrics={**winner.facts, **scores[winner.number]},
-            card=winner.card.replace("{test}", _describe_scores(scores, winner.number)),
+            card=winner.card.fill(_describe_scores(scores, winner.number)),
         )
         context.storage.upload(Path(folder), bundle_key(context.job, winner.task, winner.method))
     return scores
@@ -256,7 +249,7 @@ def _state_of(
     torch.set_num_threads(context.threads or before)  # a worker's: the order of sums depends on it
     try:
         config = train_config(run)
-        training: AnyTraining = make_training(
+        training = find_method(winner.method).make_training(
             backbone,
             task,
             config,

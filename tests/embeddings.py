@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from tiny import MAX_TOKENS, tiny_backbone
 
-from pipelines.dispatch import add_texts
 from pipelines.encoder.backbone import Backbone
+from pipelines.methods import EMBEDDINGS
 from pipelines.tasks.encoded import EncodedTask, encode_task
 from pipelines.tasks.labelled_rows import Examples
 from pipelines.tasks.rows import TaskData
@@ -15,7 +15,7 @@ from pipelines.towers.config import EmbeddingConfig
 from pipelines.towers.training import EmbeddingTraining
 from pipelines.towers.vectors import WordVectors
 
-READINGS = [(False, False), (False, True), (True, False), (True, True)]
+EITHER = {"lowercase": [False, True], "strip_non_alphanumerics": [False, True]}
 _GOOD, _BAD = ("good", "great", "fine", "lovely"), ("bad", "awful", "poor", "sad")
 _OTHERS = ("the", "screen", "was", "today", "and", "my")
 
@@ -60,7 +60,7 @@ def toy_vectors(*, width: int = 8, name: str = "glove") -> WordVectors:
 
 def encoded(data: TaskData, backbone: Backbone, **vectors: WordVectors) -> EncodedTask:
     task = encode_task(data, backbone, MAX_TOKENS)
-    return add_texts(task, data, backbone, readings=READINGS, vectors=vectors)
+    return EMBEDDINGS.prepare(task, data, backbone, searched=EITHER, vectors=vectors)
 
 
 def config(**changes: Any) -> EmbeddingConfig:

@@ -99,24 +99,24 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 @dataclass(frozen=True)
 class Site:
-    """One place for an adapter: `path` names the module that the adapter follows."""
+    """Where an adapter may be: `path` names the module that the adapter follows."""
 
     layer: int
-    place: str  # "attention" or "feed_forward"
+    branch: str  # "attention" or "feed_forward"
     path: str
 
 
 def adapter_sites(architecture: Architecture, model: nn.Module) -> tuple[Site, ...]:
-    """All adapter places of a model, from the lowest layer up, attention first.
+    """All sites of a model, from the lowest layer up, attention first.
 
     Raises:
         LookupError: the model has no such modules, so the table's entry is wrong for it.
     """
-    places = (("attention", architecture.attention), ("feed_forward", architecture.feed_forward))
+    branches = (("attention", architecture.attention), ("feed_forward", architecture.feed_forward))
     return tuple(
-        Site(index, place, f"{layer}.{path}")
+        Site(index, branch, f"{layer}.{path}")
         for index, layer in enumerate(layer_paths(architecture, model))
-        for place, path in places
+        for branch, path in branches
     )
 
 

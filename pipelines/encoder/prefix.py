@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import collate, evaluation_batches
+from pipelines.encoder.frozen import FrozenModel
 from pipelines.encoder.precision import autocast
 from pipelines.encoder.sentences import sentence_vectors
 from pipelines.encoder.tokens import Tokens
-from pipelines.packs.model import FrozenModel
 
 BATCH = 64  # examples
 _DTYPES: dict[str, np.dtype[np.generic]] = {

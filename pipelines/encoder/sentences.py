@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import collate, evaluation_batches
+from pipelines.encoder.frozen import encoder_inputs, pooled, takes_segments
 from pipelines.encoder.precision import autocast
 from pipelines.encoder.tokens import Tokens
-from pipelines.packs.model import encoder_inputs, pooled, takes_segments
 
 BATCH = 64  # texts
 

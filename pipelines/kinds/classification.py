@@ -23,7 +23,7 @@ class Classification(Labelled):
     """Learned by cross entropy; targets are class indices (rows,), outputs a logit for each class."""
 
     name = "classification"
-    stratified = True
+    classes = True
 
     def reconcile(self, tables: dict[str, Table], notes: list[str]) -> dict[str, Table]:
         unified = unify_numbers(tables, notes)

@@ -1,10 +1,18 @@
 """The bottleneck adapter of Houlsby et al. 2019, §2.1: as it is written down, and for many trials at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from pipelines.config import TrainConfig
+from pipelines.encoder.architectures import adapter_sites, layer_paths
+from pipelines.encoder.backbone import Backbone
+from pipelines.errors import InputError
+from pipelines.packs.modules import ActiveRows
+from pipelines.packs.trained import Insert, Trained, trained_norms
 
 # By name. All are 0 at 0, so that a narrow adapter may be padded with zeros. "gelu" is its tanh
 # approximation, as in the authors' code; the others are what the paper tried without gain (§3.6).
@@ -59,3 +67,154 @@ class BottleneckAdapter(nn.Module):
             z = self._activation(linear(z))
         change: Tensor = self.up(z)
         return x + change
+
+
+class PackedAdapter(nn.Module):
+    """`BottleneckAdapter` for all places at once, by batched products.
+
+    Shapes: (places x rows, tokens, d), the same out.
+
+    Args:
+        parameters: the adapter's, by BottleneckAdapter's names, each (K, ...).
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], active: ActiveRows, *, activation: str, layers: int
+    ) -> None:
+        super().__init__()
+        self._active = active
+        self._parameters_by_name = dict(parameters)
+        for name, parameter in parameters.items():
+            self.register_parameter(name.replace(".", "_"), parameter)
+        self._activation = ACTIVATIONS[activation]
+        self._inner = [f"inner.{index}" for index in range(layers - 1)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.change(x)
+
+    def change(self, x: Tensor) -> Tensor:
+        """What the adapter adds."""
+        z = self._linear("down", x.reshape(self._active.places, -1, x.shape[-1]))
+        if "norm.weight" in self._parameters_by_name:
+            z = functional.layer_norm(z, z.shape[-1:])
+            z = torch.addcmul(self._of("norm.bias")[:, None], z, self._of("norm.weight")[:, None])
+        z = self._activation(z)
+        for name in self._inner:
+            z = self._activation(self._linear(name, z))
+        return self._linear("up", z).view_as(x)
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        return torch.baddbmm(self._of(f"{name}.bias")[:, None], x, self._of(f"{name}.weight").transpose(1, 2))
+
+    def _of(self, name: str) -> Tensor:
+        return self._active.of(self._parameters_by_name[name])
+
+
+class ParallelAdapter(nn.Module):
+    """An adapter beside a branch instead of behind it (§3.6): it reads what the branch reads.
+
+    Wraps the encoder's module of (branch, residual), whose residual is what the branch was given.
+    """
+
+    def __init__(self, host: nn.Module, adapter: PackedAdapter) -> None:
+        super().__init__()
+        self.host = host
+        self.adapter = adapter
+
+    def forward(self, branch: Tensor, residual: Tensor) -> Tensor:
+        output: Tensor = self.host(branch, residual + self.adapter.change(residual))
+        return output
+
+
+@dataclass(frozen=True)
+class AdapterInsert(Insert):
+    """An adapter behind a branch of a layer, or beside it.
+
+    Attributes:
+        width: the encoder's hidden size d.
+    """
+
+    config: TrainConfig
+    width: int
+
+    def start(self, generator: torch.Generator | None) -> nn.Module:
+        config = self.config
+        return BottleneckAdapter(
+            self.width,
+            config.adapter_size,
+            init_std=config.init_std,
+            activation=config.activation,
+            layers=config.adapter_layers,
+            norm=config.adapter_norm,
+            generator=generator,
+        )
+
+    def packed(
+        self, host: nn.Module, parameters: Mapping[str, nn.Parameter], active: ActiveRows
+    ) -> nn.Module:
+        config = self.config
+        adapter = PackedAdapter(
+            parameters, active, activation=config.activation, layers=config.adapter_layers
+        )
+        if config.adapter_placement == "parallel":
+            return ParallelAdapter(host, adapter)
+        return nn.Sequential(host, adapter)
+
+
+def adapters(backbone: Backbone, config: TrainConfig) -> Trained:
+    """The parts of the method `adapter` (§2.1).
+
+    A bottleneck after the attention's and after the feed-forward's projection of every layer, before the
+    residual is added, from `first_layer` to `last_layer`; all layer norms from there up, with `first_layer`
+    at 0 the embeddings' included.
+
+    Raises:
+        InputError: the backbone does not have the layers, or cannot take such adapters.
+    """
+    architecture, model = backbone.architecture, backbone.model
+    layers = layer_paths(architecture, model)
+    last = _last_layer(backbone, config, len(layers))
+    sites = [
+        site
+        for site in adapter_sites(architecture, model)
+        if config.first_layer <= site.layer <= last and config.adapter_places in ("both", site.branch)
+    ]
+    paths = {site: site.path for site in sites}
+    if config.adapter_placement == "parallel":
+        ends = _branch_ends(backbone)
+        paths = {site: f"{layers[site.layer]}.{ends[site.branch]}" for site in sites}
+    shape = ("activation", "adapter_layers", "adapter_norm", "adapter_placement")
+    in_common: dict[str, object] = {name: getattr(config, name) for name in shape}
+    if config.adapter_norm:  # over its whole width, so that none can be padded
+        in_common["adapter_size (with adapter_norm)"] = config.adapter_size
+    return Trained(
+        first_layer=config.first_layer,
+        norms=trained_norms(backbone, config.first_layer),
+        inserts=tuple(
+            AdapterInsert(
+                f"adapter.{site.layer}.{site.branch}", site.layer, paths[site], config, backbone.width
+            )
+            for site in sites
+        ),
+        in_common=in_common,
+    )
+
+
+def _last_layer(backbone: Backbone, config: TrainConfig, depth: int) -> int:
+    if config.last_layer is None:
+        return depth - 1
+    rule, fix = f"backbone {backbone.name!r} has {depth} distinct layers", f"Write 0 to {depth - 1}."
+    if backbone.architecture.shared_layers:
+        rule, fix = "its layers share their weights", "Leave last_layer out."
+    elif config.last_layer < depth:
+        return config.last_layer
+    raise InputError("last_layer", config.last_layer, rule, fix)
+
+
+def _branch_ends(backbone: Backbone) -> dict[str, str]:
+    ends = backbone.architecture.branch_ends
+    if ends is None:
+        kind = getattr(backbone.model.config, "model_type", "?")
+        rule = f"parallel adapters cannot be placed in the architecture {kind!r}"
+        raise InputError("adapter_placement", "parallel", rule, "Write serial.")
+    return dict(zip(("attention", "feed_forward"), ends, strict=True))

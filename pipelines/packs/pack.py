@@ -2,15 +2,16 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipelines.config import EncoderConfig
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import collate, evaluation_batches
 from pipelines.encoder.precision import autocast
@@ -20,12 +21,61 @@ from pipelines.errors import TrialDiverged
 from pipelines.packs.bank import BankOptimizer
 from pipelines.packs.dropout import step_key
 from pipelines.packs.model import Occupant, PackModel, check_shareable
-
-if TYPE_CHECKING:
-    from pipelines.packs.training import Training
+from pipelines.tasks.encoded import EncodedTask
 
 EVALUATION_BATCH = 64  # examples
 GPU_CHECK_STEPS = 16  # a GPU is asked for its losses so seldom: each question waits for it
+
+
+class Member(Protocol):
+    """What a pack asks of a trial that trains in it.
+
+    Attributes:
+        parameters: what it trains, by name, while it is in no pack or its pack is put down.
+        moments: the optimizer's, as `MOMENT.NAME`; likewise.
+        failure: why it cannot go on.
+    """
+
+    task: EncodedTask
+    occupant: Occupant
+    parameters: dict[str, Tensor]
+    moments: dict[str, Tensor]
+    failure: TrialDiverged | None
+    steps: int
+
+    @property
+    def config(self) -> EncoderConfig: ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether it trains no more: it leaves before the next step."""
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether it is to be validated before its next step."""
+
+    def next_batch(self) -> NDArray[np.int64]:
+        """The examples of its next step."""
+
+    def rate(self) -> float:
+        """The learning rate of its next step."""
+
+    def loss(self, outputs: Tensor, indices: NDArray[np.int64]) -> Tensor:
+        """The mean loss of the outputs for its examples."""
+
+    def count_step(self, examples: int) -> None:
+        """A step was taken with so many examples."""
+
+    def add_losses(self, losses: Sequence[float]) -> bool:
+        """Take the losses since the last call; False, and `failure` set, if one of them is not finite."""
+
+    def end_epoch(self, evaluate: Callable[[], NDArray[np.float64]], trained: Mapping[str, Tensor]) -> None:
+        """Validate. Raises TrialDiverged where an output is not finite.
+
+        Args:
+            evaluate: gives its outputs for its validation set.
+            trained: views of its parameters as they are.
+        """
 
 
 class Pack:
@@ -47,13 +97,13 @@ class Pack:
         self.pooling = pooling
         self.precision = precision
         self.device = next(backbone.model.parameters()).device
-        self.members: list[Training] = []
+        self.members: list[Member] = []
         self._cache = cache
         self._model: PackModel | None = None
         self._optimizer: BankOptimizer | None = None
         self._prefixes: list[dict[str, NDArray[np.generic]]] | None = None
         self._unchecked: list[Tensor] = []  # losses (places,) of steps, still on the device
-        self._failed: list[Training] = []
+        self._failed: list[Member] = []
 
     @property
     def model(self) -> PackModel:
@@ -67,20 +117,21 @@ class Pack:
     def accepts(self, occupant: Occupant) -> bool:
         """Whether a trial can share a pass with the members."""
         try:
-            check_shareable(self.backbone, [*(one.occupant for one in self.members), occupant])
+            # They share one with each other already, so that the first speaks for all.
+            check_shareable(self.backbone, [*(one.occupant for one in self.members[:1]), occupant])
         except ValueError:
             return False
         return True
 
-    def join(self, training: "Training") -> None:
+    def join(self, member: Member) -> None:
         """Take a trial in, where it stands."""
         self.put_down()
-        self.members.append(training)
+        self.members.append(member)
 
-    def leave(self, training: "Training") -> None:
+    def leave(self, member: Member) -> None:
         """Give a trial its parameters and moments back; it can join again, here or elsewhere."""
         self.put_down()
-        self.members.remove(training)
+        self.members.remove(member)
 
     def put_down(self) -> None:
         """Give all members their parameters and moments back; the next step takes them up again."""
@@ -89,11 +140,11 @@ class Pack:
         self._failed += self._check_losses()
         self._model = self._optimizer = None
 
-    def copies(self, training: "Training") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def copies(self, member: Member) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """A member's parameters, and its moments as `MOMENT.NAME`, as they are now: copies."""
         if self._model is None or self._optimizer is None:
-            return training.parameters, training.moments
-        place, views = self.members.index(training), self._model.bank.views
+            return member.parameters, member.moments
+        place, views = self.members.index(member), self._model.bank.views
         parameters = {name: view.clone() for name, view in self._model.trained(place).items()}
         moments = {
             f"{key}.{name}": view.clone()
@@ -102,7 +153,7 @@ class Pack:
         }
         return parameters, moments
 
-    def step(self) -> "list[Training]":
+    def step(self) -> list[Member]:
         """One optimizer step of every member; returns those whose epoch has ended or that have failed.
 
         A member that diverges leaves the pack with its `failure` set. If memory runs out, nothing has
@@ -141,7 +192,7 @@ class Pack:
             one.count_step(count)
         return self._settle()
 
-    def _settle(self) -> "list[Training]":
+    def _settle(self) -> list[Member]:
         """Look at the losses if it is time to; validate the members whose epoch has ended."""
         ended = [one for one in self.members if one.epoch_ended]
         every = 1 if self.device.type == "cpu" else GPU_CHECK_STEPS
@@ -151,7 +202,7 @@ class Pack:
         for one in ended:
             if one.failure is None:
                 try:
-                    one.end_epoch(partial(self.evaluate, one))
+                    one.end_epoch(partial(self.evaluate, one), self.model.trained(self.members.index(one)))
                 except TrialDiverged as error:
                     one.failure = error
                     self._failed.append(one)
@@ -160,7 +211,7 @@ class Pack:
             self.leave(one)
         return failed + [one for one in ended if one.failure is None]
 
-    def _check_losses(self) -> "list[Training]":
+    def _check_losses(self) -> list[Member]:
         """Hand the losses of the last steps to the members; those for whom one is not finite."""
         if not self._unchecked:
             return []
@@ -172,14 +223,14 @@ class Pack:
             if not one.add_losses([row[place] for row in losses])
         ]
 
-    def evaluate(self, training: "Training") -> NDArray[np.float64]:
+    def evaluate(self, member: Member) -> NDArray[np.float64]:
         """A member's outputs for its validation set."""
-        place = self.members.index(training)
+        place = self.members.index(member)
         model = self.model
         prefix = self._prefixes[place]["validation"] if self._prefixes else None
         return predict(
             model,
-            training.task.validation,
+            member.task.validation,
             pad_id=self.backbone.pad_id,
             precision=self.precision,
             place=place,
@@ -234,7 +285,7 @@ def predict(
 ) -> NDArray[np.float64]:
     """A place's outputs for every text, in the order of `tokens`: (n, outputs); of spans (all tokens, 2)."""
     model.eval()
-    model.places.only = place
+    model.active.only = place
     device = model.bank.values.device
     occupant = model.occupants[place]
     count = int(tokens.offsets[-1]) if occupant.spans else len(tokens)
@@ -257,7 +308,7 @@ def predict(
             else:
                 outputs[indices] = values
     finally:
-        model.places.only = None
+        model.active.only = None
     return outputs
 
 

@@ -3,20 +3,19 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.config import Config, TrainConfig
+from pipelines.config import EncoderConfig
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
+from pipelines.epochs import TrainingState, epoch_result, never, under
 from pipelines.errors import TrialDiverged
-from pipelines.metrics import METRICS
 from pipelines.packs.model import Occupant, PackModel
 from pipelines.packs.pack import Pack, check_finite
 from pipelines.packs.trained import initial_parameters, trained_parts
@@ -24,33 +23,6 @@ from pipelines.results import EpochResult
 from pipelines.tasks.encoded import EncodedTask
 
 WARMUP_FRACTION = 0.1  # of all steps
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """All that a training needs to go on after an epoch as if it had never stopped.
-
-    Random numbers need no state of their own: data order and dropout are functions of (seed, step).
-
-    Attributes:
-        config: what is trained.
-        epochs: the results so far, first epoch first.
-        tensors: `last.NAME` and `best.NAME` trained parameters, `adam.MOMENT.NAME` the optimizer's.
-    """
-
-    config: Config
-    epochs: tuple[EpochResult, ...]
-    tensors: Mapping[str, Tensor]
-
-    @property
-    def best(self) -> dict[str, Tensor]:
-        """The trained parameters of the best epoch."""
-        return under("best", self.tensors)
-
-    def check(self, config: Config) -> None:
-        """Raise ValueError if the state is of another configuration."""
-        if self.config != config:
-            raise ValueError(f"the checkpoint is of {self.config}, not of {config}")
 
 
 class Training:
@@ -68,7 +40,7 @@ class Training:
         self,
         backbone: Backbone,
         task: EncodedTask,
-        config: TrainConfig,
+        config: EncoderConfig,
         *,
         pooling: str = "auto",
         precision: str = "auto",
@@ -101,6 +73,13 @@ class Training:
         self.pack = pack
         pack.join(self)
 
+    def move_to(self, pack: Pack) -> None:
+        """Train in another pack from now on; or again in this one, after leaving it."""
+        if self in self.pack.members:
+            self.pack.leave(self)
+        self.pack = pack
+        pack.join(self)
+
     def _begin_epoch(self) -> None:
         self._batches: list[NDArray[np.int64]] = []
         self._loss_sum = 0.0
@@ -126,8 +105,13 @@ class Training:
         """Its place in the pack."""
         return self.pack.members.index(self)
 
-    def run(self) -> Iterator[EpochResult]:
+    def run(self, stop: Callable[[], bool] = never) -> Iterator[EpochResult]:
         """Train the epochs that are left, validating after each; other members of the pack go on as well.
+
+        Args:
+            stop: asked before every step; once it is true, the run ends. Epochs and the best parameters are
+                those of the last finished epoch then. What the next one had learned is kept for another
+                `run`, which goes on at the very step, and is in no `state`.
 
         Raises:
             TrialDiverged: the loss is not finite; says at which step, with which configuration.
@@ -135,6 +119,8 @@ class Training:
         done = len(self.epochs)
         while done < self.config.epochs:
             while len(self.epochs) == done:
+                if stop():
+                    return
                 self.pack.step()
                 if self.failure is not None:
                     raise self.failure
@@ -145,8 +131,13 @@ class Training:
         """The training as it stands after its last finished epoch, as tensors of its own.
 
         Of a training whose schedule is done, only the best epoch's parameters are kept.
+
+        Raises:
+            ValueError: it stands within an epoch, where `run` was stopped.
         """
         tensors = {f"best.{name}": tensor for name, tensor in self.best.items()}
+        if self.steps != self._steps_an_epoch * len(self.epochs):
+            raise ValueError(f"{self.config} stands within epoch {len(self.epochs) + 1}: it has no state")
         if not self.finished:
             parameters, moments = self.pack.copies(self)
             tensors |= {f"last.{name}": tensor.cpu() for name, tensor in parameters.items()}
@@ -221,8 +212,8 @@ class Training:
         self._unweighed = []
         return True
 
-    def end_epoch(self, evaluate: Callable[[], NDArray[np.float64]]) -> None:
-        """Validate, and add the epoch's result.
+    def end_epoch(self, evaluate: Callable[[], NDArray[np.float64]], trained: Mapping[str, Tensor]) -> None:
+        """Validate, and add the epoch's result; keep what is trained if it is the best so far.
 
         Raises:
             TrialDiverged: an output is not finite.
@@ -237,37 +228,9 @@ class Training:
             seconds=seconds,
         )
         if not self.epochs or result.score > max(done.score for done in self.epochs):
-            self.best = {name: view.cpu().clone() for name, view in self.model.trained(self.place).items()}
+            self.best = {name: view.cpu().clone() for name, view in trained.items()}
         self.epochs.append(result)
         self._begin_epoch()
-
-
-def epoch_result(
-    outputs: NDArray[np.float64],
-    task: EncodedTask,
-    config: Config,
-    *,
-    number: int,
-    train_loss: float,
-    seconds: float,
-) -> EpochResult:
-    """What an epoch gave, from the head's outputs for the validation set.
-
-    Raises:
-        TrialDiverged: an output is not finite.
-    """
-    if not np.isfinite(outputs).all():
-        raise TrialDiverged(f"outputs are not finite after epoch {number} with {config}")
-    scores = task.score(outputs, task.validation_targets)
-    return EpochResult(
-        epoch=number,
-        train_loss=train_loss,
-        scores=scores,
-        score=METRICS[task.metric].signed(scores[task.metric]),
-        seconds=seconds,
-        finished_at=time.time(),
-        validation_loss=task.rules.validation_loss(outputs, task.validation_targets, task.scale),
-    )
 
 
 def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
@@ -280,12 +243,3 @@ def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * (total_steps - step) / max(1, total_steps - warmup)
-
-
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names start with `PREFIX.`, by the rest of them."""
-    return {
-        key.removeprefix(f"{prefix}."): tensor
-        for key, tensor in tensors.items()
-        if key.startswith(f"{prefix}.")
-    }

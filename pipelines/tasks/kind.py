@@ -53,7 +53,7 @@ class Kind(ABC):
     Attributes:
         name: as the job file writes it.
         text, label: a task's columns where it names none.
-        stratified: whether cuts and samples keep the shares of the classes.
+        classes: whether its labels are classes: cuts and samples keep their shares.
         per_token: whether the head gives outputs for every token, not for a text as a whole. Methods without
             an encoder cannot learn such a kind.
     """
@@ -61,7 +61,7 @@ class Kind(ABC):
     name: str
     text: tuple[str, ...] = ("text",)
     label: str = "label"
-    stratified: bool = False
+    classes: bool = False
     per_token: bool = False
 
     # Rows: `pipelines.tasks.rows` drives these, in this order.
@@ -104,7 +104,7 @@ class Kind(ABC):
 
     def cut(self, train: Split, counts: Mapping[str, int], seed: int) -> Cut:
         """The rows of train that become the missing splits: so many by split, near enough."""
-        return cut_strata(self.strata(train), counts, seed, stratified=self.stratified)
+        return cut_strata(self.strata(train), counts, seed, stratified=self.classes)
 
     def take(self, split: Split, rows: Indices) -> Split:
         """Some rows of a split, in their order there."""

@@ -191,5 +191,5 @@ def _limit(kind: Kind, splits: dict[str, Any], task: Task, seed: int, notes: lis
         rows, missing = sample_strata(strata, count, seed)
         splits[name] = kind.take(split, rows)
         lost = f"; {missing} of {len(strata)} classes have no row left" if missing else ""
-        how = describe(seed, stratified=kind.stratified)
+        how = describe(seed, stratified=kind.classes)
         notes.append(f"{name}: limited to {count} of {len(split)} rows ({how}){lost}")

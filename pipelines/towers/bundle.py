@@ -40,8 +40,8 @@ class TrainedTowers:
         self._max_tokens = max_tokens
         self._vectors = _vectors(config, tensors)
 
-    def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str) -> NDArray[np.float64]:
-        """The towers' outputs, shape (n, outputs)."""
+    def read(self, rows: Sequence[tuple[str, ...]], *, precision: str) -> tuple[NDArray[np.float64], None]:
+        """The towers' outputs, shape (n, outputs); no kind needs more of them for answers."""
         config, tokenizer = self._config, self._backbone.tokenizer
         device = next(self._backbone.model.parameters()).device
         source = Source(
@@ -55,7 +55,7 @@ class TrainedTowers:
         texts = read_texts(
             rows, tokenizer, self._max_tokens, readings=[config.reading], vectors=self._vectors
         )
-        return trained_outputs(source, config, self._tensors, texts)
+        return trained_outputs(source, config, self._tensors, texts), None
 
 
 def different_tensors(

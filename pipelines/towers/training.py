@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -13,12 +13,8 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
+from pipelines.epochs import TrainingState, epoch_result, never, under
 from pipelines.errors import InputError, TrialDiverged
-from pipelines.packs.training import (
-    TrainingState,
-    epoch_result,
-    under,
-)
 from pipelines.results import EpochResult
 from pipelines.tasks.encoded import EncodedTask
 from pipelines.towers.adagrad import Adagrad
@@ -100,6 +96,7 @@ class EmbeddingTraining:
         self._optimizer = self._make_optimizer()
         self._targets = task.rules.loss_targets(task.train_targets, task.scale)
         self._plan_steps()
+        self._begin_part()
 
     def _plan_steps(self) -> None:
         rows, size = len(self._train), self.config.batch_size
@@ -113,20 +110,32 @@ class EmbeddingTraining:
         """Whether all samples were seen."""
         return len(self.epochs) == PARTS
 
-    def run(self) -> Iterator[EpochResult]:
+    def run(self, stop: Callable[[], bool] = never) -> Iterator[EpochResult]:
         """Train the parts that are left, validating after each.
+
+        Args:
+            stop: asked before every step, as `packs.training.Training.run` has it.
 
         Raises:
             TrialDiverged: the loss or an output is not finite.
         """
         while not self.finished:
-            yield self._train_part()
+            while self._steps < self._steps_until(len(self.epochs) + 1):
+                if stop():
+                    return
+                self._take_step()
+            yield self._end_part()
 
     def state(self) -> TrainingState:
         """The training as it stands after its last finished part, as tensors of its own.
 
         Of a training that is done, only the best part's tensors are kept.
+
+        Raises:
+            ValueError: it stands within a part, where `run` was stopped.
         """
+        if self._steps != self._steps_until(len(self.epochs)):
+            raise ValueError(f"{self.config} stands within part {len(self.epochs) + 1}: it has no state")
         tensors = {f"best.{name}": tensor for name, tensor in self.best.items()}
         if not self.finished:
             tensors |= {f"last.{name}": tensor.clone() for name, tensor in self.tensors.items()}
@@ -142,6 +151,7 @@ class EmbeddingTraining:
         state.check(self.config)
         self.epochs = list(state.epochs)
         self.best = state.best
+        self._begin_part()
         if not self.finished:
             self.tensors = {name: tensor.clone() for name, tensor in under("last", state.tensors).items()}
             self.table = self.tensors.get(TABLE, self.table)
@@ -151,30 +161,34 @@ class EmbeddingTraining:
         trained = {name: tensor for name, tensor in self.tensors.items() if is_trained(name)}
         return Adagrad(trained, sums)
 
-    def _train_part(self) -> EpochResult:
-        part, started = len(self.epochs) + 1, time.perf_counter()
-        loss_sum, samples = 0.0, 0
-        for step in range(self._steps_until(part - 1), self._steps_until(part)):
-            batch = self._batch(step)
-            loss = self._step(step, batch)
-            if not math.isfinite(loss):
-                raise TrialDiverged(
-                    f"loss {loss} at step {step + 1} of {self.total_steps} with {self.config}"
-                )
-            loss_sum += loss * len(batch)
-            samples += len(batch)
-        seconds = time.perf_counter() - started
+    def _begin_part(self) -> None:
+        self._steps = self._steps_until(len(self.epochs))  # taken so far
+        self._loss_sum, self._samples, self._seconds = 0.0, 0, 0.0  # of this part
+
+    def _take_step(self) -> None:
+        started = time.perf_counter()
+        batch = self._batch(self._steps)
+        loss = self._step(self._steps, batch)
+        self._steps += 1
+        if not math.isfinite(loss):
+            raise TrialDiverged(f"loss {loss} at step {self._steps} of {self.total_steps} with {self.config}")
+        self._loss_sum += loss * len(batch)
+        self._samples += len(batch)
+        self._seconds += time.perf_counter() - started
+
+    def _end_part(self) -> EpochResult:
         result = epoch_result(
             predict_towers(self.config, self.tensors, self._validation, self.table),
             self.task,
             self.config,
-            number=part,
-            train_loss=loss_sum / samples,
-            seconds=seconds,
+            number=len(self.epochs) + 1,
+            train_loss=self._loss_sum / self._samples,
+            seconds=self._seconds,
         )
         if not self.epochs or result.score > max(done.score for done in self.epochs):
             self.best = {name: tensor.clone() for name, tensor in self.tensors.items()}
         self.epochs.append(result)
+        self._begin_part()
         return result
 
     def _steps_until(self, part: int) -> int:

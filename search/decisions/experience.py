@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipelines.config import EMBEDDINGS, epochs_of
+from pipelines.method import find_method
 from search.decisions.halving import peers, score_at
 from search.errors import UserError
 from search.job.job import SearchJob
@@ -54,7 +54,7 @@ def gather(
     earlier = find_earlier(
         record, job.search.experience, job=job.name, method=method, fingerprint=fingerprint, space=space
     )
-    if method == EMBEDDINGS:  # a name in the space must stand for the same vectors
+    if find_method(method).reads_vectors:  # a name in the space must stand for the same vectors
         earlier = [one for one in earlier if one.attributes.get("vectors", {}) == (vectors or {})]
     first = portfolio([study.trials() for study in earlier], space)
     return Experience([study.name for study in earlier], first)
@@ -148,7 +148,7 @@ def _expect(params: Params, task: Sequence[tuple[Params, float]], space: Space) 
     """The regret to expect of a configuration on a task: its neighbours' with the same schedule."""
     weight, total = _DOUBT, _DOUBT
     for other, regret in task:
-        if epochs_of(other) == epochs_of(params):
+        if other.get("epochs") == params.get("epochs"):  # both are of one space
             near = math.exp(-((_distance(params, other, space) / _NEAR) ** 2))
             weight += near
             total += near * regret

@@ -176,25 +176,25 @@ def _join(key: str, inner: str) -> str:
 
 def _explain(details: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
     """Rule and fix of one of pydantic's own errors."""
-    kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    error, value, context = details["type"], details["input"], details.get("ctx", {})
     fields, field = _fields_at(model, details["loc"])
     name = str(details["loc"][-1]) if details["loc"] else ""
-    if kind in ("extra_forbidden", "invalid_key"):
+    if error in ("extra_forbidden", "invalid_key"):
         return "unknown key", suggest(name, fields)
-    if kind == "missing":
+    if error == "missing":
         example = f", e.g. {name}: {field.examples[0]}" if field and field.examples else ""
         return "required key is missing", f"Add it{example}."
-    if kind == "literal_error":
+    if error == "literal_error":
         return "unknown value", suggest(value, QUOTED.findall(context["expected"]))
-    if kind == "model_type":
+    if error == "model_type":
         return "needs keys and values", f"Known keys: {', '.join(sorted(fields))}."
-    if kind == "string_type" and isinstance(value, list | tuple | Mapping):
+    if error == "string_type" and isinstance(value, list | tuple | Mapping):
         return "needs text", "Write one value."
-    if kind == "greater_than_equal":
+    if error == "greater_than_equal":
         return f"needs {context['ge']:g} or more", f"Write {context['ge']:g}."
-    if kind == "less_than_equal":
+    if error == "less_than_equal":
         return f"needs {context['le']} or less", f"Write {context['le']}."
-    known_rule = _RULES.get(kind)
+    known_rule = _RULES.get(error)
     return known_rule or (details["msg"], "See docs/job-file.md.")
 
 

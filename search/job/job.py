@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipelines.config import EMBEDDINGS
+from pipelines.method import METHODS
 from pipelines.tasks.task import SplitRule, Task
 from search.errors import JobError, Problem
 from search.job.file import dotted, problems_of, read_yaml
@@ -147,17 +147,19 @@ class SearchJob(Part):
     @field_validator("vectors")
     @classmethod
     def _check_vectors(cls, vectors: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-        if vectors and EMBEDDINGS not in info.data.get("methods", (EMBEDDINGS,)):
-            fix = "Add embeddings to method, or take the vectors out."
-            raise FieldError("", vectors, "the method embeddings alone reads word vectors", fix)
+        readers = [name for name, method in METHODS.items() if method.reads_vectors]
+        if vectors and not {*readers} & {*info.data.get("methods", readers)}:
+            rule = f"the method {' or '.join(readers)} alone reads word vectors"
+            raise FieldError("", vectors, rule, f"Add {readers[0]} to method, or take the vectors out.")
         return vectors
 
     @field_validator("resources")
     @classmethod
     def _check_resources(cls, resources: ResourcesPart, info: ValidationInfo) -> ResourcesPart:
-        if resources.packed and EMBEDDINGS in info.data.get("methods", ()):
-            rule = "trials of the method embeddings train alone, on CPU cores, and never in a pack"
-            fix = "Write pack: 1, or give embeddings a job of its own without GPUs."
+        alone = [name for name in info.data.get("methods", ()) if not METHODS[name].packed]
+        if resources.packed and alone:
+            rule = f"trials of the method {alone[0]} train alone, on CPU cores, and never in a pack"
+            fix = f"Write pack: 1, or give {alone[0]} a job of its own without GPUs."
             raise FieldError("pack", resources.pack, rule, fix)
         return resources
 

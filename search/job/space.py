@@ -1,7 +1,8 @@
 """What a job file may say under ``method`` and ``space``."""
 
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -9,22 +10,26 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     ValidationInfo,
-    WithJsonSchema,
 )
+from pydantic.json_schema import JsonSchemaValue
 
+from pipelines.method import METHODS
 from search.job.file import problems_in
 from search.job.parts import check_some, one_or_more
 from spaces import PARAMETERS, FieldError, Space, SpaceError, preset, presets
 from spaces.errors import suggest
 from spaces.legal import Legal
 
-Method = Literal["adapter", "fine_tune", "top_layers", "layer_norm", "embeddings"]
-
-
 EMBEDDING = "embedding"  # the parameter whose values may be names of the job's vectors
 
 
-def _differ(methods: tuple[Method, ...]) -> tuple[Method, ...]:
+def _check_known(name: str) -> str:
+    if name not in METHODS:
+        raise FieldError("", name, "unknown value", suggest(name, METHODS))
+    return name
+
+
+def _differ(methods: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(methods)) < len(methods):
         raise FieldError("", list(methods), "has a method twice", "Keep one of each.")
     return methods
@@ -32,7 +37,7 @@ def _differ(methods: tuple[Method, ...]) -> tuple[Method, ...]:
 
 def _read_spaces(written: object, info: ValidationInfo) -> dict[str, Space]:
     """The space of each method: one for all of them, or a mapping with methods as keys."""
-    methods = info.data.get("methods", get_args(Method))
+    methods = info.data.get("methods", tuple(METHODS))
     vectors: Mapping[str, str] = info.data.get("vectors", {})
     if not isinstance(written, Mapping) or not _is_by_method(written):
         spaces = {method: _read_space(written, method, vectors) for method in methods}
@@ -91,24 +96,27 @@ def _embedding_problems(space: Space, vectors: Collection[str]) -> list[FieldErr
 
 
 def _is_by_method(written: Mapping[Any, Any]) -> bool:
-    """Whether a mapping's keys are methods. top_layers is a parameter as well: its values are numbers."""
-    names = {*get_args(Method)}
-    value = written.get("top_layers")
-    whole = isinstance(value, str | Space) or (
-        isinstance(value, Mapping) and bool({*PARAMETERS} & set(value))
+    """Whether a mapping's keys are methods. One may be a parameter as well, whose values are no spaces."""
+    return any(
+        key in METHODS and (key not in PARAMETERS or _is_space(value)) for key, value in written.items()
     )
-    return bool((names - {"top_layers"}) & set(written)) or whole
+
+
+def _is_space(written: object) -> bool:
+    if isinstance(written, Mapping):
+        return not PARAMETERS.keys().isdisjoint(written)
+    return isinstance(written, str | Space)
 
 
 def _read_space(written: object, method: str, vectors: Collection[str]) -> Space:
-    """A space as written; of a preset for `embeddings`, the job's word vectors are part as well."""
+    """A space as written; where a method reads word vectors, the job's are part of a preset as well."""
     if isinstance(written, Space):
         return written
     if not isinstance(written, str):
         return Space.parse(written)
     own = f"default_{method}"
     space = preset(own if written == "default" and own in presets() else written)
-    return space.beside(EMBEDDING, "token_table", tuple(vectors)) if method == "embeddings" else space
+    return space.beside(EMBEDDING, "token_table", tuple(vectors)) if METHODS[method].reads_vectors else space
 
 
 def _write_spaces(spaces: dict[str, Space]) -> dict[str, Any]:
@@ -162,20 +170,37 @@ def _space_schema() -> dict[str, Any]:
         parameters[name] = {"description": f"Each value {legal.rule}.", "anyOf": shapes}
     inline = {"type": "object", "properties": parameters, "additionalProperties": False, "minProperties": 1}
     named = {"enum": sorted(presets())}
-    each = {method: {"anyOf": [named, inline]} for method in get_args(Method)}
+    each = {method: {"anyOf": [named, inline]} for method in METHODS}
     by_method = {"type": "object", "properties": each, "additionalProperties": False, "minProperties": 1}
     return {"anyOf": [named, inline, by_method]}
 
 
+def _method_schema() -> dict[str, Any]:
+    """JSON schema of ``method``."""
+    one = {"enum": list(METHODS)}
+    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}]}
+
+
+@dataclass(frozen=True)
+class _SchemaOf:
+    """The JSON schema of a type, made when it is asked for: the tables that it lists may have grown."""
+
+    make: Callable[[], JsonSchemaValue]
+
+    def __get_pydantic_json_schema__(self, _: Any, __: Any) -> JsonSchemaValue:
+        return self.make()
+
+
 Methods = Annotated[
-    tuple[Method, ...],
+    tuple[Annotated[str, AfterValidator(_check_known)], ...],
     AfterValidator(check_some),
     AfterValidator(_differ),
-    BeforeValidator(one_or_more, json_schema_input_type=Method | tuple[Method, ...]),
+    BeforeValidator(one_or_more),
+    _SchemaOf(_method_schema),
 ]
 Spaces = Annotated[
     dict[str, Space],
     PlainValidator(_read_spaces),
     PlainSerializer(_write_spaces),
-    WithJsonSchema(_space_schema()),
+    _SchemaOf(_space_schema),
 ]

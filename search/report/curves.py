@@ -338,7 +338,7 @@ def _without_spans(tasks: Tasks) -> dict[str, Mapping[str, MethodRuns]]:
     return {
         task: methods
         for task, methods in tasks.items()
-        if all(found.kind != "span" for found in methods.values())
+        if not any(runs.rules.per_token for runs in methods.values())
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from search.escapes import escape_markdown
 from search.report.curves import FigureData, Missing
 from search.report.tables import Table
 
@@ -76,13 +77,13 @@ def html_page(content: Content, images: Mapping[str, bytes]) -> str:
 
 def markdown_page(content: Content) -> str:
     """The same in Markdown, with the images beside it."""
-    parts = [f"# {_plain(content.title)}", _plain(content.summary)]
+    parts = [f"# {escape_markdown(content.title)}", escape_markdown(content.summary)]
     parts += [_markdown_section(table) for table in content.tables]
     for figure in content.figures:
-        name = _plain(figure.title)
-        parts.append(f"## {name}\n\n![{name}]({figure.key}.png)\n\n{_plain(figure.caption)}")
+        name = escape_markdown(figure.title)
+        parts.append(f"## {name}\n\n![{name}]({figure.key}.png)\n\n{escape_markdown(figure.caption)}")
     if content.missing:
-        lines = [f"- {_plain(_left_out(one))}" for one in content.missing]
+        lines = [f"- {escape_markdown(_left_out(one))}" for one in content.missing]
         parts.append("## Figures left out\n\n" + "\n".join(lines))
     parts += [_markdown_section(table) for table in content.details]
     return "\n\n".join(parts) + "\n"
@@ -115,16 +116,11 @@ def _html_table(table: Table) -> str:
 def _markdown_section(table: Table) -> str:
     rules = ["---" if text else "---:" for text in _text_columns(table)]
     rows = "\n".join(_markdown_row(row) for row in (table.heads, rules, *table.rows))
-    return "\n\n".join([f"## {_plain(table.title)}", rows, *(_plain(note) for note in table.notes)])
+    return "\n\n".join([f"## {escape_markdown(table.title)}", rows, *(escape_markdown(note) for note in table.notes)])
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(_plain(cell).replace('|', '&#124;') for cell in cells)} |"
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is: on one line, no tags."""
-    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").split())
+    return f"| {' | '.join(escape_markdown(cell) for cell in cells)} |"
 
 
 def _text_columns(table: Table) -> list[bool]:

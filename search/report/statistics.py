@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipelines.tasks.kind import Kind, kind_of
+
 MIN_TASKS = 3  # fewer have no percentiles worth a band
 MANY_VALUES = 12  # up to so many different values of a parameter each is a point of its own
 
@@ -99,6 +101,11 @@ class MethodRuns:
     winner: Configuration
     winning_run: Run
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rules(self) -> Kind:
+        """What depends on the task's kind. Raises InputError for one that is not registered here."""
+        return kind_of(self.kind)
 
     @property
     def trained_fraction(self) -> float:

@@ -71,7 +71,7 @@ def size_table(tasks: Tasks) -> Table:
             "nothing to compare: no task has adapters of two sizes. Needed: two or more values of "
             "adapter_size in the space."
         )
-    averaged = [task for task, runs in found.items() if runs.kind == "classification"]
+    averaged = [task for task, runs in found.items() if runs.rules.classes]
     rows = []
     for size in sorted({size for by_size in scores.values() for size in by_size}):
         known = [scores[task][size].value for task in averaged if size in scores[task]]

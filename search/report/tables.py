@@ -50,7 +50,7 @@ class Table:
 
 def make_tables(tasks: Tasks) -> list[Table]:
     """The paper's tables for the tasks at hand."""
-    spans = {t: m for t, m in tasks.items() if any(found.kind == "span" for found in m.values())}
+    spans = {t: m for t, m in tasks.items() if any(runs.rules.per_token for runs in m.values())}
     glue = {t: m for t, m in tasks.items() if t not in spans and suite_of(t) == "GLUE"}
     others = {t: m for t, m in tasks.items() if t not in spans and t not in glue}
     made = [

@@ -1,11 +1,14 @@
 """A client of MLflow, and what it is asked for before any run: the database, the experiment."""
 
+import hashlib
 import logging
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.job.parts import is_name
 from search.storage import TRACKING_DATABASE, Storage
 from search.study import claim_lock
 
@@ -40,8 +43,16 @@ def find_experiment(client: "MlflowClient", name: str, storage: Storage, *, uri:
         return str(found.experiment_id)
     # A server knows where its artifacts go; of a bare database MLflow would put them into ./mlruns.
     has_server = uri.startswith(("http://", "https://", "databricks"))
-    location = None if has_server else f"{storage.artifacts}/{name}"
+    location = None if has_server else f"{storage.artifacts}/{_folder(name)}"
     return str(client.create_experiment(name, artifact_location=location))
+
+
+def _folder(name: str) -> str:
+    """The folder of an experiment's artifacts: its name, or made from it where that could lead elsewhere."""
+    if is_name(name):
+        return name
+    words = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
+    return f"{words or 'experiment'}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def list_experiments(storage: Storage) -> list[tuple[str, str]]:

@@ -29,12 +29,14 @@ from search.workers.trial import (
     open_backbone,
     open_cache,
     read_state,
+    train_config,
     write_state,
 )
 
 if TYPE_CHECKING:  # torch takes seconds to import: drivers and proxies do without
-    from pipelines.packs.pack import Pack
-    from pipelines.packs.training import Training, TrainingState
+    from pipelines.epochs import TrainingState
+    from pipelines.packs.pack import Member, Pack
+    from pipelines.packs.training import Training
 
 HOST_RESTARTS = 3  # times that a trial is taken to a new host after the death of one
 HOST_WAIT_SECONDS = 1
@@ -167,11 +169,9 @@ class PackHost:
                 self._changed.notify_all()
 
     def _sit_down(self, guest: Guest) -> None:
-        from pipelines.config import TrainConfig
         from pipelines.packs.training import Training
 
-        params, seed = guest.config["params"], guest.config["seed"]
-        config = TrainConfig.from_params(params, method=guest.config["method"], seed=seed)
+        config: Any = train_config(guest.config)
         task = ray.get(self._context.tasks[guest.config["task"]])
         if guest.training is None:
             training = Training(
@@ -182,9 +182,7 @@ class PackHost:
                 training.restore(saved)
             guest.training, guest.ready = training, len(training.epochs)
         else:
-            pack = self._pack_for(task, config)
-            guest.training.pack = pack
-            pack.join(guest.training)
+            guest.training.move_to(self._pack_for(task, config))
 
     def _pack_for(self, task: Any, config: Any) -> "Pack":
         """The first pack that a trial can join, or a new one."""
@@ -221,13 +219,13 @@ class PackHost:
         with self._changed:
             for member in ended:
                 guest = self._guest_of(member)
-                if guest is None:
+                if guest is None or guest.training is None:
                     continue
                 if member.failure is not None:
                     guest.failure = describe_failure(member.failure)
                 else:
-                    guest.ready = len(member.epochs)
-                    guest.states[guest.ready] = member.state()
+                    guest.ready = len(guest.training.epochs)
+                    guest.states[guest.ready] = guest.training.state()
             self._changed.notify_all()
 
     def _free(self, pack: "Pack", error: Exception) -> None:
@@ -247,8 +245,8 @@ class PackHost:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _guest_of(self, training: "Training") -> Guest | None:
-        return next((guest for guest in self._guests.values() if guest.training is training), None)
+    def _guest_of(self, member: "Member") -> Guest | None:
+        return next((guest for guest in self._guests.values() if guest.training is member), None)
 
     def _is_seated(self, guest: Guest) -> bool:
         return any(member is guest.training for pack in self._packs for member in pack.members)

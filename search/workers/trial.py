@@ -14,16 +14,17 @@ import ray
 from ray.tune import Trainable
 
 from pipelines.errors import CheckpointError
+from pipelines.method import find_method
 from search.errors import StorageError, first_line
 from search.storage import Storage, checkpoint_key
 
 if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without
     from pipelines.config import Config
-    from pipelines.dispatch import AnyTraining
     from pipelines.encoder.backbone import Backbone
     from pipelines.encoder.prefix import PrefixCache
     from pipelines.encoder.sharing import SharedBackbone
-    from pipelines.packs.training import TrainingState
+    from pipelines.epochs import TrainingState
+    from pipelines.method import Training
     from pipelines.results import EpochResult
     from pipelines.tasks.encoded import EncodedTask
     from pipelines.towers.vectors import WordVectors
@@ -87,9 +88,8 @@ class WorkerContext:
 
     def vectors_for(self, config: "Config") -> "dict[str, WordVectors]":
         """Those word vectors that a configuration reads."""
-        from pipelines.config import vectors_of
-
-        return {name: ray.get(self.vectors[name]) for name in vectors_of(config) if name in self.vectors}
+        used = find_method(config.method).vectors_of(config)
+        return {name: ray.get(self.vectors[name]) for name in used if name in self.vectors}
 
 
 class AdapterTrial(Trainable):
@@ -131,7 +131,7 @@ class AdapterTrial(Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config = config
-        self._training: AnyTraining | None = None
+        self._training: Training | None = None
         self._epochs: Iterator[EpochResult] = iter(())
         gc.collect()  # a training and its pack keep each other, and all memory that they have
 
@@ -147,12 +147,10 @@ class AdapterTrial(Trainable):
             if len(self._training.epochs) > known:
                 return  # what the record has of a trial whose checkpoint was lost is trained again at once
 
-    def _start(self) -> "AnyTraining":
+    def _start(self) -> "Training":
         """The trial's training, from its checkpoint if there is one."""
-        from pipelines.dispatch import make_training
-
         config = train_config(self._config)
-        training = make_training(
+        training = find_method(config.method).make_training(
             self._backbone,
             ray.get(self._context.tasks[self._config["task"]]),
             config,
@@ -169,9 +167,7 @@ class AdapterTrial(Trainable):
 
 def train_config(config: Mapping[str, Any]) -> "Config":
     """The configuration that Tune's dict stands for: beyond here there are no dicts."""
-    from pipelines.config import make_config
-
-    return make_config(config["params"], method=config["method"], seed=config["seed"])
+    return find_method(config["method"]).config(config["params"], seed=config["seed"])
 
 
 def checkpoint_of(context: WorkerContext, config: Mapping[str, Any]) -> str:
@@ -214,7 +210,7 @@ def write_state(context: WorkerContext, config: Mapping[str, Any], state: "Train
 
 
 def make_report(
-    training: "AnyTraining | None", *, failure: str | None = None, epochs: int | None = None
+    training: "Training | None", *, failure: str | None = None, epochs: int | None = None
 ) -> TrialReport:
     """What to tell the driver of a trial.
 

@@ -91,7 +91,7 @@ def test_each_distinct_layer_has_two_sites(model_type):
         for layer in range(distinct_layers(model_type))
         for place in ("attention", "feed_forward")
     ]
-    assert [(site.layer, site.place) for site in sites] == expected
+    assert [(site.layer, site.branch) for site in sites] == expected
     assert len({site.path for site in sites}) == len(sites)
     for site in sites:
         model.get_submodule(site.path)  # raises AttributeError where there is none
@@ -226,7 +226,7 @@ def test_an_adapter_that_adds_nothing_changes_nothing(model_type):
 def test_albert_runs_its_one_pair_at_every_depth():
     backbone = tiny_backbone("albert", num_hidden_layers=5)
     sites = adapter_sites(backbone.architecture, backbone.model)
-    assert [(site.layer, site.place) for site in sites] == [(0, "attention"), (0, "feed_forward")]
+    assert [(site.layer, site.branch) for site in sites] == [(0, "attention"), (0, "feed_forward")]
     adapters = [with_adapter(backbone.model, site.path) for site in sites]
     run(backbone.model)
     assert [len(adapter.seen) for adapter in adapters] == [5, 5]

@@ -358,8 +358,10 @@ def test_decay_is_for_weight_matrices_alone():
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"out of range: \{'method': 'lora'\}"):
-        build(tiny_backbone(), method="lora")
+    with pytest.raises(
+        ValueError, match=r"method = 'laura': unknown method\. Known: 'adapter', 'embeddings'"
+    ):
+        build(tiny_backbone(), method="laura")
 
 
 @pytest.mark.parametrize("model_type", NINE)

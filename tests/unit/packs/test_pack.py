@@ -93,8 +93,7 @@ def test_who_left_in_the_middle_of_an_epoch_goes_on_elsewhere_as_if_nothing_had_
     mine, other = config(seed=1, dropout=0.2), config(seed=2, adapter_size=8)
     training = together(backbone, task, [mine, other], leaves=0)[0]
     pack = new_pack(backbone)
-    training.pack = pack
-    pack.join(training)
+    training.move_to(pack)
     list(training.run())
     assert_same(training, alone(backbone, task, mine))
 

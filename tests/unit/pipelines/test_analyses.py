@@ -11,6 +11,7 @@ from pipelines.bundle import AdapterBundle
 from pipelines.config import TrainConfig
 from pipelines.encoder.architectures import ARCHITECTURES, layer_paths
 from pipelines.errors import InputError
+from pipelines.packs.bundle import TrainedEncoder
 from pipelines.packs.model import build_model
 from pipelines.packs.pack import predict
 
@@ -28,7 +29,9 @@ def bundle_of(backbone, *, seed=0, pooling="cls", **changes):
     train = TrainConfig(adapter_size=4, init_std=0.5, seed=seed, **changes)
     model = build_model(backbone, train, outputs=2, pooling=pooling)
     config = bundle_config(backbone, train, pooling=pooling)
-    return AdapterBundle(config, backbone, model)
+    return AdapterBundle(
+        config, backbone, TrainedEncoder(backbone, model, rules=config.rules, max_tokens=config.max_tokens)
+    )
 
 
 def outputs_without(bundle, span):

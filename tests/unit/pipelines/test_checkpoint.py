@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipelines.checkpoint import dump_state, load_state
 from pipelines.config import TrainConfig
+from pipelines.epochs import TrainingState
 from pipelines.errors import CheckpointError
-from pipelines.packs.training import TrainingState
 from pipelines.results import EpochResult
 
 EPOCHS = (

@@ -4,6 +4,7 @@ import pytest
 from tiny import config
 
 from pipelines.config import TrainConfig
+from pipelines.method import find_method
 
 
 @pytest.mark.parametrize(
@@ -33,10 +34,11 @@ def test_the_defaults_are_the_papers():
 
 
 def test_a_trials_parameters_make_its_configuration():
-    made = TrainConfig.from_params({"adapter_size": 8, "epochs": 3}, method="adapter", seed=5)
+    method = find_method("adapter")
+    made = method.config({"adapter_size": 8, "epochs": 3}, seed=5)
     assert made == TrainConfig(adapter_size=8, epochs=3, seed=5)
     with pytest.raises(TypeError, match="adapter_sise"):
-        TrainConfig.from_params({"adapter_sise": 8}, method="adapter", seed=5)
+        method.config({"adapter_sise": 8}, seed=5)
 
 
 def test_a_configuration_survives_its_dictionary():

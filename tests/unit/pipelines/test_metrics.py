@@ -112,6 +112,47 @@ def test_an_unknown_metric_is_refused_with_the_known_ones():
         score("acuracy", [1], [1])
 
 
+# Probabilities.
+
+
+def test_log_loss_matches_a_worked_example():
+    """-(ln 1/2 + ln 1/4) / 2"""
+    assert score("log_loss", [[0.5, 0.5], [0.75, 0.25]], [0, 1]) == pytest.approx(1.5 * np.log(2))
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.lists(st.floats(0, 1, width=16), min_size=3, max_size=3), st.integers(0, 2)), min_size=1
+    )
+)
+def test_log_loss_is_scikit_learns(rows):
+    from sklearn.metrics import log_loss
+
+    raw = np.array([weights for weights, _ in rows]) + 1e-3
+    probabilities, labels = raw / raw.sum(axis=1, keepdims=True), [label for _, label in rows]
+    assert score("log_loss", probabilities, labels) == pytest.approx(
+        log_loss(labels, probabilities, labels=[0, 1, 2])
+    )
+
+
+def test_log_loss_of_a_class_that_was_ruled_out_is_finite():
+    assert 36 < score("log_loss", [[1.0, 0.0]], [1]) < 37
+
+
+@pytest.mark.parametrize(
+    ("predictions", "labels"), [([], []), ([[0.5, 0.5]], [0, 1]), ([0.5], [0]), ([[1.0]], [[0]])]
+)
+def test_probabilities_that_do_not_fit_the_labels_are_refused(predictions, labels):
+    with pytest.raises(ValueError, match=r"log_loss needs predictions \(rows, classes\) and labels"):
+        score("log_loss", predictions, labels)
+
+
+def test_a_score_of_which_less_is_better_is_signed_for_the_search():
+    assert METRICS["log_loss"].signed(0.3) == -0.3
+    assert METRICS["log_loss"].signed(-0.3) == 0.3
+    assert METRICS["accuracy"].signed(0.3) == 0.3
+
+
 # Spans.
 
 

@@ -1,3 +1,4 @@
+import html
 import re
 
 import numpy as np
@@ -51,7 +52,7 @@ def card(record, *, labels=("ham", "spam"), text=("body",), label="label", kind=
         notes=("train: 3 rows without a label left out",),
         fingerprint="0" * 64,
     )
-    return model_card(study, study.trials()[number], job, data)
+    return model_card(study, study.trials()[number], job, data).fill("accuracy 0.8500")
 
 
 def table(text, heading):
@@ -67,8 +68,27 @@ def test_the_card_tells_which_trial_and_epoch_and_their_scores(record):
     assert "validation: accuracy 0.9000, f1 0.4500 (epoch 2; chose this trial by accuracy)" in text
 
 
-def test_the_card_leaves_the_place_of_the_test_scores_open(record):
-    assert card(record).count("{test}") == 1
+def test_the_test_scores_are_filled_in_at_their_place_and_nowhere_else(record):
+    text = card(record, labels=("{test}", "{scores}", "$test"))
+    assert "- test: accuracy 0.8500 (read once, after the choice)" in text
+    assert text.count("0.8500") == 1
+    assert "Labels: {test}, {scores}, \\$test." in text
+
+
+@pytest.mark.parametrize(
+    "label", ["<img src=x>", "[a](https://b)", "*a*", "`a`", "_a_", "a|b", "~~a~~", "\\", "&lt;"]
+)
+def test_a_label_is_shown_as_it_is_and_never_as_markdown(record, label):
+    text = card(record, labels=(label, "spam"))
+    assert f"Labels: {label}, spam." not in text
+    (line,) = [line for line in text.splitlines() if "Labels: " in line]
+    shown = html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", line.split("Labels: ")[1]))
+    assert shown == f"{label}, spam."
+
+
+def test_a_labels_line_ends_and_escape_sequences_do_nothing_in_the_card(record):
+    text = card(record, labels=("\n# Owned\n", "\x1b[2J"))
+    assert "Labels: # Owned, \\\\x1b\\[2J." in text
 
 
 def test_the_card_counts_what_was_trained_against_the_encoder(record):

@@ -10,12 +10,13 @@ from ruamel.yaml import YAML
 from studies import opened
 from tiny import D, save_tiny_encoder, toy_spans, vocabulary, write_spans
 
+from pipelines.methods import EMBEDDINGS
 from search.cli.check import print_plan
 from search.cluster.staging import stage
 from search.decisions.experience import gather
 from search.errors import JobError, UserError
 from search.job.job import SearchJob
-from search.plan import make_plan, readings_in
+from search.plan import make_plan, searched_values
 from search.runner import open_studies
 from search.storage import Storage
 from spaces import preset
@@ -210,7 +211,8 @@ def test_check_tells_of_vectors_and_towers(folder):
     ],
 )
 def test_the_readings_of_a_space_are_those_that_its_trials_may_have(space, expected):
-    assert readings_in(job(method="embeddings", space=space)) == expected
+    searched = searched_values(job(method="embeddings", space=space).space_for("embeddings"))
+    assert EMBEDDINGS.readings(searched) == expected
 
 
 # The record

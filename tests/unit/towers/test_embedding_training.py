@@ -11,18 +11,11 @@ from tiny import MAX_TOKENS, bundle_config, tiny_backbone, toy_spans
 
 from pipelines.bundle import AdapterBundle, BundleConfig, write_bundle
 from pipelines.checkpoint import dump_state, load_state
-from pipelines.dispatch import (
-    add_texts,
-    bundle_tensors,
-    check_texts,
-    encode_held_out,
-    make_training,
-    open_trained,
-)
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.sharing import share
 from pipelines.errors import BundleError, InputError, TrialDiverged
+from pipelines.methods import EMBEDDINGS
 from pipelines.tasks.encoded import encode_task
 from pipelines.towers.config import PARTS, EmbeddingConfig
 from pipelines.towers.model import predict_towers
@@ -219,7 +212,7 @@ def test_a_configuration_refuses_what_is_out_of_range(changes):
 
 def test_span_tasks_are_refused():
     with pytest.raises(InputError, match="asks for spans") as caught:
-        check_texts(toy_spans())
+        EMBEDDINGS.check_data(toy_spans())
     assert caught.value.fix == "Give span tasks a job of their own, without it."
 
 
@@ -227,13 +220,13 @@ def test_a_task_without_texts_is_refused():
     backbone = tiny_backbone()
     task = encode_task(toy_data(), backbone, MAX_TOKENS)
     with pytest.raises(InputError, match="has no texts"):
-        make_training(backbone, task, config(), pooling="auto", precision="fp32", vectors={})
+        EMBEDDINGS.make_training(backbone, task, config(), pooling="auto", precision="fp32", vectors={})
 
 
 def test_only_readings_that_are_asked_for_are_encoded():
     backbone, data = tiny_backbone(), toy_data()
-    task = add_texts(
-        encode_task(data, backbone, MAX_TOKENS), data, backbone, readings=[(True, False)], vectors={}
+    task = EMBEDDINGS.prepare(
+        encode_task(data, backbone, MAX_TOKENS), data, backbone, searched={}, vectors={}
     )
     assert task.texts is not None
     assert list(task.texts.train.tokens) == [(True, False)]
@@ -295,7 +288,7 @@ def export(folder, changes, data):
         target_mean=run.task.scale.mean,
         target_std=run.task.scale.std,
     )
-    write_bundle(folder, made, bundle_tensors(run.config, run.best, vectors), metrics={}, card="")
+    write_bundle(folder, made, EMBEDDINGS.bundle_tensors(run.config, run.best, vectors), metrics={}, card="")
     return backbone, run
 
 
@@ -310,9 +303,9 @@ def test_a_bundle_says_what_the_training_said_without_its_vectors(tmp_path, chan
         bundle.outputs(data.validation.texts, precision="fp32"), expected, rtol=1e-4, atol=1e-5
     )
     # Held-out texts take the same way as in the winner's end, and have words of their own.
-    held_out = encode_held_out(data, backbone, MAX_TOKENS, run.config, {"glove": toy_vectors()})
+    held_out = EMBEDDINGS.encode_held_out(data, backbone, MAX_TOKENS, run.config, {"glove": toy_vectors()})
     texts, labels = held_out["test"]
-    outputs = open_trained(
+    outputs = EMBEDDINGS.open_trained(
         backbone,
         run.task,
         run.config,
@@ -355,7 +348,7 @@ def test_a_bundle_that_lacks_a_tensor_is_refused(tmp_path, name):
     backbone = tiny_backbone()
     run = training(changes, backbone=backbone)
     list(run.run())
-    tensors = bundle_tensors(run.config, run.best, {"glove": toy_vectors()})
+    tensors = EMBEDDINGS.bundle_tensors(run.config, run.best, {"glove": toy_vectors()})
     del tensors[name]
     made = bundle_config(backbone, run.config)
     write_bundle(tmp_path / "bundle", made, tensors, metrics={}, card="")
