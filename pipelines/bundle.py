@@ -22,7 +22,7 @@ from pipelines.method import TrainedModel, config_from_dict, find_method
 from pipelines.packs.bundle import TrainedEncoder
 from pipelines.packs.model import PackModel
 from pipelines.tasks.kind import Kind, Scale, kind_of
-from pipelines.tasks.readers import has_surrogate
+from pipelines.texts import has_surrogate
 
 FORMAT = 1
 
@@ -153,7 +153,7 @@ class AdapterBundle:
         """
         config, parameters = read_bundle(Path(folder))
         if not isinstance(backbone, Backbone):
-            backbone = load_backbone(backbone or config.backbone)
+            backbone = _load_backbone(folder, config.backbone, backbone)
         if backbone.fingerprint != config.backbone_fingerprint:
             raise BundleError(
                 f"{folder} was trained on backbone {config.backbone!r} with fingerprint "
@@ -194,6 +194,17 @@ class AdapterBundle:
     def outputs(self, rows: Sequence[tuple[str, ...]], *, precision: str = "auto") -> NDArray[np.float64]:
         """The head's raw outputs, shape (n, outputs)."""
         return self._trained.read(rows, precision=precision)[0]
+
+
+def _load_backbone(folder: str | Path, name: str, elsewhere: str | None) -> Backbone:
+    """A bundle's backbone, from where it is now or else by the name that the bundle has for it."""
+    try:
+        return load_backbone(elsewhere or name)
+    except InputError as error:
+        if elsewhere is not None:
+            raise
+        moved = f"If the encoder of {folder} is elsewhere now, say where: --backbone, or backbone= in Python."
+        raise InputError(error.key, error.value, error.rule, f"{error.fix} {moved}") from error
 
 
 def _open_trained(

@@ -6,7 +6,7 @@ which method a trial has. Free of torch: job files, records and reports ask here
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
@@ -26,10 +26,9 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from pipelines.tasks.encoded import EncodedTask
     from pipelines.tasks.kind import Kind, Targets
     from pipelines.tasks.rows import TaskData
-    from pipelines.towers.vectors import WordVectors
 
 HeldOut: TypeAlias = Any  # a set of texts in the form that a method's model reads
-Vectors: TypeAlias = "Mapping[str, WordVectors]"  # by the names that a job has for them
+Vectors: TypeAlias = Mapping[str, Any]  # `towers.vectors.WordVectors` by the names that a job has
 Outputs: TypeAlias = "Callable[[HeldOut], NDArray[np.float64]]"  # a finished trial's model: (n, outputs)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -262,6 +261,13 @@ def register(method: Row) -> Row:
             raise ValueError(f"methods {other.name!r} and {method.name!r} look alike; change one's marker")
     _METHODS[method.name] = method
     return method
+
+
+def adopt(methods: Iterable[Method]) -> None:
+    """Add the rows that this process lacks: a worker's, of methods that its driver has from elsewhere."""
+    for method in methods:
+        if method.name not in _METHODS:
+            register(method)
 
 
 def find_method(name: object) -> Method:

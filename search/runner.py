@@ -309,6 +309,7 @@ def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerC
         threads=None if gpu else job.resources.cpus,
         gpu=gpu,
         cache=job.cache.gigabytes,
+        methods=tuple(METHODS[method] for method in job.methods),
         vectors={name: ray.put(replace(one)) for name, one in plan.vectors.items()},  # without their index
     )
 

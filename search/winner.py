@@ -140,9 +140,9 @@ def finish_winner(
         held_out: "test" and further labelled sets; each is read once by each run.
         backbone: the job's, where it is loaded already; None: load it, as any worker does.
     """
-    method = find_method(winner.method)
     task: EncodedTask = ray.get(context.tasks[winner.task])
     backbone = backbone or open_backbone(context)
+    method = find_method(winner.method)
     precision = resolve_precision(context.precision, next(backbone.model.parameters()).device)
     scores: dict[int, SetScores] = {}
     states = {run["number"]: _state_of(run, winner, context, task, backbone) for run in winner.runs}

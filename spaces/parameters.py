@@ -69,3 +69,18 @@ PARAMETERS: dict[str, Legal] = {
     # that the training sees in all, however many there are
     "training_samples": Legal(int, 1, 1000 * MILLION, "a whole number, 1 or more", _TOWERS),
 }
+
+
+def register_parameter(name: str, legal: Legal) -> None:
+    """Add a parameter that can be searched. Raises ValueError for a name that is taken."""
+    if name in PARAMETERS:
+        raise ValueError(f"parameter {name!r} is registered twice; rename one of them")
+    PARAMETERS[name] = legal
+
+
+def allow(method: str, *names: str) -> None:
+    """Let a method have parameters that others have already. Raises KeyError for one that is not there."""
+    for name in names:
+        legal = PARAMETERS[name]
+        if legal.methods and method not in legal.methods:
+            PARAMETERS[name] = legal._replace(methods=(*legal.methods, method))

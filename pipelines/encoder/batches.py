@@ -47,6 +47,15 @@ def training_batches(
     return [batches[index] for index in rng.permutation(len(batches))]
 
 
+def step_key(seed: int, step: int) -> int:
+    """A trial's key for one optimizer step, as a signed 32-bit number."""
+    state = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**64
+    state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64  # splitmix64's finaliser
+    state = (state ^ state >> 27) * 0x94D049BB133111EB % 2**64
+    bits = (state ^ state >> 31) % 2**32
+    return bits - 2**32 if bits >= 2**31 else bits
+
+
 def evaluation_batches(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
     """Every example once, longest first, so that the first batch shows whether memory suffices."""
     order = np.argsort(-lengths, kind="stable")

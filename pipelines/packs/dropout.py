@@ -24,7 +24,7 @@ class MaskSource:
     """What all dropout modules of one model share: whose rows a batch holds, and at which step each is.
 
     Attributes:
-        keys: one int32 a place, from `step_key`; None: nothing is dropped.
+        keys: one int32 a place, from `encoder.batches.step_key`; None: nothing is dropped.
     """
 
     def __init__(self) -> None:
@@ -93,15 +93,6 @@ class SeededDropout(nn.Module):
     def active(self) -> bool:
         """Whether a forward pass drops anything here now."""
         return self.training and self.source.keys is not None and any(self.rates)
-
-
-def step_key(seed: int, step: int) -> int:
-    """A trial's key for one optimizer step, as a signed 32-bit number."""
-    state = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**64
-    state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64  # splitmix64's finaliser
-    state = (state ^ state >> 27) * 0x94D049BB133111EB % 2**64
-    bits = (state ^ state >> 31) % 2**32
-    return bits - 2**32 if bits >= 2**31 else bits
 
 
 def _random_bits(keys: Tensor, call: int, shape: Sequence[int]) -> Tensor:

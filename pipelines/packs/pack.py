@@ -13,13 +13,12 @@ from torch import Tensor
 
 from pipelines.config import EncoderConfig
 from pipelines.encoder.backbone import Backbone
-from pipelines.encoder.batches import collate, evaluation_batches
+from pipelines.encoder.batches import collate, evaluation_batches, step_key
 from pipelines.encoder.precision import autocast
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import Tokens
 from pipelines.errors import TrialDiverged
 from pipelines.packs.bank import BankOptimizer
-from pipelines.packs.dropout import step_key
 from pipelines.packs.model import Occupant, PackModel, check_shareable
 from pipelines.tasks.encoded import EncodedTask
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from pipelines.errors import InputError, nearest, shorten
 from pipelines.tasks.cuts import Indices
-from pipelines.tasks.readers import Column, Table, has_surrogate
+from pipelines.tasks.readers import Column, Table
 from pipelines.tasks.task import Source, Task
+from pipelines.texts import has_surrogate
 
 Labels = NDArray[np.int64] | NDArray[np.float64]
 

@@ -336,14 +336,3 @@ def _cell(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     return None if value is None or value != value else str(value)
-
-
-def has_surrogate(text: str) -> bool:
-    """Whether a text has half of a character's pair, which JSON's escapes allow and no encoding writes."""
-    if text.isascii():
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

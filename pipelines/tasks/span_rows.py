@@ -11,8 +11,9 @@ import pyarrow as pa
 from pipelines.errors import InputError
 from pipelines.locations import resolve_location
 from pipelines.tasks.parquet import MOST_BYTES, cells_of, read_parquet, too_large
-from pipelines.tasks.readers import has_surrogate, load_hub
+from pipelines.tasks.readers import load_hub
 from pipelines.tasks.task import SPLITS, Hub, Source, Task
+from pipelines.texts import has_surrogate
 
 COLUMNS = ("id", "title", "context", "question", "answers_text", "answer_starts")
 SQUAD_SCHEMA = pa.schema(

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
-from pipelines.packs.bank import Shape
 from pipelines.towers.config import SENTENCE, TOKEN_TABLE, EmbeddingConfig
-from pipelines.towers.layers import TABLE, WIDE, tower_shapes
+from pipelines.towers.layers import TABLE, WIDE, Shape, tower_shapes
 from pipelines.towers.model import TABLE_IDS, WIDE_IDS, Source, table_shape, trained_outputs
 from pipelines.towers.texts import framing_tokens, read_texts
 from pipelines.towers.vectors import TABLE as VECTORS

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.packs.bank import Shape
-from pipelines.packs.dropout import step_key
+from pipelines.encoder.batches import step_key
 from pipelines.towers.config import EmbeddingConfig
+
+Shape = tuple[int, ...]
 
 WIDE, TABLE, HEAD = "wide.weight", "embedding.weight", "head"
 _STATISTICS = (".mean", ".variance")  # of batch norms

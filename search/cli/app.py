@@ -25,7 +25,7 @@ from typer.exceptions import TyperException
 
 from pipelines.errors import PipelineError
 from search.cli import analyse, check, cluster, data, lookup, predict, report, results, run, ui
-from search.cli.terminal import err
+from search.cli.terminal import err, prepare_streams
 from search.errors import SearchError
 
 GROUPS = (check, run, results, predict, ui, report, analyse, cluster, data, lookup)  # in the order of --help
@@ -52,6 +52,7 @@ def options(
 
 def main() -> None:
     """Run the command. Exit codes: 0 done; 1 the work failed; 2 the input was wrong; 130 interrupted."""
+    prepare_streams()
     try:
         code = app(standalone_mode=False)
         if code == 130:  # typer's own answer to Ctrl-C, which says nothing

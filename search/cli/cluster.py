@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from search.cli.terminal import Address, JobFile, JobStorage, Name, command, out, print_submission
+from search.cli.terminal import Address, JobFile, JobStorage, Name, command, out, print_submission, write
+from search.escapes import show_control
 
 CLUSTER = "Search on a cluster"
 commands = typer.Typer()
@@ -60,8 +61,7 @@ def logs(
     from search.cluster import jobs
 
     for piece in jobs.logs(name, address, follow=follow):
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+        write(show_control(piece, colours=True) if sys.stdout.isatty() else piece)
 
 
 @commands.command(rich_help_panel=CLUSTER)

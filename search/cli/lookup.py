@@ -5,7 +5,7 @@ import json
 import typer
 from rich.table import Table
 
-from search.cli.terminal import out
+from search.cli.terminal import out, write
 
 LOOK = "Look things up"
 commands = typer.Typer()
@@ -44,4 +44,4 @@ def schema() -> None:
     """Print the JSON schema of the job file, for editors."""
     from search.job.job import job_schema
 
-    print(json.dumps(job_schema(), indent=2))
+    write(json.dumps(job_schema(), indent=2) + "\n")

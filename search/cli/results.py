@@ -17,6 +17,7 @@ from search.cli.terminal import (
     flags,
     open_storage,
     out,
+    write,
 )
 
 commands = typer.Typer()
@@ -37,7 +38,7 @@ def results(
 
     found = select_task(_fetch_results(name, storage, database, address), task)
     if as_json:
-        print(json.dumps(found, indent=2))
+        write(json.dumps(found, indent=2) + "\n")
     else:
         out.print(results_table(found))
 

@@ -1,7 +1,10 @@
 """The commands `run` and `resume`: a search on this machine. Heavy imports happen inside them."""
 
+import json
 import os
 import secrets
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -80,7 +83,9 @@ def _run(job: Any, *, source: str, cluster: bool) -> None:
     from search.runner import run as run_job
     from search.tables import results_table
 
-    again = command("resume", job.name, *flags("--storage", job.storage, default=default_storage()))
+    storage = flags("--storage", job.storage, default=default_storage())
+    again = command("resume", job.name, *storage)
+    out.goes_on = f"the search goes on. {command('results', job.name, *storage)} shows what it has"
     try:
         found = run_job(job, source=source, cluster=cluster, progress=ConsoleProgress(out))
     except (Interrupted, KeyboardInterrupt) as error:
@@ -94,13 +99,12 @@ def _run(job: Any, *, source: str, cluster: bool) -> None:
         raise
     out.print()
     out.print(results_table(found))
-    bundles = [entry["best"]["bundle"] for entry in found["tasks"] if entry["state"] == "finished"]
     for entry in found["tasks"]:
         if entry["state"] == "failed":
             err.print(f"{entry['task']}/{entry['method']}: {entry['reason']}", soft_wrap=True)
-    if bundles:
-        # Where a cluster's driver works is not where its log is read.
-        _print_next(job, bundles, first=bundles[0] if cluster else short_path(bundles[0]))
+    winners = [entry for entry in found["tasks"] if entry["state"] == "finished"]
+    if winners:
+        _print_next(job, winners, cluster=cluster)
     if found["state"] != "finished":
         raise typer.Exit(1)
 
@@ -118,16 +122,31 @@ def _is_begun(job: Any) -> bool:
         return False
 
 
-def _print_next(job: Any, bundles: list[str], *, first: str) -> None:
+def _print_next(job: Any, winners: Sequence[Mapping[str, Any]], *, cluster: bool) -> None:
     out.print()
-    for bundle in bundles:
-        out.print(f"bundle: {bundle}", soft_wrap=True)
+    for entry in winners:
+        out.print(f"bundle: {entry['best']['bundle']}", soft_wrap=True)
+    bundle = winners[0]["best"]["bundle"]
+    if not cluster:  # where a cluster's driver works is not where its log is read
+        bundle = short_path(bundle)
     storage = flags("--storage", job.storage, default=default_storage())
     out.print("\nnext:")
     if job.tracking.uri is None:
         out.print(f"  {command('ui', *storage)}", soft_wrap=True)
-    out.print(f"  {command('predict', first, 'some text')}", soft_wrap=True)
+    out.print(f"  {_predict_command(job, winners[0]['task'], bundle)}", soft_wrap=True)
     out.print(f"  {command('export', job.name, '--out', 'adapters', *storage)}", soft_wrap=True)
+
+
+def _predict_command(job: Any, name: str, bundle: str) -> str:
+    """A `predict` that works as it is printed; pairs come as JSON lines on standard input."""
+    from pipelines.tasks.kind import KINDS
+
+    (task,) = [part.task() for part in job.tasks if part.name == name]
+    texts = KINDS[task.kind].example(len(task.text))
+    if len(texts) == 1:
+        return command("predict", bundle, *texts)
+    pair = json.dumps(dict(zip(task.text, texts, strict=True)), ensure_ascii=False)
+    return f"echo {shlex.quote(pair)} | {command('predict', bundle)}"
 
 
 def _prepare_environment(*, cluster: bool) -> None:

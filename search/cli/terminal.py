@@ -1,22 +1,69 @@
 """What the commands share: options, consoles, and commands as the user can type them."""
 
+import codecs
+import contextlib
+import io
 import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
+from search.escapes import show_control
 from search.storage import Storage
 
 HERE = "Search here"  # the panel of --help with what works on this machine
 
-# Paths and labels may hold brackets, which are no markup.
-out = Console(markup=False, highlight=False)
-err = Console(stderr=True, markup=False, highlight=False)
+
+class Terminal(Console):
+    """A console on which what users chose is read and does nothing, and which outlives its readers.
+
+    Attributes:
+        goes_on: what is said on the error output when this one is gone while the work goes on; None: the
+            command ends then, quietly.
+    """
+
+    goes_on: str | None = None
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, highlight=False)  # brackets in a path are no markup
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=show_control(segment.text))
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError as error:  # the disk of a log is full, a terminal is gone
+            if self.goes_on is None and not self.stderr:
+                raise
+            self._lose(f"the output cannot be written ({error.strerror})")
+
+    def on_broken_pipe(self) -> None:
+        self._lose("nobody reads the output any more")
+
+    def _lose(self, why: str) -> None:
+        self.quiet = True
+        with contextlib.suppress(OSError, ValueError):  # what others write there goes nowhere too
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.file.fileno())
+            os.close(nowhere)
+        if self.stderr:
+            return
+        if self.goes_on is None:
+            raise SystemExit(0)
+        err.print(f"{why}; {self.goes_on}", soft_wrap=True)
+
+
+out = Terminal()
+err = Terminal(stderr=True)
 
 JobFile = Annotated[
     Path, typer.Argument(metavar="JOB", help="The job file (YAML); docs/job-file.md has every key.")
@@ -41,6 +88,33 @@ ClusterOption = Annotated[
     bool,
     typer.Option("--cluster", hidden=True, help="Join the Ray cluster that this process was started by."),
 ]
+
+
+def prepare_streams() -> None:
+    """Let no character fail for a stream's encoding: what it has no byte for is written as an escape."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def write(text: str) -> None:
+    """Write text as it is, for programs. Ends the command quietly where nobody reads any more."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        out.on_broken_pipe()
+
+
+def writes_utf8() -> bool:
+    """Whether the output takes every character; to others JSON is written in ASCII, with escapes."""
+    try:
+        return codecs.lookup(sys.stdout.encoding or "").name == "utf-8"
+    except LookupError:
+        return False
 
 
 def print_submission(submission: str, name: str, address: str) -> None:

@@ -17,9 +17,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import requests
@@ -83,24 +85,56 @@ def contact(address: str) -> Iterator[JobSubmissionClient]:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
         raise UserError(f"address = {address!r} is not a dashboard's. Write it like http://HEAD:8265.")
     found = find_token()
+    proxy = _describe_proxy(parts.scheme, parts.hostname)
     try:
-        yield _connect(parts.geturl(), found[0] if found else None)
+        with _no_proxy_to_here(parts.hostname):
+            yield _connect(parts.geturl(), found[0] if found else None)
     except AuthenticationError as error:
         if found is None:
             off = "Here RAY_AUTH_MODE is 'disabled': unset it. " if "RAY_AUTH_MODE" in os.environ else ""
             raise UserError(f"The cluster at {address} asks for a token (401). {off}{ADVICE}") from error
         raise UserError(
-            f"The cluster at {address} refuses the token from {found[1]} (403). {ADVICE}"
+            f"The cluster at {address} refuses the token from {found[1]} (403). {ADVICE}{proxy}"
         ) from error
     except (ConnectionError, requests.RequestException, aiohttp.ClientError) as error:
         raise UserError(
             f"No Ray dashboard answers at {address} ({type(error).__name__}). Is the cluster up, and the "
-            "tunnel open? `ray dashboard ray_cluster.yaml` opens one on http://127.0.0.1:8265."
+            f"tunnel open? `ray dashboard ray_cluster.yaml` opens one on http://127.0.0.1:8265.{proxy}"
         ) from error
     except RuntimeError as error:
         if type(error) is not RuntimeError:
             raise
         raise RemoteError(f"The cluster at {address} refused: {error}") from error  # so Ray tells HTTP errors
+
+
+def _describe_proxy(scheme: str, host: str) -> str:
+    """What to say where a request goes by a proxy. Its address is not said: it may hold a password."""
+    if scheme not in getproxies() or proxy_bypass(host) or _is_here(host):
+        return ""
+    return f" It was asked through the proxy of {scheme}_proxy: with no_proxy={host} it is asked directly."
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def _no_proxy_to_here(host: str) -> Iterator[None]:
+    """Ask this machine's own addresses directly, whatever proxy the environment names."""
+    before = os.environ.get("no_proxy")
+    if _is_here(host):
+        known = before or os.environ.get("NO_PROXY")
+        os.environ["no_proxy"] = f"{known},{host}" if known else host
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["no_proxy"] = before
+        elif _is_here(host):
+            del os.environ["no_proxy"]
 
 
 def _connect(address: str, token: str | None) -> JobSubmissionClient:

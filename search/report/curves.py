@@ -5,13 +5,13 @@ over tasks), 4 (single tasks), 5 (SQuAD), 7 (learning rates). Scores are in poin
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
-from pipelines.config import TrainConfig
-from search.report.paper import TABLE_1, TABLE_2
+from pipelines.method import METHODS, Method
+from search.report.paper import ADAPTERS, FINE_TUNING, OURS, TABLE_1, TABLE_2, VARIABLE
 from search.report.statistics import (
     MIN_TASKS,
     Configuration,
@@ -26,12 +26,6 @@ from search.report.statistics import (
 
 MAX_PANELS = 12
 TRAINED = "trained parameters per task"
-NAMES = {
-    "adapter": "adapters",
-    "fine_tune": "full fine-tuning",
-    "top_layers": "fine-tuning, top layers to all",
-    "layer_norm": "layer norms only",
-}
 Tasks = Mapping[str, Mapping[str, MethodRuns]]  # task -> method -> its runs, both in the job's order
 
 
@@ -243,25 +237,31 @@ class Swept:
 
 
 RATES = Swept(
-    "learning_rate", "learning rate", ("adapter", "fine_tune"), 10**0.25, "each quarter of a decade"
+    "learning_rate",
+    "learning rate",
+    (OURS[ADAPTERS], OURS[FINE_TUNING]),
+    10**0.25,
+    "each quarter of a decade",
 )
-INITS = Swept("init_std", "standard deviation of the first weights", ("adapter",), 10, "each decade")
+INITS = Swept("init_std", "standard deviation of the first weights", (OURS[ADAPTERS],), 10, "each decade")
 
 
 def swept_figure(tasks: Tasks, swept: Swept, *, key: str, title: str) -> FigureData | Missing:
     """The best score at each value of a parameter, task by task."""
-    panels, default = [], getattr(TrainConfig(), swept.parameter)
+    panels = []
     for task, methods in tasks.items():
         drawn = []
         for method in swept.methods:
             if method not in methods:
                 continue
-            found = methods[method].configurations
+            found, default = methods[method].configurations, default_of(method, swept.parameter)
             values = [float(one.params.get(swept.parameter, default)) for one in found]
             level = levels_of(values, base=swept.levels)
             points = frontier(
                 found,
-                lambda one, level=level: level[one.params.get(swept.parameter, default)],  # type: ignore[misc]
+                lambda one, level=level, default=default: level[  # type: ignore[misc]
+                    one.params.get(swept.parameter, default)
+                ],
             )
             marks = []
             for point in points:
@@ -271,7 +271,7 @@ def swept_figure(tasks: Tasks, swept: Swept, *, key: str, title: str) -> FigureD
         if any(len(curve.marks) > 1 for curve in drawn):
             panels.append(_task_panel(task, methods, drawn, None))
     if not panels:
-        names = " or ".join(NAMES[method] for method in swept.methods)
+        names = " or ".join(METHODS[method].legend for method in swept.methods)
         reason = f"no task has {names} with two values of {swept.parameter}"
         return Missing(title, reason, f"two or more values of {swept.parameter} in the space")
     caption = (
@@ -287,42 +287,54 @@ def swept_figure(tasks: Tasks, swept: Swept, *, key: str, title: str) -> FigureD
 
 
 def _capacity_curves(tasks: Tasks) -> dict[str, dict[str, tuple[Point, ...]]]:
-    """By curve and task, the best at each size. Full fine-tuning is the last point of the top layers'."""
-    default = TrainConfig().adapter_size
+    """By method and task, the best at each size; of a method without sizes, its best. Full fine-tuning is the
+    last point of the top layers'."""
+    curves: dict[str, dict[str, tuple[Point, ...]]] = {}
+    for method in METHODS.values():
+        if method.name == OURS[FINE_TUNING] or method.keeps == "no encoder":
+            continue
+        level = _levels(tasks, method)
+        curves[method.name] = {}
+        for task, methods in tasks.items():
+            full = _full(methods) if method.name == OURS[VARIABLE] else []
+            points = frontier([c for c in _configurations(methods, method.name) if c not in full], level)
+            points += (Point(inf, best_of(full)),) if full else ()
+            if points:
+                curves[method.name][task] = points
+    return curves
+
+
+def _levels(tasks: Tasks, method: Method) -> Callable[[Configuration], float]:
+    """The size of a configuration: of many sizes in the report, the nearest power of 2."""
+    size = method.size
+    if size is None:
+        return lambda _: 0.0
+    default = default_of(method.name, size)
     sizes = levels_of(
-        (
-            float(one.params.get("adapter_size", default))
+        [
+            float(configuration.params.get(size, default))
             for methods in tasks.values()
-            if "adapter" in methods
-            for one in methods["adapter"].configurations
-        ),
+            for configuration in _configurations(methods, method.name)
+        ],
         base=2,
     )
-    curves: dict[str, dict[str, tuple[Point, ...]]] = {"adapter": {}, "top_layers": {}, "layer_norm": {}}
-    for task, methods in tasks.items():
-        if "adapter" in methods:
-            found = methods["adapter"].configurations
-            curves["adapter"][task] = frontier(
-                found, lambda one: sizes[one.params.get("adapter_size", default)]
-            )
-        full = _full(methods)
-        top = [one for one in _configurations(methods, "top_layers") if one not in full]
-        points = frontier(top, lambda one: float(one.params.get("top_layers", one.trained)))
-        points += (Point(inf, best_of(full)),) if full else ()
-        if points:
-            curves["top_layers"][task] = points
-        if "layer_norm" in methods:
-            curves["layer_norm"][task] = (Point(0, best_of(methods["layer_norm"].configurations)),)
-    return curves
+    if method.whole_weights:  # layers are few
+        sizes = {layers: layers for layers in sizes}
+    return lambda configuration: sizes[float(configuration.params.get(size, default))]
+
+
+def default_of(method: str, parameter: str) -> float:
+    """What a configuration has that leaves a parameter out."""
+    return float(getattr(METHODS[method].config({}, seed=0), parameter))
 
 
 def _full(methods: Mapping[str, MethodRuns]) -> list[Configuration]:
     """All that fine-tunes everything: `fine_tune`, and `top_layers` of as many layers as there are."""
-    full = _configurations(methods, "fine_tune")
+    full = _configurations(methods, OURS[FINE_TUNING])
     if not full:
         return []
     most = min(one.trained for one in full)
-    return full + [one for one in _configurations(methods, "top_layers") if one.trained >= most]
+    return full + [one for one in _configurations(methods, OURS[VARIABLE]) if one.trained >= most]
 
 
 def _full_score(methods: Mapping[str, MethodRuns]) -> float | None:
@@ -343,14 +355,15 @@ def _without_spans(tasks: Tasks) -> dict[str, Mapping[str, MethodRuns]]:
 
 
 def _curve(method: str, marks: Iterable[Mark]) -> Curve:
-    return Curve(method, NAMES[method], tuple(sorted(marks)))
+    return Curve(method, METHODS[method].legend, tuple(sorted(marks)))
 
 
 def _task_panel(
     task: str, methods: Mapping[str, MethodRuns], curves: Sequence[Curve], level: float | None
 ) -> Panel:
     metric = next(iter(methods.values())).metric
-    return Panel(task, f"validation {metric} (of 100)", tuple(curves), level, NAMES["fine_tune"])
+    compared = METHODS[OURS[FINE_TUNING]].legend
+    return Panel(task, f"validation {metric} (of 100)", tuple(curves), level, compared)
 
 
 def _seed_mark(x: float, point: Point, label: str) -> Mark:
@@ -360,8 +373,8 @@ def _seed_mark(x: float, point: Point, label: str) -> Mark:
 
 
 def _level_name(method: str, level: float) -> str:
-    if method == "layer_norm":
-        return "layer norms"
+    if METHODS[method].size is None:
+        return METHODS[method].label
     return "all layers" if level == inf else f"{level:g}"
 
 

@@ -1,22 +1,17 @@
-"""Drawing a report's figures: colours that the colour-blind tell apart (Okabe and Ito), and markers too."""
+"""Drawing a report's figures; a method has its colour and its marker in the table of methods."""
 
 import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.method import METHODS
 from search.report.curves import Curve, FigureData, Panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLES = {  # colour, marker: orange, blue and green as in the paper
-    "adapter": ("#D55E00", "o"),
-    "top_layers": ("#0072B2", "s"),
-    "fine_tune": ("#0072B2", "D"),
-    "layer_norm": ("#009E73", "^"),
-}
 GREY = "#555555"
 COLUMNS = 3
 DPI = 160
@@ -85,7 +80,7 @@ def _draw_panel(axes: "Axes", panel: Panel, data: FigureData, names: Mapping[str
 
 
 def _draw_band(axes: "Axes", curve: Curve, name: str) -> None:
-    colour, marker = STYLES[curve.method]
+    colour, marker = METHODS[curve.method].colour, METHODS[curve.method].marker
     x, y, low, high = (_column(curve, column) for column in ("x", "y", "low", "high"))
     if len(x) == 1:  # no line to shade
         axes.errorbar(x, y, yerr=_errors(curve), fmt=marker, color=colour, capsize=4, label=name, zorder=3)
@@ -97,7 +92,7 @@ def _draw_band(axes: "Axes", curve: Curve, name: str) -> None:
 
 
 def _draw_errors(axes: "Axes", curve: Curve, name: str) -> None:
-    colour, marker = STYLES[curve.method]
+    colour, marker = METHODS[curve.method].colour, METHODS[curve.method].marker
     axes.errorbar(
         _column(curve, "x"),
         _column(curve, "y"),

@@ -16,6 +16,7 @@ METHODS = {  # ours -> the paper's
     "top_layers": VARIABLE,
     "adapter": ADAPTERS,
 }
+OURS = {paper: ours for ours, paper in METHODS.items()}
 
 
 class Score(NamedTuple):

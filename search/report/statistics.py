@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipelines.method import METHODS
+
 from pipelines.tasks.kind import Kind, kind_of
 
 MIN_TASKS = 3  # fewer have no percentiles worth a band
@@ -202,7 +204,7 @@ def total_encoders(method: str, found: Sequence[MethodRuns]) -> float:
     """
     if not found:
         raise ValueError("no tasks")
-    if method == "fine_tune":
+    if method in METHODS and METHODS[method].keeps == "encoders":
         return float(len(found))
     return 1 + sum(one.trained_fraction for one in found)
 

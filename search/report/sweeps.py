@@ -5,11 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.config import TrainConfig
 from search.errors import UserError
-from search.report.paper import SIZES
+from search.report.paper import ADAPTERS, OURS, SIZES
 from search.report.report import collect_runs, csv_bytes, find_jobs
-from search.report.curves import INITS, RATES, FigureData, Swept, Tasks, figure_rows, swept_figure
+from search.report.curves import (
+    INITS,
+    RATES,
+    FigureData,
+    Swept,
+    Tasks,
+    default_of,
+    figure_rows,
+    swept_figure,
+)
 from search.report.statistics import counted, frontier, levels_of
 from search.report.figures import figure_files
 from search.report.page import Content, markdown_page
@@ -47,8 +55,9 @@ def size_table(tasks: Tasks) -> Table:
     Raises:
         UserError: no task has adapters of two sizes.
     """
-    default = TrainConfig().adapter_size
-    found = {task: methods["adapter"] for task, methods in tasks.items() if "adapter" in methods}
+    adapter = OURS[ADAPTERS]
+    default = default_of(adapter, "adapter_size")
+    found = {task: methods[adapter] for task, methods in tasks.items() if adapter in methods}
     levels = levels_of(
         [
             float(one.params.get("adapter_size", default))

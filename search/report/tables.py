@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.method import METHODS
+from search.report.paper import METHODS as PAPER_METHODS
 from search.report.paper import (
-    METHODS,
     SQUAD,
     TABLE_1,
     TABLE_1_COSTS,
@@ -23,13 +24,6 @@ from search.report.statistics import Mean, MethodRuns, counted, total_encoders, 
 from search.tables import format_params
 
 NONE = "-"  # for a cell without a number
-NAMES = {
-    "adapter": "adapters",
-    "fine_tune": "fine-tuning",
-    "top_layers": "variable fine-tuning",
-    "layer_norm": "layer norms only",
-    "embeddings": "no encoder",
-}
 
 
 @dataclass(frozen=True)
@@ -65,9 +59,17 @@ def make_tables(tasks: Tasks) -> list[Table]:
 def methods_of(tasks: Tasks) -> tuple[str, ...]:
     """All methods of the tasks, in the order of the paper's tables, then those it has none of."""
     found = {method for methods in tasks.values() for method in methods}
-    known = [method for method in NAMES if method in found]
-    order = ["embeddings", "fine_tune", "top_layers", "adapter", "layer_norm"]
-    return tuple(sorted(known, key=order.index)) + tuple(sorted(found - {*NAMES}))
+    order = [*PAPER_METHODS, *(name for name in METHODS if name not in PAPER_METHODS)]
+    return tuple(name for name in order if name in found) + tuple(sorted(found - {*order}))
+
+
+def name_of(method: str) -> str:
+    """What tables call a method; one that is not known here by its own name."""
+    return METHODS[method].label if method in METHODS else method
+
+
+def _keeps_no_encoder(method: str) -> bool:
+    return method in METHODS and METHODS[method].keeps == "no encoder"
 
 
 def score_rows(tasks: Tasks) -> list[list[Any]]:
@@ -119,7 +121,7 @@ def _suite_by_method(key: str, title: str, tasks: Tasks) -> Table:
         found = {task: methods[method] for task, methods in tasks.items() if method in methods}
         cells = [show_mean(found[task].winner.test) if task in found else NONE for task in tasks]
         mean = _mean([found[task].winner.test for task in shared])
-        rows.append((f"ours: {NAMES.get(method, method)}", *_cost_cells(method, found), *cells, mean))
+        rows.append((f"ours: {name_of(method)}", *_cost_cells(method, found), *cells, mean))
     alike = [task for task in tasks if _paper_task(TABLE_1, task, tasks[task])]
     for method, cost in TABLE_1_COSTS.items() if alike else ():
         scores = {task: TABLE_1[task].scores[method] for task in alike}
@@ -151,7 +153,7 @@ def _suite_by_task(key: str, title: str, tasks: Tasks) -> Table:
     """Rows are tasks, columns methods, ours and then the paper's, as in its Table 2."""
     ours, shared = methods_of(tasks), _shared(tasks)
     alike = [task for task in tasks if _paper_task(TABLE_2, task, tasks[task])]
-    theirs = [METHODS[method] for method in ours if method in METHODS] if alike else []
+    theirs = [PAPER_METHODS[method] for method in ours if method in PAPER_METHODS] if alike else []
     rows = []
     for task, methods in tasks.items():
         scores = TABLE_2[task].scores if task in alike else {}
@@ -174,7 +176,7 @@ def _suite_by_task(key: str, title: str, tasks: Tasks) -> Table:
     rows.append((f"mean (n = {len(shared)})", "", *means, *paper_means))
     rows.append(("total params", "", *(cost[0] for cost in costs), *(cost[0] for cost in paper_costs)))
     rows.append(("trained / task", "", *(cost[1] for cost in costs), *(cost[1] for cost in paper_costs)))
-    heads = ("task", "metric", *(f"ours: {NAMES.get(one, one)}" for one in ours))
+    heads = ("task", "metric", *(f"ours: {name_of(one)}" for one in ours))
     notes = [
         "Test scores in points of 100 (± s.e.m. over seeds, where there are several).",
         _mean_note(shared, tasks),
@@ -198,7 +200,7 @@ def _spans(tasks: Tasks) -> Table:
                 show_mean(one.winner.test),
                 _share(one.trained_fraction),
             )
-            rows.append((task, f"ours: {NAMES.get(method, method)}", *cells))
+            rows.append((task, f"ours: {name_of(method)}", *cells))
         paper = SQUAD.get(task)
         for name, score in paper.scores.items() if paper else ():
             rows.append((task, f"paper: {name}", _paper_cell(score), NONE, NONE))
@@ -214,13 +216,13 @@ def _costs(tasks: Tasks) -> Table:
         found = {task: methods[method] for task, methods in tasks.items() if method in methods}
         trained = sum(one.winner.trained for one in found.values())
         total, share = _cost_cells(method, found)
-        rows.append((NAMES.get(method, method), str(len(found)), f"{trained:,}", total, share))
+        rows.append((name_of(method), str(len(found)), f"{trained:,}", total, share))
     heads = ("method", "tasks", "trained parameters, all tasks", "total params", "trained / task")
     notes = [
         "Total: parameters to keep for all tasks together, in encoders. Fine-tuning keeps an encoder for "
         "each task; the others keep one encoder, and what was trained for each task."
     ]
-    if any("embeddings" in methods for methods in tasks.values()):
+    if any(_keeps_no_encoder(method) for methods in tasks.values() for method in methods):
         notes.append("No total without an encoder: the paper gives none either.")
     return Table("costs", "Parameters for all tasks", heads, tuple(rows), tuple(notes))
 
@@ -307,7 +309,7 @@ def _metric(methods: Mapping[str, MethodRuns]) -> str:
 
 def _cost_cells(method: str, found: Mapping[str, MethodRuns]) -> tuple[str, str]:
     runs = list(found.values())
-    total = NONE if method == "embeddings" else f"{total_encoders(method, runs):.2f}x"
+    total = NONE if _keeps_no_encoder(method) else f"{total_encoders(method, runs):.2f}x"
     return total, _share(trained_share(runs))
 
 

@@ -14,7 +14,7 @@ import ray
 from ray.tune import Trainable
 
 from pipelines.errors import CheckpointError
-from pipelines.method import find_method
+from pipelines.method import Method, adopt, find_method
 from search.errors import StorageError, first_line
 from search.storage import Storage, checkpoint_key
 
@@ -73,6 +73,7 @@ class WorkerContext:
         threads: torch's, for one trial; None on a GPU.
         cache: of outputs of layers that nothing trains, in 10^9 bytes.
         vectors: word vectors in Ray's object store, by name.
+        methods: the job's rows of the table; a worker may lack one that another package registered.
     """
 
     job: str
@@ -85,6 +86,7 @@ class WorkerContext:
     gpu: bool
     cache: float
     vectors: "Mapping[str, ray.ObjectRef[WordVectors]]" = field(default_factory=dict)
+    methods: tuple[Method, ...] = ()
 
     def vectors_for(self, config: "Config") -> "dict[str, WordVectors]":
         """Those word vectors that a configuration reads."""
@@ -236,6 +238,7 @@ def open_backbone(context: WorkerContext) -> "Backbone":
     """The job's backbone on this worker's device, torch set to the worker's share of the machine."""
     import torch
 
+    adopt(context.methods)
     if context.threads is not None:
         torch.set_num_threads(context.threads)
     shared: SharedBackbone = ray.get(context.backbone)

@@ -1,13 +1,20 @@
 """What `adaptune predict` reads and writes."""
 
+import io
 import json
+import shlex
+import sys
+from pathlib import Path
 
 import pytest
 
 from pipelines.bundle import Prediction
 from pipelines.errors import InputError
+from search.cli import app as cli
 from search.cli.predict import prediction_lines, read_rows
+from search.cli.run import _predict_command
 from search.errors import UserError
+from search.job.job import SearchJob
 
 ONE, PAIR = ("body",), ("premise", "hypothesis")
 
@@ -20,6 +27,32 @@ def write(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Standard input with these bytes."""
+
+    def write(content):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
+        return Path("-")
+
+    return write
+
+
+@pytest.fixture
+def adaptune(monkeypatch, capsys, tmp_path):
+    """Run the command in this process; (exit code, errors)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["adaptune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code, capsys.readouterr().err
+
+    return run
 
 
 def test_texts_of_the_command_line_are_taken_as_they_are():
@@ -119,3 +152,71 @@ def test_a_prediction_is_one_line_of_json():
     ]
     assert all("\n" not in line for line in lines)
     assert "über" in lines[0]
+
+
+def test_standard_input_is_a_text_a_line_in_utf_8_whatever_the_locale(typed):
+    assert read_rows([], typed("über\r\n-5 degrees\n".encode()), ONE) == ["über", "-5 degrees"]
+
+
+def test_pairs_on_standard_input_are_json_lines(typed):
+    lines = b'{"hypothesis": "h", "premise": "p", "id": 1}\n{"premise": "p2", "hypothesis": "h2"}\n'
+    assert read_rows([], typed(lines), PAIR) == [("p", "h"), ("p2", "h2")]
+
+
+@pytest.mark.parametrize(
+    "line", [b"p and h", b"[1]", b'{"premise": "p"}', b'{"premise": "p", "hypothesis": 1}', b"[" * 100_000]
+)
+def test_a_pair_that_is_none_is_refused_with_its_line_and_an_example(typed, line):
+    with pytest.raises(UserError, match=r'line 2 is not like {"premise": "…", "hypothesis": "…"}') as caught:
+        read_rows([], typed(b'{"premise": "p", "hypothesis": "h"}\n' + line + b"\n"), PAIR)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "no rows"), (b"a\n\n", "row 2 has an empty text"), (b"\xff\n", "not UTF-8")]
+)
+def test_standard_input_that_cannot_be_predicted_says_why(typed, content, said):
+    with pytest.raises(UserError, match=f"standard input: .*{said}"):
+        read_rows([], typed(content), ONE)
+
+
+def test_an_argument_that_is_not_utf_8_is_refused():
+    with pytest.raises(UserError, match="Text 2 is not UTF-8"):
+        read_rows(["a", b"\xff".decode("utf-8", "surrogateescape")], None, ONE)
+
+
+def test_a_text_like_an_option_is_told_to_come_after_two_dashes(adaptune):
+    code, said = adaptune("predict", "bundle", "-5 degrees")
+    assert code == 2
+    assert "A text that begins with '-' comes after '--'" in " ".join(said.split())
+    assert "is not a whole bundle" in adaptune("predict", "bundle", "--", "-5 degrees")[1]
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "file"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(adaptune, tmp_path, monkeypatch, folder):
+    monkeypatch.setattr("pipelines.bundle.AdapterBundle.load", lambda *_, **__: pytest.fail("it was loaded"))
+    (tmp_path / "file").touch()
+    code, said = adaptune("predict", "bundle", "text", "--output", f"{folder}/out.jsonl")
+    assert code == 2
+    assert said == f"{folder} is no folder. Make it, or choose another --output.\n"
+
+
+@pytest.mark.parametrize(
+    ("task", "columns"),
+    [
+        ({"name": "t", "files": {"train": "/x.csv"}}, ONE),
+        ({"name": "t", "files": {"train": "/x.csv"}, "text": list(PAIR)}, PAIR),
+        ({"name": "t", "files": {"train": "/x.jsonl"}, "kind": "span"}, ("question", "context")),
+        ({"name": "glue_mrpc"}, ("text_a", "text_b")),
+        ({"name": "squad_v1"}, ("question", "context")),
+    ],
+)
+def test_the_predict_that_is_printed_at_the_end_can_be_typed(task, columns, typed):
+    job = SearchJob.parse({"name": "job", "backbone": "encoder", "data_dir": "/data", "tasks": [task]})
+    words = shlex.split(_predict_command(job, task["name"], "bundle"))
+    if len(columns) == 1:
+        assert words[1:] == ["predict", "bundle", "some text"]
+        return
+    assert (words[0], words[2], words[4:]) == ("echo", "|", ["predict", "bundle"])
+    (row,) = read_rows([], typed(words[1].encode() + b"\n"), columns)
+    assert len(row) == 2

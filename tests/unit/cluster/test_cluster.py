@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import requests
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.job_submission import JobStatus
 from ruamel.yaml import YAML
@@ -306,6 +307,28 @@ def test_the_address_given_beats_rays_variables_and_nobody_there_is_told(monkeyp
     nobody = r"No Ray dashboard answers at http://127\.0\.0\.1:1 "
     with pytest.raises(UserError, match=nobody), contact("http://127.0.0.1:1"):
         pass
+
+
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_this_machine_is_asked_directly_whatever_proxy_is_set(monkeypatch, host):
+    monkeypatch.setenv("http_proxy", "http://me:secret@proxy.invalid:3128")
+    monkeypatch.setenv("no_proxy", "example.org")
+    monkeypatch.setattr(remote, "_connect", lambda address, _: requests.utils.get_environ_proxies(address))
+    with contact(f"{host}:8265") as proxies:
+        assert proxies == {}
+    assert os.environ["no_proxy"] == "example.org"
+
+
+@pytest.mark.usefixtures("no_token")
+def test_a_proxy_that_is_in_the_way_is_named_without_its_password(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:1")
+    with pytest.raises(UserError, match="No Ray dashboard answers") as error, contact("http://head:8265"):
+        pass
+    assert "the proxy of http_proxy: with no_proxy=head it is asked directly" in str(error.value)
+    assert "secret" not in str(error.value)
+    monkeypatch.setenv("no_proxy", "head")
+    assert remote._describe_proxy("http", "head") == ""
 
 
 def test_what_ray_itself_refuses_is_told_as_the_clusters_failure(monkeypatch):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.packs.dropout import MaskSource, step_key
+from pipelines.encoder.batches import step_key
+from pipelines.packs.dropout import MaskSource
 
 SHAPE = (16, 24, 96)  # rows, tokens, features
 

@@ -11,9 +11,9 @@ from transformers import BertConfig, BertModel
 from pipelines.config import TrainConfig
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.backbone import Backbone
-from pipelines.encoder.batches import Batch
+from pipelines.encoder.batches import Batch, step_key
 from pipelines.packs.bank import is_decayed
-from pipelines.packs.dropout import SeededDropout, step_key
+from pipelines.packs.dropout import SeededDropout
 from pipelines.packs.model import build_model
 from pipelines.packs.trained import count_trained, trained_shapes
 

@@ -382,8 +382,18 @@ def test_another_backbone_is_refused_with_both_fingerprints(single, tmp_path):
 
 
 def test_a_backbone_that_is_gone_is_refused_as_input(single, tmp_path):
-    with pytest.raises(InputError, match="backbone = "):
+    with pytest.raises(InputError, match="backbone = ") as caught:
         AdapterBundle.load(single.folder, backbone=str(tmp_path / "gone"))
+    assert "--backbone" not in str(caught.value)  # which was given
+
+
+def test_a_bundle_whose_backbone_is_elsewhere_now_says_how_to_name_it(folder, tmp_path):
+    write_config(folder, backbone=str(tmp_path / "moved"))
+    with pytest.raises(InputError, match="moved") as caught:
+        AdapterBundle.load(folder)
+    assert f"the encoder of {folder} is elsewhere now, say where: --backbone, or backbone=" in str(
+        caught.value
+    )
 
 
 def test_a_folder_that_holds_something_is_not_written_to(tmp_path, single):
