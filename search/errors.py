@@ -1,12 +1,13 @@
 """What the service tells its user. The command prints these without a traceback.
 
-SearchError         what a caller catches for all of it
-├── UserError       the input was wrong
-│   ├── JobError    a job file, or a job from Python, cannot be used
-│   └── LinkOut     a link leads out of a folder that is to travel
-├── StorageError    the storage or the database gave way under a search
-├── RemoteError     what ran on a cluster failed
-└── Interrupted     a search was asked to stop
+SearchError          what a caller catches for all of it
+├── UserError        the input was wrong
+│   ├── JobError     a job file, or a job from Python, cannot be used
+│   ├── LinkOut      a link leads out of a folder that is to travel
+│   └── NewerRecord  a record that a newer version has written
+├── StorageError     the storage or the database gave way under a search
+├── RemoteError      what ran on a cluster failed
+└── Interrupted      a search was asked to stop
 """
 
 import errno
@@ -54,6 +55,10 @@ class LinkOut(UserError):
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self.path = path
+
+
+class NewerRecord(UserError):
+    """A record that a newer version of adaptune has written: only that one may read it, and go on with it."""
 
 
 class StorageError(SearchError):

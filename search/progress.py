@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.study import Study, TrialRecord
+from search.record import Trial
+from search.study import Study
 from search.tables import format_params
 
 ENDED = ("complete", "pruned", "failed")
@@ -21,7 +22,7 @@ class Progress:
     def start(self, studies: Sequence[tuple[Study, int]]) -> None:
         """The search begins: the studies, and how many trials each is to have."""
 
-    def update(self, study: Study, trial: TrialRecord) -> None:
+    def update(self, study: Study, trial: Trial) -> None:
         """A trial's record has changed."""
 
     def message(self, text: str) -> None:
@@ -40,14 +41,14 @@ class _StudyView:
 
     study: Study
     wanted: int
-    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    trials: dict[int, Trial] = field(default_factory=dict)
 
     @property
-    def ended(self) -> list[TrialRecord]:
+    def ended(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if trial.state in ENDED and trial.confirms is None]
 
     @property
-    def running(self) -> list[TrialRecord]:
+    def running(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if trial.state == "running"]
 
     @property
@@ -55,7 +56,7 @@ class _StudyView:
         return sum(trial.state == "paused" for trial in self.trials.values())
 
     @property
-    def best(self) -> TrialRecord | None:
+    def best(self) -> Trial | None:
         scored = [trial for trial in self.trials.values() if trial.score is not None]
         return max(scored, key=lambda trial: (trial.score or 0.0, -trial.number), default=None)
 
@@ -85,7 +86,7 @@ class ConsoleProgress(Progress):
             trials = sum(view.wanted for view in self._views.values())
             self.message(f"searching: {trials} trials over {len(self._views)} task(s) x method(s)")
 
-    def update(self, study: Study, trial: TrialRecord) -> None:
+    def update(self, study: Study, trial: Trial) -> None:
         view = self._views[study.name]
         before = view.trials.get(trial.number)
         view.trials[trial.number] = trial
@@ -101,7 +102,7 @@ class ConsoleProgress(Progress):
             f"({best}; {len(view.ended)}/{view.wanted} done{self._time_left()})"
         )
 
-    def _say_paused(self, view: _StudyView, trial: TrialRecord) -> None:
+    def _say_paused(self, view: _StudyView, trial: Trial) -> None:
         self.message(
             f"{view.study.name} trial {trial.number}: {format_params(trial.params)} -> {trial.score:.4f} "
             f"after epoch {len(trial.epochs)} of {trial.schedule}, waits ({view.paused} waiting)"
@@ -149,7 +150,7 @@ class ConsoleProgress(Progress):
         return f", about {_clock((time.monotonic() - self._search_started) / now * left)} left"
 
 
-def _line(trial: TrialRecord) -> str:
+def _line(trial: Trial) -> str:
     epochs = trial.params.get("epochs", "?")
     score = "" if trial.score is None else f", {trial.score:.4f} so far"
     return f"  trial {trial.number}: {format_params(trial.params)}: epoch {len(trial.epochs)}/{epochs}{score}"

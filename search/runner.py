@@ -16,27 +16,29 @@ from pipelines.encoder.sharing import share
 from pipelines.method import METHODS
 from pipelines.tasks.encoded import encode_task
 from pipelines.tasks.rows import TaskData
-from search.agenda import Search
+from search.agenda import Agenda
+from search.database import claim_lock
 from search.decisions.budget import Budget
 from search.decisions.confirmation import Confirm
-from search.decisions.experience import Experience, gather
 from search.decisions.rules import Rules
 from search.driver import SearchClock, drive, forget_dead_driver
 from search.errors import Interrupted, StorageError, UserError, first_line, storage_failure
+from search.experience import gather
 from search.job.job import SearchJob, differences
 from search.plan import Plan, make_plan, searched_values
 from search.probe import hide_password
 from search.progress import Progress
+from search.record import Experience, StudyFacts
 from search.results import is_finished, job_results
 from search.session import start_ray, terminate_as_interrupt
 from search.storage import Storage, checkpoint_folder
-from search.study import Record, Study, claim_lock
+from search.study import Record, Study
 from search.tracking.tracker import CLOSE_SECONDS, Tracker
 from search.tuning import run_trials
 from search.winner import finish_studies
-from search.workers.trial import WorkerContext, unwritable
+from search.workers.checkpoints import unwritable
+from search.workers.context import WorkerContext
 
-TRACKED = "tracked"  # of a finished job's first study: whether MLflow has all of it
 HEAD_START_SECONDS = 6  # of the workers before MLflow, whose import and new database take cores and seconds
 LOST_CLOSE_SECONDS = 5  # how long a search waits for MLflow that ends for want of its storage
 
@@ -79,7 +81,7 @@ def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> d
                     study.hold()
                 _search(plan, storage, studies, clock=clock, cluster=cluster, progress=progress)
                 storage.tidy(job.name)  # of workers that were killed while they wrote
-        elif not studies[0].attributes.get(TRACKED):
+        elif not studies[0].tracked:
             with (
                 drive(storage, studies),
                 _tracking(job, storage, studies, progress, catching_up=True),
@@ -122,13 +124,13 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
     job = plan.job
     wanted = {f"{job.name}/{data.task.name}/{method}": data for data in plan.tasks for method in job.methods}
     with claim_lock(storage):
-        found = {study.name: study for study in record.studies(job.name) if "job" in study.attributes}
-        for study in found.values():
+        made = {study.name: study for study in record.studies(job.name) if study.is_made}
+        for study in made.values():
             _refuse_other(study, plan, wanted.get(study.name), storage)
         learned: dict[str, Experience] = {}
         studies = []
         for position, (name, data) in enumerate(wanted.items()):
-            if name not in found:
+            if name not in made:
                 method = name.rpartition("/")[2]
                 if method not in learned:
                     learned[method] = gather(
@@ -138,42 +140,42 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
                         fingerprint=plan.backbone.fingerprint,
                         vectors=plan.vector_fingerprints,
                     )
-                attributes = _study_attributes(plan, data, position, learned[method])
+                facts = _study_facts(plan, data, position, learned[method])
                 # Of a job of this name whose study file was lost or moved away.
                 storage.delete(checkpoint_folder(job.name, data.task.name, name.rpartition("/")[2]))
-                found[name] = record.create_study(name, attributes)
-            studies.append(found[name])
+                made[name] = record.create_study(name, facts)
+            studies.append(made[name])
     storage.write(f"{job.name}/job.json", _json(job.to_dict()))
     return tuple(studies)
 
 
-def _study_attributes(plan: Plan, data: TaskData, position: int, experience: Experience) -> dict[str, Any]:
-    return {
-        "position": position,
-        "metric": data.task.metric,
-        "data_fingerprint": data.fingerprint,
-        "backbone_fingerprint": plan.backbone.fingerprint,
-        "backbone_parameters": plan.backbone.parameters,
-        "vectors": plan.vector_fingerprints,
-        "sizes": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},
-        "experience": {"studies": experience.studies, "portfolio": experience.portfolio},
-        "content": plan.job.content(),
-        "job": plan.job.to_dict(),  # last: a study that has it was made completely
-    }
+def _study_facts(plan: Plan, data: TaskData, position: int, experience: Experience) -> StudyFacts:
+    return StudyFacts(
+        position=position,
+        metric=data.task.metric,
+        data_fingerprint=data.fingerprint,
+        backbone_fingerprint=plan.backbone.fingerprint,
+        backbone_parameters=plan.backbone.parameters,
+        vectors=plan.vector_fingerprints,
+        sizes={name: len(getattr(data, name)) for name in ("train", "validation", "test")},
+        experience=experience,
+        content=plan.job.content(),
+        job=plan.job.to_dict(),
+    )
 
 
 def _refuse_other(study: Study, plan: Plan, data: TaskData | None, storage: Storage) -> None:
-    old = study.attributes
-    what = differences(old["content"], plan.job.content())
-    if not what and data is not None and old["data_fingerprint"] != data.fingerprint:
+    old = study.facts
+    what = differences(old.content, plan.job.content())
+    if not what and data is not None and old.data_fingerprint != data.fingerprint:
         what = [f"the rows of task {data.task.name!r} are not those it was started with"]
-    if not what and old["backbone_fingerprint"] != plan.backbone.fingerprint:
+    if not what and old.backbone_fingerprint != plan.backbone.fingerprint:
         what = [f"backbone {plan.backbone.name!r} has other weights, config or tokenizer than it had"]
-    if not what and old.get("vectors", {}) != plan.vector_fingerprints:
+    if not what and old.vectors != plan.vector_fingerprints:
         what = ["the word vectors under `vectors` are not those it was started with"]
     if what:
         name = plan.job.name
-        same = not differences(old["content"], plan.job.content())  # then `resume` is refused for this too
+        same = not differences(old.content, plan.job.content())  # then `resume` is refused for this too
         go_on = f"Go on with that one as it is (`adaptune resume {name} --storage {storage.root}`)"
         if same:
             go_on = "To go on with that one, put the rows, the encoder or the vectors back as they were"
@@ -194,15 +196,19 @@ def _search(
     progress: Progress,
 ) -> None:
     job = plan.job
-    searches = [
-        Search(
+    agendas = [
+        Agenda(
             study,
             job.space_for(study.method),
             sampler=job.search.sampler,
             seed=job.search.seed,
             trials=job.search.trials,
             rules=Rules(job.search.scheduler, job.search.reduction, job.search.patience, job.search.pareto),
-            first=[one for one in _suggestions(study) if plan.allows(study.task, study.method, one)],
+            first=[
+                params
+                for params in study.facts.experience.portfolio
+                if plan.allows(study.task, study.method, params)
+            ],
             allows=functools.partial(plan.allows, study.task, study.method),
             confirm=Confirm(**job.confirm.model_dump()) if job.confirm else None,
         )
@@ -216,22 +222,22 @@ def _search(
         _saying_what_gave_way(storage),
     ):
 
-        def tell(study: Study, number: int) -> None:
+        def on_change(study: Study, number: int) -> None:
             tracker.notify(study, number)
             progress.update(study, study.trial(number))
 
         try:
-            progress.start([(search.study, plan.trials_of(search.study.method)) for search in searches])
+            progress.start([(study, plan.trials_of(study.method)) for study in studies])
             context = _worker_context(plan, storage, progress)
             run_trials(
                 job,
                 context,
-                searches,
+                agendas,
                 cluster=cluster,
-                tell=tell,
-                check_budget=lambda: _check_budget(job, searches, clock, progress),
+                on_change=on_change,
+                check_budget=lambda: _check_budget(job, agendas, clock, progress),
             )
-            if any(search.is_open for search in searches):
+            if any(agenda.is_open for agenda in agendas):
                 raise Interrupted(job.name)
             finish_studies(plan, context, studies, cluster=cluster, progress=progress)
         finally:
@@ -266,24 +272,19 @@ def _tracking(
                 f"{hide_password(where, where)} up to date. If it is damaged, move it away first."
             )
     if is_finished(studies) and not tracker.behind:
-        studies[0].note(TRACKED, True)
+        studies[0].note_tracked()
 
 
-def _suggestions(study: Study) -> Sequence[dict[str, Any]]:
-    portfolio: Sequence[dict[str, Any]] = study.attributes.get("experience", {}).get("portfolio", [])
-    return portfolio
-
-
-def _check_budget(job: SearchJob, searches: Sequence[Search], clock: SearchClock, progress: Progress) -> None:
-    """Stop the searches that have reached what they were given, or what is good enough."""
+def _check_budget(job: SearchJob, agendas: Sequence[Agenda], clock: SearchClock, progress: Progress) -> None:
+    """Stop the studies that have reached what they were given, or what is good enough."""
     budget = Budget(**job.budget.model_dump())
-    spent = sum(search.seconds for search in searches)
+    spent = sum(agenda.seconds for agenda in agendas)
     used_up = budget.used_up(seconds=clock.seconds, training_seconds=spent)
-    for search in searches:
-        reason = used_up or budget.reached(search.best)
-        if reason is not None and search.stopped is None and search.is_searching:
-            search.stop(reason)
-            progress.message(f"{search.study.name}: {reason}; what runs ends at its next epoch")
+    for agenda in agendas:
+        reason = used_up or budget.reached(agenda.best)
+        if reason is not None and agenda.stopped is None and agenda.is_searching:
+            agenda.stop(reason)
+            progress.message(f"{agenda.study.name}: {reason}; what runs ends at its next epoch")
 
 
 def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerContext:
@@ -313,7 +314,7 @@ def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerC
         gpu=gpu,
         cache=job.cache.gigabytes,
         methods=tuple(METHODS[method] for method in job.methods),
-        vectors={name: ray.put(replace(one)) for name, one in plan.vectors.items()},  # without their index
+        vectors={name: ray.put(replace(table)) for name, table in plan.vectors.items()},
     )
 
 

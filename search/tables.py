@@ -12,7 +12,8 @@ from rich.text import Text
 from search.decisions.confirmation import Spread
 from search.decisions.selection import rank
 from search.escapes import escape_markdown
-from search.study import Study, TrialRecord
+from search.record import Trial
+from search.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,7 +102,7 @@ def study_table(study: Study) -> str:
     ranked = rank(trials)
     others = [trial for trial in trials if trial not in ranked]
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    metric = study.attributes["metric"]
+    metric = study.facts.metric
     heads = ["trial", *names, f"validation {metric}", "best epoch", "trained parameters", "seconds", "state"]
     lines = [f"# {study.name}", "", _row(heads), _row(["---"] * len(heads))]
     for trial in [*ranked, *others]:
@@ -112,7 +113,7 @@ def study_table(study: Study) -> str:
                     *(escape_markdown(_number(trial.params.get(name, ""))) for name in names),
                     "" if trial.score is None else f"{trial.score:.4f}",
                     str(trial.best_epoch or ""),
-                    f"{trial.facts.get('trained_parameters', 0):,}",
+                    f"{trial.size:,}",
                     f"{trial.seconds:.1f}",
                     escape_markdown(trial.state + (f": {trial.reason}" if trial.reason else "")),
                 ]
@@ -121,17 +122,13 @@ def study_table(study: Study) -> str:
     return "\n".join(lines) + "\n"
 
 
-def front_table(study: Study, front: Sequence[TrialRecord]) -> str:
+def front_table(study: Study, front: Sequence[Trial]) -> str:
     """The front of score against size as a Markdown table, the smallest first."""
-    heads = ["trained parameters", f"validation {study.attributes['metric']}", "trial", "parameters"]
+    heads = ["trained parameters", f"validation {study.facts.metric}", "trial", "parameters"]
     lines = [f"# {study.name}: score against size", "", _row(heads), _row(["---"] * len(heads))]
     for trial in front:
-        size = f"{trial.facts.get('trained_parameters', 0):,}"
-        lines.append(
-            _row(
-                [size, f"{trial.score:.4f}", str(trial.number), escape_markdown(format_params(trial.params))]
-            )
-        )
+        cells = [f"{trial.size:,}", f"{trial.score:.4f}", str(trial.number), format_params(trial.params)]
+        lines.append(_row([*cells[:3], escape_markdown(cells[3])]))
     return "\n".join(lines) + "\n"
 
 
@@ -167,7 +164,7 @@ def study_figure(study: Study) -> "Figure":
         edge = axes.get_xaxis_transform()
         axes.plot(failed, [0.03] * len(failed), "x", color="#555555", transform=edge, label="failed")
     axes.set_xlabel("trial")
-    axes.set_ylabel(f"validation {study.attributes['metric']}")
+    axes.set_ylabel(f"validation {study.facts.metric}")
     axes.set_title(study.name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(-0.5, max(len(trials), 1) - 0.5)

@@ -13,8 +13,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from tiny import save_tiny_encoder
 
+from search.record import Trial
 from search.storage import Storage
-from search.study import Record, TrialRecord
+from search.study import Record
 
 COMMAND = [str(Path(sys.executable).parent / "adaptune")]
 WORDS = {"sport": ("goal", "team", "match", "win"), "money": ("bank", "price", "market", "share")}
@@ -92,7 +93,7 @@ def trial_runs(storage: Path, experiment: str) -> Sequence[Any]:
     return [run for run in runs if "adaptune.trial" in run.data.tags]
 
 
-def read_trials(storage: Path) -> tuple[TrialRecord, ...]:
+def read_trials(storage: Path) -> tuple[Trial, ...]:
     if not (storage / "studies.db").exists():
         return ()
     with Record(Storage(str(storage))) as record:

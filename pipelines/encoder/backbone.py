@@ -34,7 +34,7 @@ _quiet_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Backbone:
-    """A loaded encoder. Its parameters never change: trials work on `methods.build_model`'s copies.
+    """A loaded encoder. Its parameters never change: trials work on copies (`packs.model.build_model`).
 
     Attributes:
         name: as the user wrote it: a Hub id, a folder or package:NAME/PATH.
@@ -43,7 +43,7 @@ class Backbone:
         has_pooler: whether the checkpoint brought a pooler (a fresh random one is of no use).
         fingerprint: SHA-256 over names, shapes and bytes of the tensors, the config and the tokenizer.
         pad_id: the tokenizer's padding token.
-        tokenizer: None in a process that only trains (pipelines.sharing).
+        tokenizer: None in a process that only trains (pipelines.encoder.sharing).
     """
 
     name: str

@@ -72,7 +72,7 @@ def resume(
 
     place = open_storage(storage, database)
     with open_record(place) as record:
-        loaded = SearchJob.from_dict(find_job(record, name, place)[0].attributes["job"])
+        loaded = SearchJob.from_dict(find_job(record, name, place)[0].facts.job)
     # The folder may be mounted elsewhere now, and the database reached by another name.
     moved = loaded.model_copy(update={"storage": place.root, "database": place.database})
     _run(moved, source=name, cluster=cluster)

@@ -19,6 +19,7 @@ from pydantic import (
 
 from pipelines.method import METHODS
 from pipelines.tasks.task import SplitRule, Task
+from search.decisions.samplers import SAMPLERS
 from search.errors import JobError, Problem
 from search.job.file import dotted, problems_of, read_yaml
 from search.job.parts import (
@@ -136,12 +137,13 @@ class SearchJob(Part):
 
     @field_validator("search")
     @classmethod
-    def _check_grid(cls, search: SearchPart, info: ValidationInfo) -> SearchPart:
+    def _check_sampler(cls, search: SearchPart, info: ValidationInfo) -> SearchPart:
         spaces: dict[str, Space] = info.data.get("spaces", {})
         ranges = [f"{method}: {name}" for method, space in spaces.items() for name in space.ranges]
-        if search.sampler == "grid" and ranges:
-            rule = f"a grid needs lists of values, and the space has ranges ({', '.join(ranges)})"
-            raise FieldError("sampler", "grid", rule, "Write lists, or use another sampler.")
+        sampler = SAMPLERS[search.sampler]
+        if sampler.needs_finite and ranges:
+            rule = f"{sampler.title} needs lists of values, and the space has ranges ({', '.join(ranges)})"
+            raise FieldError("sampler", sampler.name, rule, "Write lists, or use another sampler.")
         return search
 
     @field_validator("vectors")

@@ -22,7 +22,8 @@ from pipelines.kinds import KINDS
 from pipelines.tasks.registry import registered_task, registered_tasks
 from pipelines.tasks.task import Files, Hub, SplitRule, Task
 from pipelines.towers.config import SENTENCE, TOKEN_TABLE
-from search.job.names import KindName, Metric
+from search.decisions.samplers import SAMPLERS
+from search.job.names import KindName, Metric, SamplerName, SchedulerName
 from spaces.errors import FieldError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -287,9 +288,9 @@ class SplitPart(Part):
 class SearchPart(Part):
     """How configurations are chosen."""
 
-    sampler: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
+    sampler: SamplerName = "tpe"
     """What proposes configurations: Optuna's TPE, Gaussian process or CMA-ES, chance, or each in turn."""
-    scheduler: Literal["halving", "median", "none"] = "halving"
+    scheduler: SchedulerName = "halving"
     """What ends trials early: successive halving that pauses and promotes, the median rule, or nothing."""
     reduction: Annotated[int, Field(ge=2, le=100)] = 3
     """Of halving: rungs are at 1, reduction, reduction² … epochs; from each the better half goes on."""
@@ -312,8 +313,10 @@ class SearchPart(Part):
         if "score" not in objectives or len(set(objectives)) < len(objectives):
             fix = "Write [score] or [score, trained_parameters]."
             raise FieldError("", list(objectives), "needs score, and nothing twice", fix)
-        if len(objectives) > 1 and info.data.get("sampler") == "cmaes":
-            raise FieldError("", list(objectives), "CMA-ES has one objective", "Use the sampler tpe.")
+        sampler = SAMPLERS.get(info.data.get("sampler", ""))  # none where it is wrong already
+        if len(objectives) > 1 and sampler is not None and not sampler.several_objectives:
+            rule = f"{sampler.title} has one objective"
+            raise FieldError("", list(objectives), rule, "Use the sampler tpe.")
         return tuple(sorted(objectives))
 
     @property

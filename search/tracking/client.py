@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.database import claim_lock
 from search.job.parts import is_name
 from search.storage import TRACKING_DATABASE, Storage
-from search.study import claim_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,7 +6,8 @@ import weakref
 import pytest
 
 from search.workers import trial as module
-from search.workers.trial import AdapterTrial
+from search.workers.assignment import Assignment
+from search.workers.trial import WorkerTrial
 
 
 class Knot:
@@ -16,13 +17,18 @@ class Knot:
         self.itself = self
 
 
+def asked(number):
+    """What Tune gives to a worker."""
+    return Assignment("task", "adapter", number, seed=0, params={}).to_tune()
+
+
 @pytest.fixture
 def worker(monkeypatch):
     monkeypatch.setattr(module, "open_backbone", lambda _: None)
     monkeypatch.setattr(module, "open_cache", lambda _: None)
-    worker = AdapterTrial.__new__(AdapterTrial)  # without Tune, which would make folders
+    worker = WorkerTrial.__new__(WorkerTrial)  # without Tune, which would make folders
     gc.disable()
-    worker.setup({"number": 0}, context=object())
+    worker.setup(asked(0), context=object())
     yield worker
     gc.enable()
     gc.unfreeze()
@@ -31,5 +37,5 @@ def worker(monkeypatch):
 def test_a_training_is_gone_when_the_next_trial_begins(worker):
     worker._training = Knot()
     training = weakref.ref(worker._training)
-    worker.reset_config({"number": 1})
+    worker.reset_config(asked(1))
     assert training() is None
