@@ -25,12 +25,14 @@ from search.driver import SearchClock, drive, forget_dead_driver
 from search.errors import Interrupted, StorageError, UserError, first_line, storage_failure
 from search.experience import gather
 from search.job.job import SearchJob, differences
+from search.machine import best_node, local_problems, missing_resources
 from search.plan import Plan, make_plan, searched_values
 from search.probe import hide_password
 from search.progress import Progress
 from search.record import Experience, StudyFacts
-from search.results import is_finished, job_results
-from search.session import start_ray, terminate_as_interrupt
+from search.results import has_record, is_finished, job_results
+from search.session import check_callers_ray, start_ray
+from search.signals import terminate_as_interrupt
 from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study
 from search.tracking.tracker import CLOSE_SECONDS, Tracker
@@ -70,7 +72,12 @@ def run(
 def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> dict[str, Any]:
     storage = Storage(job.storage, job.database)
     progress.message(f"{job.name}: reading the data, loading the encoder")
-    plan = make_plan(job, source=source)
+    if ray.is_initialized() and not cluster:
+        check_callers_ray()
+    problems = [] if cluster else local_problems(job.resources)
+    if problems and _has_finished(storage, job.name):
+        problems = []  # it only tells what came out, on whatever machine
+    plan = make_plan(job, source=source, problems=problems)
     storage.prepare()
     with _saying_what_gave_way(storage), Record(storage) as record:
         studies = open_studies(record, storage, plan)
@@ -90,6 +97,14 @@ def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> d
         else:
             forget_dead_driver(storage, studies)
         return job_results(studies, storage)
+
+
+def _has_finished(storage: Storage, job: str) -> bool:
+    if not has_record(storage):
+        return False
+    with Record(storage) as record:
+        studies = [study for study in record.studies(job) if study.is_made]
+        return bool(studies) and is_finished(studies)
 
 
 @contextlib.contextmanager
@@ -227,6 +242,9 @@ def _search(
             progress.update(study, study.trial(number))
 
         try:
+            if cluster:
+                for problem in missing_resources(job.resources, best_node("the largest node of the cluster")):
+                    progress.warn(f"{problem} Until a node comes that has them, trials wait.")
             progress.start([(study, plan.trials_of(study.method)) for study in studies])
             context = _worker_context(plan, storage, progress)
             run_trials(
@@ -281,7 +299,7 @@ def _check_budget(job: SearchJob, agendas: Sequence[Agenda], clock: SearchClock,
     spent = sum(agenda.seconds for agenda in agendas)
     used_up = budget.used_up(seconds=clock.seconds, training_seconds=spent)
     for agenda in agendas:
-        reason = used_up or budget.reached(agenda.best)
+        reason = used_up or budget.reached(agenda.best, agenda.study.facts.metric)
         if reason is not None and agenda.stopped is None and agenda.is_searching:
             agenda.stop(reason)
             progress.message(f"{agenda.study.name}: {reason}; what runs ends at its next epoch")

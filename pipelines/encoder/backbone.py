@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -256,6 +257,13 @@ def _is_pooler(key: str) -> bool:
 
 def _not_loadable(name: str, error: Exception) -> InputError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if sys.flags.optimize > 1 and "docstring" in reason:
+        return InputError(
+            "backbone",
+            name,
+            "cannot be loaded by a Python without docstrings (-OO, PYTHONOPTIMIZE=2): they are read",
+            "Unset PYTHONOPTIMIZE, or set it to 1.",
+        )
     return InputError(
         "backbone",
         name,

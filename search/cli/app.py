@@ -28,6 +28,7 @@ from pipelines.errors import PipelineError
 from search.cli import analyse, check, cluster, data, lookup, predict, report, results, run, ui
 from search.cli.terminal import err, prepare_streams, write
 from search.errors import SearchError
+from search.private import ensure_home
 
 GROUPS = (check, run, results, predict, ui, report, analyse, cluster, data, lookup)  # in the order of --help
 
@@ -58,6 +59,7 @@ def options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
+    ensure_home()
     os.environ["ADAPTUNE_DEBUG"] = "1" if debug else os.environ.get("ADAPTUNE_DEBUG", "")
 
 

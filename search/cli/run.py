@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,7 +38,7 @@ def run(job: JobFile, storage: JobStorage = None, cluster: ClusterOption = False
 
     A job that was interrupted goes on where it was; of a finished one, the leaderboard is printed.
     """
-    _prepare_environment(cluster=cluster)
+    _prepare_environment()
     from search.cluster.staging import keep_submission
     from search.job.job import SearchJob
 
@@ -66,7 +65,7 @@ def resume(
             jobs.resume(name, address=address, storage=storage, database=database), name, address
         )
         return
-    _prepare_environment(cluster=cluster)
+    _prepare_environment()
     from search.job.job import SearchJob
     from search.results import find_job, open_record
 
@@ -149,12 +148,8 @@ def _predict_command(job: Any, name: str, bundle: str) -> str:
     return f"echo {shlex.quote(pair)} | {command('predict', bundle)}"
 
 
-def _prepare_environment(*, cluster: bool) -> None:
+def _prepare_environment() -> None:
     """What Ray reads when it is imported. Nothing that the user has set is changed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # ours is the one view of the search
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if not cluster and "RAY_AUTH_MODE" not in os.environ:
-        # Our own Ray, for this search alone: other users of the machine cannot reach it.
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
