@@ -192,11 +192,14 @@ def _refuse_other(study: Study, plan: Plan, data: TaskData | None, storage: Stor
         what = ["the word vectors under `vectors` are not those it was started with"]
     if what:
         name = plan.job.name
+        same = not differences(old.content, plan.job.content())  # then `resume` is refused for this too
+        go_on = f"Go on with that one as it is (`adaptune resume {name} --storage {storage.root}`)"
+        if same:
+            go_on = "To go on with that one, put the rows, the encoder or the vectors back as they were"
         raise UserError(
             f"there is a job {name!r} under {storage.root} already, and this one differs from it:\n"
             + "".join(f"  {line}\n" for line in what)
-            + f"Go on with that one as it is (`adaptune resume {name} --storage {storage.root}`), "
-            "or give this one another name or storage."
+            + f"{go_on}; to search anew, give this one another name or storage."
         )
 
 

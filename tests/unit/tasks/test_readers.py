@@ -91,7 +91,7 @@ def test_jsonl_cells_may_be_missing_or_of_any_plain_type(tmp_path):
     lines = '{"body": "x", "queue": true}\n{"body": null, "queue": 1}\n{"queue": NaN}\n{"body": "y"}'
     table = read_written(tmp_path, "a.jsonl", lines)
     assert table.texts == (["x", None, None, "y"],)
-    assert table.labels == ["true", "1", "NaN", None]
+    assert table.labels == ["true", "1", None, None]
 
 
 def test_a_folder_per_class_gives_the_folder_names_as_labels(tmp_path):
