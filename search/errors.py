@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spaces.errors import problem_line
+from pipelines.errors import problem_line
 
 MOST_LINES = 50  # problems that a message shows
 _UNWRITABLE = {
