@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.errors import problem_line
 from search.secrets import hide_secrets
-from spaces.errors import problem_line
 
 MOST_LINES = 50  # problems that a message shows
 _UNWRITABLE = {

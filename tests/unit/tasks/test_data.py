@@ -171,6 +171,7 @@ def test_hub_and_data_dir_give_the_same_data_and_an_unlabelled_test_is_cut_from_
     assert from_hub.notes == (
         "test: 41 of 41 rows left out: no text or no label",
         "test: 4 of 40 rows cut from train (seed 0, stratified)",
+        "train: 36 of 36 rows are in validation again, word for word",
     )
 
 

@@ -272,3 +272,19 @@ def test_contexts_that_unpack_to_gigabytes_are_refused(tmp_path):
     long = pa.DictionaryArray.from_arrays(indices, pa.array(["x" * 600_000]))
     with pytest.raises(InputError, match=r"unpacks to 6.0 GB or more, over the 2 GB of one table"):
         read_columns(tmp_path, 10_000, context=long)
+
+
+@pytest.mark.parametrize("content", [b"PAR1", b"PAR1" * 40, b""])
+def test_a_file_that_is_no_parquet_is_refused(tmp_path, content):
+    (tmp_path / "train.parquet").write_bytes(content)
+    with pytest.raises(InputError, match="is not valid parquet"):
+        read_train(tmp_path / "train.parquet")
+
+
+def test_parquet_with_a_footer_that_is_damaged_is_refused(tmp_path):
+    path = write(tmp_path / "train.parquet", rows(5))
+    data = bytearray(path.read_bytes())
+    data[-60:-12] = b"\xff" * 48
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="is not valid parquet"):
+        read_train(path)
