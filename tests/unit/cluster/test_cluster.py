@@ -496,7 +496,11 @@ def test_an_archive_is_unpacked_to_a_limit_only(tmp_path, monkeypatch, name):
     assert sum(path.stat().st_size for path in (tmp_path / "inside").iterdir()) <= 1_000_000
 
 
-@pytest.mark.parametrize("payload", [b"", b"no archive", packed(("config.json", b"x" * 5000))[:-40]])
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"no archive", packed(("config.json", b"x" * 5000))[:-40]],
+    ids=["nothing", "no archive", "cut short"],
+)
 def test_a_damaged_archive_is_refused(tmp_path, payload):
     with pytest.raises(RemoteError, match="cannot be unpacked"):
         unpack(payload, tmp_path)
