@@ -96,6 +96,14 @@ class Agenda:
             self.stopped = reason
             self.study.stop(reason)
 
+    def end_waiting(self, number: int) -> bool:
+        """End a trial that no worker has begun, where the search was stopped; returns whether it did."""
+        trial = self.study.trials()[number]
+        if self.stopped is None or trial.confirms is not None or trial.state != "running":
+            return False
+        self.study.finish_trial(number, "pruned", reason=self.stopped)
+        return True
+
     def take(self, number: int, report: TrialReport) -> Verdict:
         """Record what a worker reported, and what follows for the trial. Repeating it changes nothing."""
         self.study.note_trial(number, node=report.node, trained_parameters=report.trained_parameters)

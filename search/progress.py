@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.record import Trial
+from search.secrets import hide_secrets
 from search.study import Study
 from search.tables import format_params
 
@@ -60,6 +61,11 @@ class _StudyView:
         scored = [trial for trial in self.trials.values() if trial.score is not None]
         return max(scored, key=lambda trial: (trial.score or 0.0, -trial.number), default=None)
 
+    def show(self, trial: Trial) -> str:
+        """A trial's score so far, as the metric has it."""
+        value = trial.validation(self.study.facts.metric)
+        return "no score yet" if value is None else f"{value:.4f}"
+
 
 class ConsoleProgress(Progress):
     """The command's view: trials running and done, the best so far, the time left."""
@@ -94,8 +100,8 @@ class ConsoleProgress(Progress):
             self._say_paused(view, trial)
         if trial.state in ("running", "paused") or (before is not None and before.state in ENDED):
             return
-        end = f"{trial.score:.4f}" if trial.state == "complete" else f"{trial.state}: {trial.reason}"
-        best = f"best {view.best.score:.4f}" if view.best else "no score yet"
+        end = view.show(trial) if trial.state == "complete" else f"{trial.state}: {trial.reason}"
+        best = f"best {view.show(view.best)}" if view.best else "no score yet"
         repeats = "" if trial.confirms is None else f" (trial {trial.confirms} with seed {trial.seed})"
         self.message(
             f"{study.name} trial {trial.number}{repeats}: {format_params(trial.params)} -> {end} "
@@ -104,15 +110,17 @@ class ConsoleProgress(Progress):
 
     def _say_paused(self, view: _StudyView, trial: Trial) -> None:
         self.message(
-            f"{view.study.name} trial {trial.number}: {format_params(trial.params)} -> {trial.score:.4f} "
+            f"{view.study.name} trial {trial.number}: {format_params(trial.params)} -> {view.show(trial)} "
             f"after epoch {len(trial.epochs)} of {trial.schedule}, waits ({view.paused} waiting)"
         )
 
     def message(self, text: str) -> None:
-        self._console.print(Text(f"[{_clock(time.monotonic() - self._started)}] {text}"), soft_wrap=True)
+        self._console.print(
+            Text(f"[{_clock(time.monotonic() - self._started)}] {hide_secrets(text)}"), soft_wrap=True
+        )
 
     def warn(self, text: str) -> None:
-        self._console.print(Text(text, style="yellow"), soft_wrap=True)
+        self._console.print(Text(hide_secrets(text), style="yellow"), soft_wrap=True)
 
     def stop(self) -> None:
         if self._live is not None:
@@ -132,10 +140,10 @@ class ConsoleProgress(Progress):
                 str(len(view.running)),
                 str(view.paused),
                 str(sum(trial.state == "failed" for trial in view.ended)),
-                f"{best.score:.4f}" if best else "-",
+                view.show(best) if best else "-",
                 format_params(best.params) if best else "",
             )
-            lines += [_line(trial) for trial in view.running]
+            lines += [_line(view, trial) for trial in view.running]
         clock = f"{_clock(time.monotonic() - self._started)} elapsed{self._time_left()}"
         return Group(table, *(Text(line, style="dim") for line in lines), Text(clock, style="dim"))
 
@@ -150,9 +158,9 @@ class ConsoleProgress(Progress):
         return f", about {_clock((time.monotonic() - self._search_started) / now * left)} left"
 
 
-def _line(trial: Trial) -> str:
+def _line(view: _StudyView, trial: Trial) -> str:
     epochs = trial.params.get("epochs", "?")
-    score = "" if trial.score is None else f", {trial.score:.4f} so far"
+    score = "" if trial.score is None else f", {view.show(trial)} so far"
     return f"  trial {trial.number}: {format_params(trial.params)}: epoch {len(trial.epochs)}/{epochs}{score}"
 
 

@@ -71,8 +71,12 @@ class Trial:
 
     @property
     def score(self) -> float | None:
-        """The best epoch's validation score so far."""
+        """The best epoch's validation score so far; signed, so that higher is better."""
         return None if self.best is None else self.best.score
+
+    def validation(self, metric: str) -> float | None:
+        """The same as users read it: the raw value of the metric that chooses; less may be better."""
+        return None if self.best is None else self.best.scores.get(metric, self.best.score)
 
     @property
     def best_epoch(self) -> int | None:
@@ -170,7 +174,7 @@ class Run:
     """One run of the winner's configuration, with a seed of its own.
 
     Attributes:
-        validation: the best epoch's score.
+        validation: the best epoch's score, raw.
         test: scores of that epoch by metric, read after the choice.
     """
 
@@ -187,7 +191,7 @@ class Winner:
     Attributes:
         trial: the number of the trial that won.
         metric: that chose it.
-        validation: its best epoch's score.
+        validation: its best epoch's score, raw.
         test: scores of that epoch by metric, read once, after the choice.
         also: such scores of further labelled sets, by the set's name.
         runs: it and the confirmations of its configuration; empty in records from before there were any.

@@ -134,9 +134,11 @@ def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str
         "metric": study.facts.metric,
         "state": state,
         "reason": study.failure or study.stopped or _describe_exhausted(study),
-        "trials": {state: counts[state] for state in ("complete", "pruned", "failed", "running", "paused")},
-        "confirmations": [_confirmation(trial) for trial in trials if trial.confirms is not None],
-        "front": [_on_front(trial) for trial in pareto_front(trials)] if study.facts.seeks_front else None,
+        "trials": {name: counts[name] for name in ("complete", "pruned", "failed", "running", "paused")},
+        "confirmations": [_confirmation(t, study.facts.metric) for t in trials if t.confirms is not None],
+        "front": [_on_front(trial, study.facts.metric) for trial in pareto_front(trials)]
+        if study.facts.seeks_front
+        else None,
         "seconds": round(sum(trial.seconds for trial in trials), 3),
         "best": _best(study, storage),
     }
@@ -146,23 +148,23 @@ def _describe_exhausted(study: Study) -> str | None:
     return "every configuration of the space has been tried" if study.exhausted else None
 
 
-def _on_front(trial: Trial) -> dict[str, Any]:
+def _on_front(trial: Trial, metric: str) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "params": dict(trial.params),
-        "validation": trial.score,
+        "validation": trial.validation(metric),
         "trained_parameters": trial.size,
     }
 
 
-def _confirmation(trial: Trial) -> dict[str, Any]:
+def _confirmation(trial: Trial, metric: str) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "confirms": trial.confirms,
         "seed": trial.seed,
         "state": trial.state,
         "reason": trial.reason,
-        "validation": trial.score,
+        "validation": trial.validation(metric),
     }
 
 
@@ -184,7 +186,7 @@ def _best(study: Study, storage: Storage) -> dict[str, Any] | None:
         "trial": best.number,
         "params": dict(best.params),
         "seed": best.seed,
-        "validation": best.score,
+        "validation": best.validation(metric),
         "test": winner.test[metric] if winner else None,
         "also": {name: scores[metric] for name, scores in winner.also.items()} if winner else {},
         "seeds": _spreads(winner.runs, metric) if winner else None,

@@ -25,14 +25,17 @@ from search.driver import SearchClock, drive, forget_dead_driver
 from search.errors import Interrupted, StorageError, UserError, first_line, storage_failure
 from search.experience import gather
 from search.job.job import SearchJob, differences
+from search.machine import best_node, local_problems, missing_resources
 from search.plan import Plan, make_plan, searched_values
-from search.probe import hide_password
 from search.progress import Progress
 from search.record import Experience, StudyFacts
-from search.results import is_finished, job_results
-from search.session import start_ray, terminate_as_interrupt
+from search.results import has_record, is_finished, job_results
+from search.secrets import hide_secrets
+from search.session import check_callers_ray, start_ray
+from search.signals import terminate_as_interrupt
 from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study
+from search.tracking.client import keep_secret
 from search.tracking.tracker import CLOSE_SECONDS, Tracker
 from search.tuning import run_trials
 from search.winner import finish_studies
@@ -70,7 +73,12 @@ def run(
 def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> dict[str, Any]:
     storage = Storage(job.storage, job.database)
     progress.message(f"{job.name}: reading the data, loading the encoder")
-    plan = make_plan(job, source=source)
+    if ray.is_initialized() and not cluster:
+        check_callers_ray()
+    problems = [] if cluster else local_problems(job.resources)
+    if problems and _has_finished(storage, job.name):
+        problems = []  # it only tells what came out, on whatever machine
+    plan = make_plan(job, source=source, problems=problems)
     storage.prepare()
     with _saying_what_gave_way(storage), Record(storage) as record:
         studies = open_studies(record, storage, plan)
@@ -92,6 +100,14 @@ def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> d
         return job_results(studies, storage)
 
 
+def _has_finished(storage: Storage, job: str) -> bool:
+    if not has_record(storage):
+        return False
+    with Record(storage) as record:
+        studies = [study for study in record.studies(job) if study.is_made]
+        return bool(studies) and is_finished(studies)
+
+
 @contextlib.contextmanager
 def _saying_what_gave_way(storage: Storage) -> Iterator[None]:
     try:
@@ -108,10 +124,10 @@ def _saying_what_gave_way(storage: Storage) -> Iterator[None]:
             elsewhere = cause.filename is not None and not str(cause.filename).startswith(storage.root)
             what = f"{cause.filename} cannot be written ({cause.strerror})"
             raise StorageError(what if elsewhere else unwritable(storage, cause)) from error
-        where = hide_password(storage.database_url, storage.database_url)
+        where = hide_secrets(storage.database_url)
         raise StorageError(
             f"storage {storage.root} cannot be written or read: its database {where} answers "
-            f"{hide_password(first_line(cause), storage.database_url)}"
+            f"{hide_secrets(first_line(cause), storage.database_url)}"
         ) from error
 
 
@@ -145,7 +161,8 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
                 storage.delete(checkpoint_folder(job.name, data.task.name, name.rpartition("/")[2]))
                 made[name] = record.create_study(name, facts)
             studies.append(made[name])
-    storage.write(f"{job.name}/job.json", _json(job.to_dict()))
+        keep_secret(job.tracking.uri, storage)
+    storage.write(f"{job.name}/job.json", _json(job.to_record()))
     return tuple(studies)
 
 
@@ -160,7 +177,7 @@ def _study_facts(plan: Plan, data: TaskData, position: int, experience: Experien
         sizes={name: len(getattr(data, name)) for name in ("train", "validation", "test")},
         experience=experience,
         content=plan.job.content(),
-        job=plan.job.to_dict(),
+        job=plan.job.to_record(),
     )
 
 
@@ -175,11 +192,14 @@ def _refuse_other(study: Study, plan: Plan, data: TaskData | None, storage: Stor
         what = ["the word vectors under `vectors` are not those it was started with"]
     if what:
         name = plan.job.name
+        same = not differences(old.content, plan.job.content())  # then `resume` is refused for this too
+        go_on = f"Go on with that one as it is (`adaptune resume {name} --storage {storage.root}`)"
+        if same:
+            go_on = "To go on with that one, put the rows, the encoder or the vectors back as they were"
         raise UserError(
             f"there is a job {name!r} under {storage.root} already, and this one differs from it:\n"
             + "".join(f"  {line}\n" for line in what)
-            + f"Go on with that one as it is (`adaptune resume {name} --storage {storage.root}`), "
-            "or give this one another name or storage."
+            + f"{go_on}; to search anew, give this one another name or storage."
         )
 
 
@@ -224,6 +244,9 @@ def _search(
             progress.update(study, study.trial(number))
 
         try:
+            if cluster:
+                for problem in missing_resources(job.resources, best_node("the largest node of the cluster")):
+                    progress.warn(f"{problem} Until a node comes that has them, trials wait.")
             progress.start([(study, plan.trials_of(study.method)) for study in studies])
             context = _worker_context(plan, storage, progress)
             run_trials(
@@ -263,10 +286,11 @@ def _tracking(
         for study in studies:
             tracker.notify(study)
         if not tracker.close(patience, while_it_advances=catching_up):
-            where = job.tracking.uri or storage.tracking_uri
+            where = hide_secrets(job.tracking.uri or storage.tracking_uri)
+            problem = hide_secrets(str(tracker.problem), job.tracking.uri)
             progress.warn(
-                f"MLflow is behind ({tracker.problem}). Nothing is lost: `adaptune resume {job.name}` brings "
-                f"{hide_password(where, where)} up to date. If it is damaged, move it away first."
+                f"MLflow is behind ({problem}). Nothing is lost: `adaptune resume {job.name}` brings "
+                f"{where} up to date. If it is damaged, move it away first."
             )
     if is_finished(studies) and not tracker.behind:
         studies[0].note_tracked()
@@ -278,7 +302,7 @@ def _check_budget(job: SearchJob, agendas: Sequence[Agenda], clock: SearchClock,
     spent = sum(agenda.seconds for agenda in agendas)
     used_up = budget.used_up(seconds=clock.seconds, training_seconds=spent)
     for agenda in agendas:
-        reason = used_up or budget.reached(agenda.best)
+        reason = used_up or budget.reached(agenda.best, agenda.study.facts.metric)
         if reason is not None and agenda.stopped is None and agenda.is_searching:
             agenda.stop(reason)
             progress.message(f"{agenda.study.name}: {reason}; what runs ends at its next epoch")

@@ -93,9 +93,10 @@ class StudySearcher(Searcher):
             return self._suggest(trial_id)
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.idle or len(self.live) >= self._slots():
-            return None
         self.check_budget()
+        if self.idle or len(self.live) >= self._slots():
+            over = not self.live and all(agenda.stopped is not None for agenda in self._agendas)
+            return Searcher.FINISHED if over else None
         for agenda in sorted(self._agendas, key=_turn):
             number = agenda.next_trial(self._on_change)
             if number is not None:
@@ -195,9 +196,13 @@ class StudyScheduler(FIFOScheduler):
 
         By default Tune gives a warm worker to the trial that has waited longest, and ends the one that was
         being started for it: where trials are shorter than a worker's start, only one would ever run.
-        Tune asks this every tenth of a second: the place to notice trials that take too long.
+        Tune asks this every tenth of a second: the place to notice trials that take too long, or for which
+        no worker has come when the budget is used up.
         """
         live: Collection[Trial] = tune_controller.get_live_trials()
+        with self._searcher.keeping_problems():
+            self._searcher.check_budget()
+            self._end_waiting(live, tune_controller)
         if self._timeout is not None:
             with self._searcher.keeping_problems():
                 self._end_overdue(live)
@@ -222,6 +227,14 @@ class StudyScheduler(FIFOScheduler):
         elif trial.temporary_state.ray_actor is not None:
             trial.max_failures += 1  # it did not fail
             ray.kill(trial.temporary_state.ray_actor)
+
+    def _end_waiting(self, trials: Collection[Trial], tune_controller: Any) -> None:
+        """End the trials of stopped searches for which no worker has come."""
+        for trial in tuple(trials):
+            stretch = self._searcher.live.get(trial.trial_id)
+            waits = trial.status == Trial.PENDING and trial.temporary_state.ray_actor is None
+            if stretch is not None and waits and stretch.agenda.end_waiting(stretch.number):
+                tune_controller.stop_trial(trial)
 
     def _end_overdue(self, trials: Collection[Trial]) -> None:
         now = time.monotonic()

@@ -13,13 +13,11 @@ from search.agenda import Agenda, OnChange
 from search.job.job import SearchJob
 from search.job.parts import ResourcesPart
 from search.searcher import LeavingNodes, StudyScheduler, StudySearcher
-from search.session import keeping_interrupt
+from search.signals import keeping_interrupt
 from search.storage import Storage
 from search.workers.context import WorkerContext
-from search.workers.hosts import HostPool, PackedTrial
+from search.workers.hosts import PROXY_CPUS, HostPool, PackedTrial
 from search.workers.trial import WORKER_RESTARTS, WorkerTrial
-
-PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
 
 
 def run_trials(

@@ -99,17 +99,19 @@ def finish_studies(
 
 
 def _winner(study: Study, best: Trial, scores: Mapping[int, SetScores]) -> Winner:
-    if best.score is None:
+    metric = study.facts.metric
+    validation = best.validation(metric)
+    if validation is None:
         raise ValueError(f"trial {best.number} has no score")
     runs = [
-        Run(run.number, run.seed, run.score, scores[run.number]["test"])
+        Run(run.number, run.seed, value, scores[run.number]["test"])
         for run in runs_of(study.trials(), best)
-        if run.score is not None
+        if (value := run.validation(metric)) is not None
     ]
     return Winner(
         trial=best.number,
-        metric=study.facts.metric,
-        validation=best.score,
+        metric=metric,
+        validation=validation,
         test=scores[best.number]["test"],
         also={name: values for name, values in scores[best.number].items() if name != "test"},
         runs=tuple(runs),

@@ -144,13 +144,14 @@ def _method_runs(study: Study, winner: Winner) -> MethodRuns:
     runs = {}
     # Of two runs of a configuration and seed the first counts: not the one that was stopped early.
     for trial in sorted(study.trials(), key=lambda trial: trial.state != "complete"):
-        score = trial.score
-        if trial.state not in ("complete", "pruned") or score is None:
+        score, value = trial.score, trial.validation(study.facts.metric)
+        if trial.state not in ("complete", "pruned") or score is None or value is None:
             continue
         runs[trial.number] = Run(
             params=trial.params,
             seed=trial.seed,
-            validation=score,
+            validation=value,
+            score=score,
             trained=trial.size,
             test=tests.get(trial.number),
             source=f"{study.name} trial {trial.number}",
@@ -186,11 +187,11 @@ def _kind(study: Study) -> str:
 
 
 def _merge(first: MethodRuns | None, second: MethodRuns) -> MethodRuns:
-    """Two jobs' runs of one task and method: all of them, and the winner with the higher validation score."""
+    """Two jobs' runs of one task and method: all of them, and the winner with the better validation score."""
     if first is None:
         return second
     better, other = (
-        (first, second) if first.winning_run.validation >= second.winning_run.validation else (second, first)
+        (first, second) if first.winning_run.score >= second.winning_run.score else (second, first)
     )
     runs = [run for one in (better, other) for config in one.configurations for run in config.runs]
     configurations = configurations_of([better.winning_run, *runs])

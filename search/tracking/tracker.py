@@ -326,7 +326,9 @@ def _describe(error: Exception) -> str:
 def _best_metric(best: EpochResult, name: str) -> "Metric":
     from mlflow.entities import Metric
 
-    return Metric(f"best_validation_{name}", best.score, int(best.finished_at * 1000), best.epoch)
+    return Metric(
+        f"best_validation_{name}", best.scores.get(name, best.score), int(best.finished_at * 1000), best.epoch
+    )
 
 
 def _metrics(epoch: EpochResult) -> "list[Metric]":

@@ -1,15 +1,14 @@
 """What all of a job's workers share, and how a worker opens it."""
 
-import os
-import tempfile
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ray
 
 from pipelines.method import Method, adopt, find_method
+from search.private import own_folder
 from search.storage import Storage
 
 if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without
@@ -19,6 +18,8 @@ if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line do
     from pipelines.encoder.sharing import SharedBackbone
     from pipelines.tasks.encoded import EncodedTask
     from pipelines.towers.vectors import WordVectors
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,10 @@ def open_cache(context: WorkerContext) -> "PrefixCache | None":
 
     if not context.cache:
         return None
-    local = Path(tempfile.gettempdir(), f"adaptune-cache-{os.getuid()}")
-    folder = context.storage.path("cache") if context.storage.is_folder else local
-    return PrefixCache(folder, context.cache)
+    if context.storage.is_folder:
+        return PrefixCache(context.storage.path("cache"), context.cache)
+    try:
+        return PrefixCache(own_folder("cache"), context.cache)
+    except OSError as error:  # slower, not wrong
+        log.warning("nothing is cached on this machine: %s", error)
+        return None

@@ -19,7 +19,7 @@ from ray.tune import Trainable
 
 from search.errors import StorageError
 from search.workers.assignment import Assignment
-from search.workers.capacity import Capacity
+from search.workers.capacity import MOST, Capacity
 from search.workers.checkpoints import read_state, write_state
 from search.workers.context import WorkerContext, open_backbone, open_cache
 from search.workers.reports import REPORT, TrialReport, describe_failure, make_report
@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: drivers and proxies do witho
     from pipelines.packs.pack import Member, Pack
     from pipelines.packs.training import Training
 
+PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
 HOST_RESTARTS = 3  # times that a trial is taken to a new host after the death of one
 HOST_WAIT_SECONDS = 1
 POLL_SECONDS = 2  # between two questions to a host for its capacity
@@ -299,14 +300,15 @@ class HostPool:
 
     Args:
         capacity: trials at once at each; None: each host finds out.
-        cpus, gpus: what a host takes.
+        cpus, gpus: what a host takes, less the little of the CPUs that its trials' proxies take.
         cluster: whether an autoscaler may add nodes: one more host than there is room for then waits.
     """
 
     def __init__(
         self, context: WorkerContext, capacity: int | None, *, cpus: int, gpus: float, cluster: bool
     ) -> None:
-        self._options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 1000}
+        left = max(cpus / 2, cpus - PROXY_CPUS * (capacity or MOST))
+        self._options = {"num_cpus": left, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 1000}
         self._context = ray.put(context)
         self._capacity = capacity
         self._gpus = gpus

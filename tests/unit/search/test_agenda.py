@@ -183,13 +183,19 @@ def test_a_stopped_search_puts_its_trials_down_at_their_next_epoch(record):
 
 def test_the_target_is_a_studys_own_and_minutes_are_the_jobs():
     budget = Budget(minutes=2, training_minutes=5, target=0.9)
-    assert budget.reached(None) is None
-    assert budget.reached(0.89) is None
-    assert "target of 0.9" in budget.reached(0.9)
+    assert budget.reached(None, "accuracy") is None
+    assert budget.reached(0.89, "accuracy") is None
+    assert "target of 0.9" in budget.reached(0.9, "accuracy")
     assert budget.used_up(seconds=119, training_seconds=299) is None
     assert "2 minutes" in budget.used_up(seconds=120, training_seconds=0)
     assert "5 training minutes" in budget.used_up(seconds=0, training_seconds=300)
     assert Budget().used_up(seconds=1e9, training_seconds=1e9) is None
+
+
+def test_the_target_of_a_metric_of_which_less_is_better_is_a_most():
+    budget = Budget(target=0.3)
+    assert budget.reached(-0.31, "log_loss") is None
+    assert "target of 0.3 is reached" in budget.reached(-0.29, "log_loss")
 
 
 def test_first_trials_that_all_fail_alike_end_the_search_and_say_why(record):

@@ -68,6 +68,12 @@ class Tune:
         self.searcher.on_trial_complete(trial_id, last)
 
 
+def pending(trial_id):
+    """A trial of Tune's for which no worker has come."""
+    state = SimpleNamespace(ray_actor=None)
+    return SimpleNamespace(trial_id=trial_id, status=Trial.PENDING, temporary_state=state)
+
+
 def result(scores, **more):
     report = TrialReport(epochs=epochs(scores), trained_parameters=100, node="there", **more)
     return {REPORT: report.dumps(), "training_iteration": 1}
@@ -328,7 +334,7 @@ def test_what_tune_says_of_a_trial_that_ended_is_ignored(record):
 def test_a_free_worker_goes_to_a_new_trial_and_not_to_one_whose_worker_is_starting(record):
     """Tune would end the worker that is starting: with short trials only one would ever run."""
     tune = Tune(agenda(create(record)), slots=2)
-    waiting = {name: SimpleNamespace(trial_id=name, status=Trial.PENDING) for name in ("id0", "id1", "id2")}
+    waiting = {name: pending(name) for name in ("id0", "id1", "id2")}
 
     def choose(*names):
         chosen = tune.scheduler.choose_trial_to_run(
@@ -343,6 +349,35 @@ def test_a_free_worker_goes_to_a_new_trial_and_not_to_one_whose_worker_is_starti
     assert choose("id1") is None
     tune.ask()
     assert choose("id1", "id2") == "id2"
+
+
+@pytest.mark.parametrize("has_worker", [False, True])
+def test_a_budget_that_is_used_up_ends_what_waits_for_a_worker(has_worker, record):
+    study = create(record)
+    stopped = agenda(study)
+    tune = Tune(stopped)
+    trial_id, _ = tune.ask()
+    trial = pending(trial_id)
+    trial.temporary_state.ray_actor = object() if has_worker else None
+    tune.searcher.check_budget = lambda: stopped.stop("budget: 1 minute")
+
+    controller = SimpleNamespace(
+        get_live_trials=lambda: [trial], stop_trial=lambda ended: tune.put_down(ended.trial_id)
+    )
+    tune.scheduler.choose_trial_to_run(controller)
+    if has_worker:  # it ends at its next epoch
+        assert study.trials()[0].state == "running"
+    else:
+        assert (study.trials()[0].state, study.trials()[0].reason) == ("pruned", "budget: 1 minute")
+        assert tune.ask()[1] == Searcher.FINISHED
+
+
+def test_a_budget_that_is_used_up_ends_a_search_for_which_nothing_ever_came(record):
+    stopped = agenda(create(record))
+    tune = Tune(stopped, slots=0)
+    assert tune.ask()[1] is None
+    tune.searcher.check_budget = lambda: stopped.stop("budget: 1 minute")
+    assert tune.ask()[1] == Searcher.FINISHED
 
 
 def test_searcher_and_scheduler_pickle_to_nothing(record):

@@ -1,12 +1,16 @@
 """A worker, from one trial to the next."""
 
 import gc
+import tempfile
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
+from search.storage import Storage
 from search.workers import trial as module
 from search.workers.assignment import Assignment
+from search.workers.context import open_cache
 from search.workers.trial import WorkerTrial
 
 
@@ -39,3 +43,15 @@ def test_a_training_is_gone_when_the_next_trial_begins(worker):
     training = weakref.ref(worker._training)
     worker.reset_config(asked(1))
     assert training() is None
+
+
+def test_a_worker_whose_cache_folder_was_planted_goes_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    context = SimpleNamespace(cache=1.0, storage=Storage("s3://bucket/runs"))
+    folder = open_cache(context).folder
+    folder.rename(tmp_path / "before")
+    folder.symlink_to(victim)
+    assert open_cache(context) is None
+    assert list(victim.iterdir()) == []
