@@ -30,7 +30,7 @@ def job_results(studies: Sequence[Study], storage: Storage) -> dict[str, Any]:
     running = seems_alive(studies[0].driver)
     tasks = [_study_results(study, storage, running=running) for study in studies]
     states = {task["state"] for task in tasks}
-    state = next(one for one in ("running", "interrupted", "failed", "finished") if one in states)
+    state = next(state for state in ("running", "interrupted", "failed", "finished") if state in states)
     return {"job": studies[0].job, "state": state, "tasks": tasks}
 
 
@@ -94,7 +94,7 @@ def export_bundles(
     best: dict[str, dict[str, Any]] = {}
     finished = [entry for entry in entries if entry["state"] == "finished"]
     for entry in sorted(
-        finished, key=lambda one: (-one["best"]["validation"], one["best"]["trained_parameters"])
+        finished, key=lambda entry: (-entry["best"]["validation"], entry["best"]["trained_parameters"])
     ):
         best.setdefault(entry["task"], entry["best"])
     missing = sorted({entry["task"] for entry in entries} - set(best))
@@ -105,7 +105,7 @@ def export_bundles(
         )
     if wrong := sorted(name for name in best if not is_name(name)):
         raise UserError(f"task {wrong[0]!r} of the results has a name that no folder of ours has.")
-    folders = {one: out / one for one in best}
+    folders = {name: out / name for name in best}
     taken = [
         str(folder)
         for folder in folders.values()
@@ -113,8 +113,8 @@ def export_bundles(
     ]
     if taken:
         raise UserError(f"{', '.join(taken)} is not empty. Choose another --out, or empty it first.")
-    for one, folder in folders.items():
-        fetch(best[one]["bundle"], folder)
+    for name, folder in folders.items():
+        fetch(best[name]["bundle"], folder)
         read_bundle(folder)  # whole, as it was written
     return folders
 
@@ -134,7 +134,7 @@ def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str
         "metric": study.facts.metric,
         "state": state,
         "reason": study.failure or study.stopped or _describe_exhausted(study),
-        "trials": {one: counts[one] for one in ("complete", "pruned", "failed", "running", "paused")},
+        "trials": {name: counts[name] for name in ("complete", "pruned", "failed", "running", "paused")},
         "confirmations": [_confirmation(t, study.facts.metric) for t in trials if t.confirms is not None],
         "front": [_on_front(trial, study.facts.metric) for trial in pareto_front(trials)]
         if study.facts.seeks_front

@@ -64,7 +64,7 @@ class Study:
 
     @property
     def position(self) -> int:
-        """Its place in the job's order, from 0."""
+        """Where it stands in the job's order, from 0."""
         return int(self._attributes.get(_POSITION, 0))
 
     @functools.cached_property

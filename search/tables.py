@@ -80,10 +80,10 @@ def results_table(results: Mapping[str, Any]) -> Group:
                 about += f"; {name} {score:.4f}"
             if entry["reason"]:
                 about += f"; {entry['reason']}"
-            for one in entry["front"] or []:
+            for point in entry["front"] or []:
                 about += (
-                    f"\n  front: {one['validation']:.4f} with {one['trained_parameters']:,} trained: "
-                    f"trial {one['trial']}: {format_params(one['params'])}"
+                    f"\n  front: {point['validation']:.4f} with {point['trained_parameters']:,} trained: "
+                    f"trial {point['trial']}: {format_params(point['params'])}"
                 )
         table.add_row(
             entry["task"],

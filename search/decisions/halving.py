@@ -125,7 +125,7 @@ def describe_ends(trials: Sequence[Trial], *, pareto: bool = False) -> dict[int,
         for rank, trial in enumerate(there, start=1):
             if trial.state == "paused" and trial.rung == rung:
                 reasons[trial.number] = (
-                    f"stopped at rung {rung}: place {rank} of {len(there)} trials of {schedule} epochs, "
+                    f"stopped at rung {rung}: rank {rank} of {len(there)} trials of {schedule} epochs, "
                     f"of which {_quota(len(there))} went on"
                 )
     return reasons

@@ -55,11 +55,11 @@ def own_verdict(trial: Trial, rules: Rules) -> Verdict:
 
 def verdict(trial: Trial, trials: Sequence[Trial], rules: Rules) -> Verdict:
     """What is to become of a trial that has just reported an epoch."""
-    own = own_verdict(trial, rules)
-    if own.state != "running" or trial.confirms is not None:
-        return own
+    by_itself = own_verdict(trial, rules)
+    if by_itself.state != "running" or trial.confirms is not None:
+        return by_itself
     reason = rules.entry.stop_reason(trial, trials)
-    return own if reason is None else Verdict("pruned", reason)
+    return by_itself if reason is None else Verdict("pruned", reason)
 
 
 def common_failure(trials: Sequence[Trial]) -> str | None:

@@ -96,7 +96,7 @@ def test_a_pruned_trial_stands_at_a_rung_and_says_whom_it_was_compared_with(reco
     assert pruned
     for trial in pruned:
         assert len(trial.epochs) in trial.rungs
-        assert f"stopped at rung {len(trial.epochs)}: place " in trial.reason
+        assert f"stopped at rung {len(trial.epochs)}: rank " in trial.reason
         assert f"trials of {trial.schedule} epochs" in trial.reason
 
 
