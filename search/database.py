@@ -10,9 +10,17 @@ from typing import Any
 
 from filelock import FileLock
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
 
-from search.errors import UserError
+from search.errors import UserError, first_line
+from search.secrets import hide_secrets
 from search.storage import Storage
 
 SQLITE_BUSY_SECONDS = 60
@@ -44,19 +52,29 @@ def open_database(storage: Storage) -> RDBStorage:
     """The database of a storage's studies, made if it is not there.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged; or it is a server's, and cannot be reached.
     """
     url = storage.database_url
     arguments: dict[str, Any] = {"pool_pre_ping": True}  # a connection that was cut is made anew
     with claim_lock(storage):
         if url.startswith("sqlite"):
             arguments = {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
-            _refuse_damaged(Path(url.removeprefix("sqlite:///")))
+            file = Path(make_url(url).database or "")
+            if storage.database is None and not file.exists():
+                file.touch()  # as the umask has it: SQLite's own mode is never writable for a group
+            _refuse_damaged(file)
         for _ in range(1, TABLE_ATTEMPTS):
             try:
                 return RDBStorage(url, engine_kwargs=arguments)
             except (IntegrityError, ProgrammingError):
                 time.sleep(1)  # no lock of ours spans machines: two that find no tables both make them
+            except (OperationalError, ArgumentError, NoSuchModuleError, ImportError) as error:
+                if storage.database is None:
+                    raise
+                raise UserError(
+                    f"database {hide_secrets(url)} cannot be opened: {hide_secrets(first_line(error), url)}. "
+                    "Is it up, its driver installed? `database:` in the job file and --database name it."
+                ) from error
         return RDBStorage(url, engine_kwargs=arguments)
 
 

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spaces.errors import problem_line
+from pipelines.errors import problem_line
+from search.secrets import hide_secrets
 
 MOST_LINES = 50  # problems that a message shows
 _UNWRITABLE = {
@@ -46,7 +47,7 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return problem_line(self.key, self.value, self.rule, self.fix)
+        return hide_secrets(problem_line(self.key, self.value, self.rule, self.fix))
 
 
 class LinkOut(UserError):
@@ -93,8 +94,8 @@ def storage_failure(error: BaseException) -> BaseException | None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without what follows."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    """What an error says, without what follows, and without secrets."""
+    return hide_secrets(next(iter(str(error).splitlines()), "") or type(error).__name__)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

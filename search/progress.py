@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.record import Trial
+from search.secrets import hide_secrets
 from search.study import Study
 from search.tables import format_params
 
@@ -114,10 +115,12 @@ class ConsoleProgress(Progress):
         )
 
     def message(self, text: str) -> None:
-        self._console.print(Text(f"[{_clock(time.monotonic() - self._started)}] {text}"), soft_wrap=True)
+        self._console.print(
+            Text(f"[{_clock(time.monotonic() - self._started)}] {hide_secrets(text)}"), soft_wrap=True
+        )
 
     def warn(self, text: str) -> None:
-        self._console.print(Text(text, style="yellow"), soft_wrap=True)
+        self._console.print(Text(hide_secrets(text), style="yellow"), soft_wrap=True)
 
     def stop(self) -> None:
         if self._live is not None:

@@ -27,14 +27,15 @@ from search.experience import gather
 from search.job.job import SearchJob, differences
 from search.machine import best_node, local_problems, missing_resources
 from search.plan import Plan, make_plan, searched_values
-from search.probe import hide_password
 from search.progress import Progress
 from search.record import Experience, StudyFacts
 from search.results import has_record, is_finished, job_results
+from search.secrets import hide_secrets
 from search.session import check_callers_ray, start_ray
 from search.signals import terminate_as_interrupt
 from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study
+from search.tracking.client import keep_secret
 from search.tracking.tracker import CLOSE_SECONDS, Tracker
 from search.tuning import run_trials
 from search.winner import finish_studies
@@ -123,10 +124,10 @@ def _saying_what_gave_way(storage: Storage) -> Iterator[None]:
             elsewhere = cause.filename is not None and not str(cause.filename).startswith(storage.root)
             what = f"{cause.filename} cannot be written ({cause.strerror})"
             raise StorageError(what if elsewhere else unwritable(storage, cause)) from error
-        where = hide_password(storage.database_url, storage.database_url)
+        where = hide_secrets(storage.database_url)
         raise StorageError(
             f"storage {storage.root} cannot be written or read: its database {where} answers "
-            f"{hide_password(first_line(cause), storage.database_url)}"
+            f"{hide_secrets(first_line(cause), storage.database_url)}"
         ) from error
 
 
@@ -160,7 +161,8 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
                 storage.delete(checkpoint_folder(job.name, data.task.name, name.rpartition("/")[2]))
                 made[name] = record.create_study(name, facts)
             studies.append(made[name])
-    storage.write(f"{job.name}/job.json", _json(job.to_dict()))
+        keep_secret(job.tracking.uri, storage)
+    storage.write(f"{job.name}/job.json", _json(job.to_record()))
     return tuple(studies)
 
 
@@ -175,7 +177,7 @@ def _study_facts(plan: Plan, data: TaskData, position: int, experience: Experien
         sizes={name: len(getattr(data, name)) for name in ("train", "validation", "test")},
         experience=experience,
         content=plan.job.content(),
-        job=plan.job.to_dict(),
+        job=plan.job.to_record(),
     )
 
 
@@ -190,11 +192,14 @@ def _refuse_other(study: Study, plan: Plan, data: TaskData | None, storage: Stor
         what = ["the word vectors under `vectors` are not those it was started with"]
     if what:
         name = plan.job.name
+        same = not differences(old.content, plan.job.content())  # then `resume` is refused for this too
+        go_on = f"Go on with that one as it is (`adaptune resume {name} --storage {storage.root}`)"
+        if same:
+            go_on = "To go on with that one, put the rows, the encoder or the vectors back as they were"
         raise UserError(
             f"there is a job {name!r} under {storage.root} already, and this one differs from it:\n"
             + "".join(f"  {line}\n" for line in what)
-            + f"Go on with that one as it is (`adaptune resume {name} --storage {storage.root}`), "
-            "or give this one another name or storage."
+            + f"{go_on}; to search anew, give this one another name or storage."
         )
 
 
@@ -281,10 +286,11 @@ def _tracking(
         for study in studies:
             tracker.notify(study)
         if not tracker.close(patience, while_it_advances=catching_up):
-            where = job.tracking.uri or storage.tracking_uri
+            where = hide_secrets(job.tracking.uri or storage.tracking_uri)
+            problem = hide_secrets(str(tracker.problem), job.tracking.uri)
             progress.warn(
-                f"MLflow is behind ({tracker.problem}). Nothing is lost: `adaptune resume {job.name}` brings "
-                f"{hide_password(where, where)} up to date. If it is damaged, move it away first."
+                f"MLflow is behind ({problem}). Nothing is lost: `adaptune resume {job.name}` brings "
+                f"{where} up to date. If it is damaged, move it away first."
             )
     if is_finished(studies) and not tracker.behind:
         studies[0].note_tracked()

@@ -86,7 +86,7 @@ def trial_runs(storage: Path, experiment: str) -> Sequence[Any]:
     """MLflow's runs of trials, read back through its client."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=f"sqlite:///{storage}/mlflow.db")
+    client = MlflowClient(tracking_uri=Storage(str(storage)).tracking_uri)
     found = client.get_experiment_by_name(experiment)
     assert found is not None
     runs = client.search_runs([found.experiment_id], max_results=1000)

@@ -29,6 +29,7 @@ from search.cli import analyse, check, cluster, data, lookup, predict, report, r
 from search.cli.terminal import err, prepare_streams, write
 from search.errors import SearchError
 from search.private import ensure_home
+from search.secrets import hide_secrets
 
 GROUPS = (check, run, results, predict, ui, report, analyse, cluster, data, lookup)  # in the order of --help
 
@@ -94,5 +95,5 @@ def _explain(error: Exception) -> tuple[str, int]:
 def _fail(message: str, code: int) -> int:
     if code == 130:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends: one more would only change the exit code
-    err.print(message, soft_wrap=True)
+    err.print(hide_secrets(message), soft_wrap=True)
     return code
