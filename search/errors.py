@@ -63,6 +63,10 @@ class NewerRecord(UserError):
     """A record that a newer version of adaptune has written: only that one may read it, and go on with it."""
 
 
+class RayStartError(SearchError):
+    """Ray did not start on this machine; the message says what it may have lacked."""
+
+
 class StorageError(SearchError):
     """The storage or the database cannot be used any more: no trial's fault. What was recorded is kept, and
     the search goes on when that is put right.

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import resource
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,9 +15,11 @@ from ray._private import ray_constants
 from ray._private import utils as ray_utils
 from ray._private.node import Node
 
+from search.errors import RayStartError, UserError, first_line
 from search.private import PrivateFolder
 from search.signals import undisturbed
 
+SMALLEST_FILE = 78_643_200  # bytes: the least that Ray takes for its shared memory
 _RAYLET: Any = ray._raylet  # compiled, and typed in part
 # Ray opens its own folders to everyone (0777): they lie one below ours, which is closed.
 _RAY = "r"  # short, since a socket's path is
@@ -29,6 +32,7 @@ def local_ray() -> Iterator[Mapping[str, str]]:
 
     Its folder is removed at the end, and left where Ray did not start or the process was killed.
     """
+    _check_file_size()
     folder = PrivateFolder(deepest_socket=_DEEPEST_SOCKET)
     with _token_of_our_own():
         addresses = _start(folder.path / _RAY)
@@ -52,12 +56,35 @@ def _start(folder: Path) -> Mapping[str, str]:
                 _node_ip_address="127.0.0.1",
                 _system_config={"enable_metrics_collection": False},
             )
-    except BaseException:
+    except BaseException as error:
         with undisturbed():
             ray.shutdown()
-        raise
+        if not isinstance(error, RuntimeError | ValueError):
+            raise
+        raise RayStartError(
+            f"Ray did not start ({first_line(error)}). {_room()} Its logs lie under {folder}."
+        ) from error
     addresses: Mapping[str, str] = context.address_info
     return addresses
+
+
+def _check_file_size() -> None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit != resource.RLIM_INFINITY and limit < SMALLEST_FILE:
+        raise UserError(
+            f"files of this process may have {limit:,} bytes at most (RLIMIT_FSIZE, `ulimit -f`): Ray's shared "
+            f"memory is a file of {SMALLEST_FILE:,} or more. Set `ulimit -f unlimited`."
+        )
+
+
+def _room() -> str:
+    """What Ray may have lacked, for whoever reads that it did not start."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    gigabytes = ray_utils.estimate_available_memory() / 1e9
+    words = [f"{gigabytes:.1f} GB of memory are free: if that is little, give it more or close something."]
+    if limit != resource.RLIM_INFINITY:
+        words.append(f"Files may have {limit:,} bytes at most: set `ulimit -f unlimited`.")
+    return " ".join(words)
 
 
 @contextlib.contextmanager

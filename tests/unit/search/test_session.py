@@ -14,7 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from search import session
+from search import local_ray, session
+from search.errors import RayStartError, UserError
 from search.session import start_ray
 from search.signals import terminate_as_interrupt
 from search.storage import Storage
@@ -66,9 +67,19 @@ def test_a_ray_that_does_not_start_is_ended(ray_calls, storage, monkeypatch):
         raise RuntimeError("no")
 
     monkeypatch.setattr(session.ray, "init", refuse)
-    with pytest.raises(RuntimeError, match="no"), start_ray(storage, "job", cluster=False, warn=print):
+    with (
+        pytest.raises(RayStartError, match="did not start .no.*GB of memory.*logs lie"),
+        start_ray(storage, "job", cluster=False, warn=print),
+    ):
         pass
     assert ray_calls == [("shutdown",)]
+
+
+def test_a_limit_on_file_sizes_that_ray_cannot_start_with_is_named(ray_calls, storage, monkeypatch):
+    monkeypatch.setattr(local_ray.resource, "getrlimit", lambda _: (300 * 1024, 300 * 1024))
+    with pytest.raises(UserError, match="ulimit -f"), start_ray(storage, "job", cluster=False, warn=print):
+        pass
+    assert ray_calls == []
 
 
 def test_a_ray_that_the_caller_has_is_used_and_stays(ray_calls, storage, raylet, monkeypatch):
