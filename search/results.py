@@ -93,9 +93,7 @@ def export_bundles(
     entries = select_task(results, task)["tasks"]
     best: dict[str, dict[str, Any]] = {}
     finished = [entry for entry in entries if entry["state"] == "finished"]
-    for entry in sorted(
-        finished, key=lambda entry: (-entry["best"]["validation"], entry["best"]["trained_parameters"])
-    ):
+    for entry in sorted(finished, key=_rank):
         best.setdefault(entry["task"], entry["best"])
     missing = sorted({entry["task"] for entry in entries} - set(best))
     if missing:
@@ -117,6 +115,12 @@ def export_bundles(
         fetch(best[name]["bundle"], folder)
         read_bundle(folder)  # whole, as it was written
     return folders
+
+
+def _rank(entry: Mapping[str, Any]) -> tuple[float, int]:
+    """The best first, whichever way its metric is better; then the smaller."""
+    best = entry["best"]
+    return -METRICS[entry["metric"]].signed(best["validation"]), best["trained_parameters"]
 
 
 def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str, Any]:
