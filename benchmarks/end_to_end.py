@@ -26,14 +26,15 @@ from ruamel.yaml import YAML
 from search_quality import WITHIN, read_record
 from tables import Report, versions_in
 
+from search.record import Trial
 from search.storage import Storage
-from search.study import Record, TrialRecord
+from search.study import Record
 
 SIZES, RATES, EPOCHS = GRID["adapter_size"], GRID["learning_rate"], GRID["epochs"]
 TRIALS = len(SIZES) * len(RATES) * len(EPOCHS)  # the default search may try as many as the grid
 
 
-def search_once(task: str, data_dir: Path, seed: int, target: float) -> tuple[float, list[TrialRecord]]:
+def search_once(task: str, data_dir: Path, seed: int, target: float) -> tuple[float, list[Trial]]:
     """The default search on a task, from nothing to a target: when the command began, and its trials."""
     space = {
         "adapter_size": {"low": min(SIZES), "high": max(SIZES), "log": True},
@@ -63,12 +64,12 @@ def search_once(task: str, data_dir: Path, seed: int, target: float) -> tuple[fl
             return began, [trial for trial in study.trials() if trial.score is not None]
 
 
-def seconds_to(score: float, began: float, trials: list[TrialRecord]) -> tuple[float, int] | None:
+def seconds_to(score: float, began: float, trials: list[Trial]) -> tuple[float, int] | None:
     """When an epoch first gave the score, and how many epochs had been trained by then; None: never."""
-    epochs = sorted((epoch for trial in trials for epoch in trial.epochs), key=lambda e: e["finished_at"])
+    epochs = sorted((epoch for trial in trials for epoch in trial.epochs), key=lambda e: e.finished_at)
     for count, epoch in enumerate(epochs, start=1):
-        if epoch["score"] >= score:
-            return epoch["finished_at"] - began, count
+        if epoch.score >= score:
+            return epoch.finished_at - began, count
     return None
 
 

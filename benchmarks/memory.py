@@ -25,12 +25,12 @@ from search.progress import Progress
 from search.runner import _worker_context
 from search.session import start_ray
 from search.storage import Storage
-from search.workers.trial import WorkerContext, open_backbone
+from search.workers.context import WorkerContext, open_backbone
 
 
 @ray.remote(num_cpus=0)  # as many as wanted on any machine
 class Worker:
-    """Holds what `AdapterTrial` holds, loaded the same way."""
+    """Holds what `WorkerTrial` holds, loaded the same way."""
 
     def __init__(self, context: WorkerContext) -> None:
         import pipelines.checkpoint

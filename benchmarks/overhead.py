@@ -53,23 +53,27 @@ def run_ours(trials: int, folder: Path) -> Clock:
     """A search of adaptune's own, but for the training."""
     from material import save_random_encoder, toy_job
 
+    from pipelines.results import EpochResult
     from search import runner, tuning
     from search.progress import Progress
-    from search.study import Study, TrialRecord
-    from search.workers.trial import REPORT, AdapterTrial, TrialReport
+    from search.record import Trial
+    from search.study import Study
+    from search.workers.reports import REPORT, TrialReport
+    from search.workers.trial import WorkerTrial
 
-    class IdleTrial(AdapterTrial):
+    class IdleTrial(WorkerTrial):
         """Takes a trial, reports one epoch."""
 
         def setup(self, config: dict[str, Any], context: object = None) -> None:
             self._begin(config)
 
         def step(self) -> dict[str, Any]:
-            score = score_of(self._config["params"])
-            epoch = {"epoch": 1, "train_loss": 1 - score, "scores": {"accuracy": score}, "score": score}
-            epoch |= {"seconds": 0.0, "finished_at": time.time()}
-            facts = {"node": os.uname().nodename, "trained_parameters": 1}
-            return {REPORT: TrialReport([epoch], facts, finished=True).dumps(), "done": True}
+            score = score_of(self._assignment.params)
+            epoch = EpochResult(
+                1, 1 - score, {"accuracy": score}, score, seconds=0.0, finished_at=time.time()
+            )
+            report = TrialReport((epoch,), os.uname().nodename, 1, finished=True)
+            return {REPORT: report.dumps(), "done": True}
 
     clock = Clock()
 
@@ -79,12 +83,12 @@ def run_ours(trials: int, folder: Path) -> Clock:
         def __init__(self) -> None:
             self._ended: set[int] = set()
 
-        def update(self, study: Study, trial: TrialRecord) -> None:
+        def update(self, study: Study, trial: Trial) -> None:
             if trial.state != "running":
                 self._ended.add(trial.number)
                 clock.count(len(self._ended))
 
-    tuning.AdapterTrial = IdleTrial
+    tuning.WorkerTrial = IdleTrial
     runner.finish_studies = lambda *_args, **_kwargs: None
     space = {name: {"low": low, "high": high, "log": True} for name, (low, high) in SPACE.items()}
     job = toy_job(

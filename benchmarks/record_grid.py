@@ -55,11 +55,11 @@ def recorded_rows(storage: Path, job: str) -> list[dict[str, Any]]:
                 "seed": trial.seed,
                 **trial.params,
                 "trial": trial.number,
-                "epoch": epoch["epoch"],
-                "score": epoch["score"],
-                "train_loss": epoch["train_loss"],
-                "validation_loss": epoch["validation_loss"],
-                "seconds": epoch["seconds"],
+                "epoch": epoch.epoch,
+                "score": epoch.score,
+                "train_loss": epoch.train_loss,
+                "validation_loss": epoch.validation_loss,
+                "seconds": epoch.seconds,
             }
             for study in record.studies(job)
             for trial in study.trials()

@@ -22,12 +22,14 @@ import pyarrow.parquet as pq
 from record_grid import OUT
 from tables import Report
 
-from search.agenda import Search
+from pipelines.results import EpochResult
+from search.agenda import Agenda
 from search.decisions.experience import portfolio
-from search.decisions.rules import Rules, Scheduler
+from search.decisions.rules import Rules
 from search.job.parts import SearchPart
-from search.study import Study, TrialRecord
-from search.workers.trial import TrialReport
+from search.record import Trial
+from search.study import Study
+from search.workers.reports import TrialReport
 from spaces import Space
 
 SLOTS = 2
@@ -37,7 +39,7 @@ PARAMETERS = ("adapter_size", "learning_rate", "epochs")
 MEASURED = ("score", "validation_loss", "seconds")
 
 Key = tuple[Any, ...]
-Trials = Mapping[Key, list[dict[str, Any]]]  # epochs, by configuration
+Trials = Mapping[Key, list[EpochResult]]  # epochs, by configuration
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ class Recorded:
 
     @property
     def best(self) -> float:
-        return max(epoch["score"] for epochs in self.trials.values() for epoch in epochs)
+        return max(epoch.score for epochs in self.trials.values() for epoch in epochs)
 
     @property
     def worst(self) -> float:
         """The score of the worst configuration."""
-        return min(max(epoch["score"] for epoch in epochs) for epochs in self.trials.values())
+        return min(max(epoch.score for epoch in epochs) for epochs in self.trials.values())
 
     @property
     def cost(self) -> int:
@@ -75,7 +77,7 @@ class Side:
 
     name: str
     sampler: str
-    scheduler: Scheduler
+    scheduler: str
     experienced: bool = False
 
 
@@ -110,7 +112,15 @@ def read_record(path: Path) -> dict[str, dict[int, Recorded]]:
     found: dict[str, dict[int, dict[Key, list[dict[str, Any]]]]] = defaultdict(lambda: defaultdict(dict))
     for row in sorted(pq.read_table(path).to_pylist(), key=lambda row: row["epoch"]):
         key = tuple(row[name] for name in PARAMETERS)
-        epoch = {name: row[name] for name in ("epoch", *MEASURED)}
+        epoch = EpochResult(
+            row["epoch"],
+            train_loss=math.nan,  # nothing in a search looks at it
+            scores={},
+            score=row["score"],
+            seconds=row["seconds"],
+            finished_at=0.0,
+            validation_loss=row["validation_loss"],
+        )
         found[row["task"]][row["seed"]].setdefault(key, []).append(epoch)
     return {task: {seed: Recorded(trials) for seed, trials in seeds.items()} for task, seeds in found.items()}
 
@@ -121,7 +131,7 @@ def replay(task: Recorded, side: Side, seed: int, first: Sequence[Mapping[str, A
     optuna.create_study(study_name="replay/task/adapter", storage=storage, direction="maximize")
     study = Study(storage, "replay/task/adapter")
     study.hold()
-    search = Search(
+    agenda = Agenda(
         study,
         task.space(),
         sampler=side.sampler,
@@ -133,7 +143,7 @@ def replay(task: Recorded, side: Side, seed: int, first: Sequence[Mapping[str, A
     best, curve = float("-inf"), []
     running: list[int] = []
     while True:
-        while len(running) < SLOTS and (number := search.next_trial(lambda _: None)) is not None:
+        while len(running) < SLOTS and (number := agenda.next_trial(lambda *_: None)) is not None:
             running.append(number)
         if not running:
             return curve
@@ -141,11 +151,13 @@ def replay(task: Recorded, side: Side, seed: int, first: Sequence[Mapping[str, A
             trial = study.trial(number)
             epochs = task.trials[tuple(trial.params[name] for name in PARAMETERS)]
             done = len(trial.epochs) + 1
-            verdict = search.take(number, TrialReport(epochs=epochs[:done], finished=done == trial.schedule))
-            best = max(best, epochs[done - 1]["score"])
+            verdict = agenda.take(
+                number, TrialReport(epochs=tuple(epochs[:done]), finished=done == trial.schedule)
+            )
+            best = max(best, epochs[done - 1].score)
             curve.append(best)
             if verdict.state != "running":
-                search.put_down(number)
+                agenda.put_down(number)
                 running.remove(number)
 
 
@@ -154,18 +166,13 @@ def experience(others: Sequence[Recorded], space: Space) -> list[Mapping[str, An
     return list(portfolio([_records(other) for other in others], space))
 
 
-def _records(task: Recorded) -> list[TrialRecord]:
+def _records(task: Recorded) -> list[Trial]:
     return [
-        TrialRecord(
+        Trial(
             number=number,
             state="complete",
             params=dict(zip(PARAMETERS, key, strict=True)),
             epochs=tuple(epochs),
-            reason=None,
-            seed=0,
-            facts={},
-            started=None,
-            ended=None,
         )
         for number, (key, epochs) in enumerate(task.trials.items())
     ]

@@ -72,8 +72,8 @@ def run_once(job: Path) -> tuple[float, list[float], list[tuple[str, float]]]:
     with Record(Storage(str(job.parent / "runs"), None)) as record:
         (study,) = record.studies("startup")
         epochs = [trial.epochs[0] for trial in study.trials()]
-    began = [epoch["finished_at"] - epoch["seconds"] for epoch in epochs]
-    ended = [epoch["finished_at"] for epoch in epochs]
+    began = [epoch.finished_at - epoch.seconds for epoch in epochs]
+    ended = [epoch.finished_at for epoch in epochs]
     between = [after - before for before, after in zip(ended, began[1:], strict=False)]
     return began[0] - started, between, lines
 

@@ -22,6 +22,7 @@ from pipelines.method import TrainedModel, config_from_dict, find_method
 from pipelines.packs.bundle import TrainedEncoder
 from pipelines.packs.model import PackModel
 from pipelines.tasks.kind import Kind, Scale, kind_of
+from pipelines.texts import has_surrogate
 
 FORMAT = 1
 
@@ -180,6 +181,10 @@ class AdapterBundle:
                     f"this bundle takes {columns} text(s) an example: {', '.join(self.config.text_columns)}",
                     "Give pairs as (first, second)." if columns == 2 else "Give one string.",
                 )
+            if any(map(has_surrogate, row)):
+                rule = "has half a character (a lone surrogate)"
+                fix = "Correct it, or leave it out: it was cut within a character."
+                raise InputError(f"texts[{index}]", texts[index], rule, fix)
         if not rows:
             return []
         outputs, targets = self._trained.read(rows, precision=precision)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,3 +52,12 @@ def read_plain(path: Path, *, limit: int) -> bytes:
     """A regular file's content; raises as `open_plain`."""
     with open_plain(path, limit=limit) as (file, size):
         return file.read(size)
+
+
+def create_beside(path: Path, *, prefix: str, private: bool = False) -> tuple[int, Path]:
+    """A new, empty file in the folder of `path`, to be written and then put in its place; its descriptor and
+    path. Who may read it the umask decides, and a folder's own rules; of a private one only its owner.
+    """
+    temporary = path.with_name(f"{prefix}{secrets.token_hex(8)}")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(temporary, flags, 0o600 if private else 0o666), temporary

@@ -1,11 +1,20 @@
 """Where a thing lies that a user named: a path, a Hub id, or a place inside an installed package."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 from pipelines.errors import InputError
 
 PACKAGE_PREFIX = "package:"
+NO_FILE = "is an address, and rows are read from files"
+DOWNLOAD = "Download it and give the file's path; a dataset on the Hub goes under hub, by its id."
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/|file:")
+
+
+def is_address(location: str) -> bool:
+    """Whether a location is an address such as https://host/x, s3://bucket/x or file:x, and no path."""
+    return bool(_ADDRESS.match(location))
 
 
 def resolve_location(name: str, *, key: str) -> str:

@@ -273,8 +273,7 @@ def adopt(methods: Iterable[Method]) -> None:
 def find_method(name: object) -> Method:
     """The row of a name. Raises InputError, naming the nearest one, where there is none."""
     if not isinstance(name, str) or name not in _METHODS:
-        rule = "unknown method"
-        raise InputError("method", name, rule, nearest(str(name), _METHODS))
+        raise InputError("method", name, "unknown method", nearest(str(name), _METHODS))
     return _METHODS[name]
 
 

@@ -1,22 +1,23 @@
 """What one study does next: unfinished trials, promotions, new configurations, then its end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipelines.method import epochs_of
 from search.decisions.confirmation import Confirm, missing_runs
-from search.decisions.halving import describe_ends, next_promotion
 from search.decisions.proposals import Params, propose
 from search.decisions.rules import Rules, Verdict, common_failure, own_verdict, verdict
-from search.study import Study, TrialRecord
-from search.workers.trial import TrialReport
+from search.record import Trial
+from search.study import Study
+from search.workers.reports import TrialReport
 from spaces import Space
 
-Tell = Callable[[int], None]  # called with a trial's number after a change of its record
+OnChange = Callable[[Study, int], None]  # called with a trial after a change of its record
 
 
 @dataclass
-class Search:
+class Agenda:
     """One study being searched.
 
     All that counts is in the study; what is kept here can be made anew from it at any time, and is, after a
@@ -38,14 +39,13 @@ class Search:
     trials: int
     rules: Rules = field(default_factory=Rules)
     confirm: Confirm | None = None
-    first: Sequence[Params] = ()
+    first: Sequence[Mapping[str, Any]] = ()
     allows: Callable[[Params], bool] = lambda _: True
     live: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        attributes, trials = self.study.attributes, self.study.trials()
-        self.stopped: str | None = attributes.get("stopped")
-        self.exhausted = bool(attributes.get("exhausted"))
+        trials = self.study.trials()
+        self.stopped, self.exhausted = self.study.stopped, self.study.exhausted
         for trial in trials:  # what a driver had recorded, but not drawn the conclusion from
             if trial.state == "running" and own_verdict(trial, self.rules).state == "complete":
                 self._apply(trial.number, own_verdict(trial, self.rules))
@@ -74,18 +74,18 @@ class Search:
         under_way = any(trial.state in ("running", "paused") for trial in trials)
         return self.growing or under_way or bool(self._missing_runs(trials))
 
-    def next_trial(self, tell: Tell) -> int | None:
+    def next_trial(self, on_change: OnChange) -> int | None:
         """The number of the trial to run next, written to the study; None when there is none now.
 
         Where nothing is left to search, the study's paused trials end here and its confirmations start.
         """
-        number = self._next_unfinished(tell)
+        number = self._next_unfinished(on_change)
         if number is None and self.stopped is None:
             number = self._next_promotion()
         if number is None and self.growing:
             number = self._next_new()
         if number is None:
-            number = self._next_confirmation(tell)
+            number = self._next_confirmation(on_change)
         if number is not None:
             self.live.add(number)
         return number
@@ -94,11 +94,19 @@ class Search:
         """End the search in order: no new trials; those that run are put down at their next epoch."""
         if self.stopped is None:
             self.stopped = reason
-            self.study.note("stopped", reason)
+            self.study.stop(reason)
+
+    def end_waiting(self, number: int) -> bool:
+        """End a trial that no worker has begun, where the search was stopped; returns whether it did."""
+        trial = self.study.trials()[number]
+        if self.stopped is None or trial.confirms is not None or trial.state != "running":
+            return False
+        self.study.finish_trial(number, "pruned", reason=self.stopped)
+        return True
 
     def take(self, number: int, report: TrialReport) -> Verdict:
         """Record what a worker reported, and what follows for the trial. Repeating it changes nothing."""
-        self.study.note_trial(number, report.facts)
+        self.study.note_trial(number, node=report.node, trained_parameters=report.trained_parameters)
         before = self.study.trials()[number]
         self.study.record_epochs(number, report.epochs)
         trials = self.study.trials()
@@ -111,13 +119,13 @@ class Search:
         if report.failure is not None:
             self.fail(number, report.failure)
             return Verdict("failed", report.failure)
-        found = verdict(trial, trials, self.rules)
-        if report.finished and found.state == "running":
-            found = Verdict("complete")
-        if self.stopped is not None and found.state in ("running", "paused") and trial.confirms is None:
-            found = Verdict("pruned", self.stopped)
-        self._apply(number, found)
-        return found
+        decided = verdict(trial, trials, self.rules)
+        if report.finished and decided.state == "running":
+            decided = Verdict("complete")
+        if self.stopped is not None and decided.state in ("running", "paused") and trial.confirms is None:
+            decided = Verdict("pruned", self.stopped)
+        self._apply(number, decided)
+        return decided
 
     def fail(self, number: int, reason: str) -> None:
         """End a trial that failed; the whole search, where its first trials all fail alike."""
@@ -130,23 +138,18 @@ class Search:
         """Tune has a trial no more: it ended, waits at a rung, or is left for the next driver."""
         self.live.discard(number)
 
-    def _next_unfinished(self, tell: Tell) -> int | None:
+    def _next_unfinished(self, on_change: OnChange) -> int | None:
         while self.unfinished:
             number = self.unfinished.pop(0)
             if self.stopped is None or self.study.trials()[number].confirms is not None:
                 return number
             self.study.finish_trial(number, "pruned", reason=self.stopped)
-            tell(number)
+            on_change(self.study, number)
         return None
 
     def _next_promotion(self) -> int | None:
-        if self.rules.scheduler != "halving":
-            return None
-        trial = next_promotion(
-            self.study.trials(),
-            growing=self.growing,
-            pareto=self.rules.pareto,
-            busy=self.live,
+        trial = self.rules.entry.promotion(
+            self.study.trials(), growing=self.growing, pareto=self.rules.pareto, busy=self.live
         )
         if trial is None or trial.rung is None:
             return None
@@ -166,7 +169,7 @@ class Search:
     def _note_exhausted(self) -> None:
         if not self.exhausted:
             self.exhausted = True
-            self.study.note("exhausted", True)
+            self.study.exhaust()
 
     def _propose(self) -> Params | None:
         if self.started < len(self.first):
@@ -185,11 +188,11 @@ class Search:
         leads = self.first and self.started == 1
         return () if leads else self.rules.rungs(epochs_of(params, method=self.study.method))
 
-    def _next_confirmation(self, tell: Tell) -> int | None:
+    def _next_confirmation(self, on_change: OnChange) -> int | None:
         trials = self.study.trials()
         if any(trials[number].confirms is None for number in self.live):
             return None
-        self._end(trials, tell)
+        self._end(trials, on_change)
         missing = self._missing_runs(self.study.trials())
         if not missing:
             return None
@@ -198,18 +201,18 @@ class Search:
             trial.params, self.space.distributions(), seed=seed, confirms=trial.number
         )
 
-    def _missing_runs(self, trials: Sequence[TrialRecord]) -> list[tuple[TrialRecord, int]]:
+    def _missing_runs(self, trials: Sequence[Trial]) -> list[tuple[Trial, int]]:
         return missing_runs(trials, self.confirm) if self.confirm else []
 
-    def _end(self, trials: Sequence[TrialRecord], tell: Tell) -> None:
+    def _end(self, trials: Sequence[Trial], on_change: OnChange) -> None:
         """Nothing is left to search: whoever still waits was not good enough."""
         if self.space.size is not None and self.space.size <= self.started < self.trials:
             self._note_exhausted()
-        ends = describe_ends(trials, pareto=self.rules.pareto)
+        ends = self.rules.entry.ends(trials, pareto=self.rules.pareto)
         for number, reason in sorted(ends.items()):
             self.study.finish_trial(number, "pruned", reason=self.stopped or reason)
-            tell(number)
+            on_change(self.study, number)
 
-    def _apply(self, number: int, found: Verdict) -> None:
-        if found.state in ("complete", "pruned"):
-            self.study.finish_trial(number, found.state, reason=found.reason)
+    def _apply(self, number: int, decided: Verdict) -> None:
+        if decided.state in ("complete", "pruned"):
+            self.study.finish_trial(number, decided.state, reason=decided.reason)

@@ -8,7 +8,8 @@ from pipelines.method import find_method
 from pipelines.tasks.rows import TaskData
 from search.escapes import code_span, escape_markdown
 from search.job.job import SearchJob
-from search.study import Study, TrialRecord
+from search.record import Trial
+from search.study import Study
 from search.tables import format_values
 
 
@@ -24,16 +25,15 @@ class ModelCard:
         return f"{self.before}{scores}{self.after}"
 
 
-def model_card(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> ModelCard:
+def model_card(study: Study, best: Trial, job: SearchJob, data: TaskData) -> ModelCard:
     """The card of a study's winner. What users chose (labels, notes on their rows, paths) is escaped."""
     searched = job.space_for(study.method).to_dict()
     space = _table_rows({name: format_values(values) for name, values in searched.items()})
     params = _table_rows(best.params)
-    trained = int(best.facts["trained_parameters"])
-    fraction = trained / int(study.attributes["backbone_parameters"])
-    validation = ", ".join(
-        f"{name} {value:.4f}" for name, value in best.epochs[(best.best_epoch or 1) - 1]["scores"].items()
-    )
+    if best.best is None:
+        raise ValueError(f"trial {best.number} has no score")
+    fraction = best.size / study.facts.backbone_parameters
+    validation = ", ".join(f"{name} {value:.4f}" for name, value in best.best.scores.items())
     predicts = data.rules.describe(tuple(escape_markdown(label) for label in data.labels))
     columns = data.task.text
     texts = data.rules.example(len(columns))
@@ -48,11 +48,11 @@ def model_card(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) 
 
 ## Scores
 
-- validation: {validation} (epoch {best.best_epoch}; chose this trial by {study.attributes["metric"]})
+- validation: {validation} (epoch {best.best_epoch}; chose this trial by {study.facts.metric})
 - test: """
     after = f""" (read once, after the choice)
 
-Trained parameters: {trained:,}, {fraction:.2%} of the encoder's.
+Trained parameters: {best.size:,}, {fraction:.2%} of the encoder's.
 
 ## Data
 

@@ -6,13 +6,15 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
+from search.database import claim_lock
 from search.errors import UserError, first_line
 from search.liveness import HEARTBEAT_SECONDS, beat, driver_of, rest
+from search.record import Driver
 from search.storage import Storage
-from search.study import Study, claim_lock
+from search.study import Study
 
 SETTLE_SECONDS = 2  # longer than it takes to read and write the record
 
@@ -24,7 +26,7 @@ class SearchClock:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._before = float(study.attributes.get("searched_seconds", 0.0))
+        self._before = study.searched_seconds
         self._started = time.monotonic()
 
     @property
@@ -33,12 +35,12 @@ class SearchClock:
 
     def note(self) -> None:
         """Write it to the record."""
-        self._study.note("searched_seconds", round(self.seconds, 1))
+        self._study.note_searched_seconds(self.seconds)
 
 
-def _refuse(job: str, other: Mapping[str, Any]) -> NoReturn:
+def _refuse(job: str, other: Driver) -> NoReturn:
     raise UserError(
-        f"job {job!r} is being run already, by process {other['pid']} on {other['host']}. "
+        f"job {job!r} is being run already, by process {other.pid} on {other.host}. "
         "Wait for it or stop it first."
     )
 
@@ -49,7 +51,7 @@ def _give_way(studies: Sequence[Study]) -> None:
     """
     time.sleep(SETTLE_SECONDS)
     other = driver_of(studies)
-    if other is not None and (other["host"], other["pid"]) != (socket.gethostname(), os.getpid()):
+    if other is not None and (other.host, other.pid) != (socket.gethostname(), os.getpid()):
         _refuse(studies[0].job, other)
 
 
@@ -91,5 +93,5 @@ def drive(storage: Storage, studies: Sequence[Study]) -> Iterator[SearchClock]:
 def forget_dead_driver(storage: Storage, studies: Sequence[Study]) -> None:
     """Take the name of a driver that was killed at the very end, when all was done, from the record."""
     with claim_lock(storage):
-        if studies[0].attributes.get("driver") is not None and driver_of(studies) is None:
+        if studies[0].driver is not None and driver_of(studies) is None:
             rest(studies[0])

@@ -1,12 +1,13 @@
 """What the service tells its user. The command prints these without a traceback.
 
-SearchError         what a caller catches for all of it
-├── UserError       the input was wrong
-│   ├── JobError    a job file, or a job from Python, cannot be used
-│   └── LinkOut     a link leads out of a folder that is to travel
-├── StorageError    the storage or the database gave way under a search
-├── RemoteError     what ran on a cluster failed
-└── Interrupted     a search was asked to stop
+SearchError          what a caller catches for all of it
+├── UserError        the input was wrong
+│   ├── JobError     a job file, or a job from Python, cannot be used
+│   ├── LinkOut      a link leads out of a folder that is to travel
+│   └── NewerRecord  a record that a newer version has written
+├── StorageError     the storage or the database gave way under a search
+├── RemoteError      what ran on a cluster failed
+└── Interrupted      a search was asked to stop
 """
 
 import errno
@@ -14,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spaces.errors import problem_line
+from pipelines.errors import problem_line
+from search.secrets import hide_secrets
 
 MOST_LINES = 50  # problems that a message shows
 _UNWRITABLE = {
@@ -45,7 +47,7 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return problem_line(self.key, self.value, self.rule, self.fix)
+        return hide_secrets(problem_line(self.key, self.value, self.rule, self.fix))
 
 
 class LinkOut(UserError):
@@ -54,6 +56,10 @@ class LinkOut(UserError):
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self.path = path
+
+
+class NewerRecord(UserError):
+    """A record that a newer version of adaptune has written: only that one may read it, and go on with it."""
 
 
 class StorageError(SearchError):
@@ -84,8 +90,8 @@ def storage_failure(error: BaseException) -> BaseException | None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without what follows."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    """What an error says, without what follows, and without secrets."""
+    return hide_secrets(next(iter(str(error).splitlines()), "") or type(error).__name__)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -5,8 +5,8 @@ import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from search.record import Driver
 from search.study import Study
 
 HEARTBEAT_SECONDS = 10
@@ -15,40 +15,33 @@ DEAD_AFTER_SECONDS = 60  # without a heartbeat
 
 def beat(study: Study) -> None:
     """Say in a study that this process is its job's driver, and alive."""
-    study.note(
-        "driver",
-        {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": _start_of(os.getpid()),
-            "time": time.time(),
-        },
-    )
+    pid = os.getpid()
+    study.note_driver(Driver(socket.gethostname(), pid, time=time.time(), started=_start_of(pid)))
 
 
 def rest(study: Study) -> None:
     """Say that the job has no driver any more."""
-    study.note("driver", None)
+    study.note_driver(None)
 
 
-def driver_of(studies: Sequence[Study]) -> dict[str, Any] | None:
-    """The living driver of a job (host, pid, time of its last sign), or None.
+def driver_of(studies: Sequence[Study]) -> Driver | None:
+    """The living driver of a job, by its last sign, or None.
 
     On another machine a driver lives as long as its last sign is fresh. On this one its process counts: one
     that was stopped, or whose machine slept, gives no sign and goes on later; one that ended is dead at once.
     """
-    driver: dict[str, Any] | None = studies[0].attributes.get("driver") if studies else None
+    driver = studies[0].driver if studies else None
     if driver is None:
         return None
-    fresh = time.time() - driver["time"] <= DEAD_AFTER_SECONDS
-    if driver["host"] != socket.gethostname():
+    fresh = time.time() - driver.time <= DEAD_AFTER_SECONDS
+    if driver.host != socket.gethostname():
         return driver if fresh else None
-    if not _process_exists(driver["pid"]):
+    if not _process_exists(driver.pid):
         return None
-    started = _start_of(driver["pid"])
-    if started is None or driver.get("started") is None:
+    started = _start_of(driver.pid)
+    if started is None or driver.started is None:
         return driver if fresh else None
-    return driver if started == driver["started"] else None
+    return driver if started == driver.started else None
 
 
 def _process_exists(pid: int) -> bool:

@@ -106,13 +106,16 @@ class Plan:
         return found
 
 
-def make_plan(job: SearchJob, *, source: str = "job") -> Plan:
+def make_plan(job: SearchJob, *, source: str = "job", problems: Sequence[Problem] = ()) -> Plan:
     """Read a job's data and load its backbone.
+
+    Args:
+        problems: known already, and reported with the rest.
 
     Raises:
         JobError: everything about tasks and backbone that cannot be used, at once.
     """
-    problems: list[Problem] = []
+    problems = list(problems)
     tasks: list[TaskData] = []
     for task in job.resolved_tasks():
         try:

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -11,10 +12,10 @@ from collections import defaultdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
-from pyarrow import fs
+from search.errors import first_line
+from search.secrets import hide_secrets
 
 if TYPE_CHECKING:
     from search.storage import Storage
@@ -25,6 +26,11 @@ FETCH_LIMIT_BYTES = 200_000_000  # of the packed folder: it travels through a jo
 UNPACKED_LIMIT_BYTES = 1_000_000_000  # of its content
 MINIMUM_FREE_BYTES = 1_000_000_000
 SHARE = "Give a folder that every node mounts at this path, writable, or an object store's URI."
+
+OPEN_FOLDER = (
+    "Other users of the cluster's head can run code as this job's owner: Ray unpacks jobs under {}, which is "
+    "open to all. Start Ray with a --temp-dir of mode 0700 (docs/cluster.md: Shared machines)."
+)
 
 Finding = tuple[str, str, str, str]  # key, value, rule, fix: a Problem of the job file
 
@@ -38,7 +44,7 @@ def version() -> str | None:
 
 
 def find_missing(location: str) -> str | None:
-    """Why a path, a URI or a package:NAME/PATH cannot be used on this node; None if it is there."""
+    """Why a path or a package:NAME/PATH cannot be used on this node; None if it is there."""
     if location.startswith("package:"):
         from pipelines.errors import InputError
         from pipelines.locations import resolve_location
@@ -48,10 +54,7 @@ def find_missing(location: str) -> str | None:
         except InputError as error:
             return error.rule
         return None
-    if "://" not in location:
-        return None if Path(location).exists() else "does not exist"
-    system, path = fs.FileSystem.from_uri(location)
-    return "does not exist" if system.get_file_info(path).type == fs.FileType.NotFound else None
+    return None if Path(location).exists() else "does not exist"
 
 
 def examine_node(request: dict[str, Any], node: str) -> list[Finding]:
@@ -129,14 +132,31 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
             where[finding].append(node)
     if request["folder"]:
         storage.delete(request["folder"])
+    folder = find_open_folder(Path.cwd())
     return {
         "version": version(),
         "nodes": list(nodes),
+        "warnings": [OPEN_FOLDER.format(folder)] if folder else [],
         "findings": [
             [key, value, f"{rule}, on {', '.join(names)}", fix]
             for (key, value, rule, fix), names in where.items()
         ],
     }
+
+
+def find_open_folder(path: Path) -> Path | None:
+    """The folder above a path in which other users may put their own in place of what is there; else None.
+
+    Below a folder that is closed to others nobody comes.
+    """
+    found = None
+    for folder in (path, *path.parents):
+        mode = folder.stat().st_mode
+        if not mode & (stat.S_IXGRP | stat.S_IXOTH):
+            return None
+        if found is None and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            found = folder
+    return found
 
 
 def examine_head(request: dict[str, Any], storage: "Storage") -> list[Finding]:
@@ -164,18 +184,10 @@ def examine_head(request: dict[str, Any], storage: "Storage") -> list[Finding]:
         try:
             reach(uri)
         except Exception as error:  # whatever its driver raises
-            rule = f"cannot be reached ({type(error).__name__}: {hide_password(str(error), uri)})"
+            rule = f"cannot be reached ({type(error).__name__}: {hide_secrets(first_line(error), uri)})"
             fix = "Give one that the cluster's head can reach."
-            findings.append((key, hide_password(uri, uri), rule, fix))
+            findings.append((key, hide_secrets(uri), rule, fix))
     return findings
-
-
-def hide_password(text: str, uri: str) -> str:
-    """The first line of a text, without the password of a URI."""
-    line = next(iter(text.splitlines()), "")
-    if password := urlsplit(uri).password:
-        line = line.replace(password, "***").replace(unquote(password), "***")
-    return line
 
 
 def reach_database(uri: str) -> None:

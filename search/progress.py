@@ -9,7 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.study import Study, TrialRecord
+from search.record import Trial
+from search.secrets import hide_secrets
+from search.study import Study
 from search.tables import format_params
 
 ENDED = ("complete", "pruned", "failed")
@@ -21,7 +23,7 @@ class Progress:
     def start(self, studies: Sequence[tuple[Study, int]]) -> None:
         """The search begins: the studies, and how many trials each is to have."""
 
-    def update(self, study: Study, trial: TrialRecord) -> None:
+    def update(self, study: Study, trial: Trial) -> None:
         """A trial's record has changed."""
 
     def message(self, text: str) -> None:
@@ -40,14 +42,14 @@ class _StudyView:
 
     study: Study
     wanted: int
-    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    trials: dict[int, Trial] = field(default_factory=dict)
 
     @property
-    def ended(self) -> list[TrialRecord]:
+    def ended(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if trial.state in ENDED and trial.confirms is None]
 
     @property
-    def running(self) -> list[TrialRecord]:
+    def running(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if trial.state == "running"]
 
     @property
@@ -55,9 +57,14 @@ class _StudyView:
         return sum(trial.state == "paused" for trial in self.trials.values())
 
     @property
-    def best(self) -> TrialRecord | None:
+    def best(self) -> Trial | None:
         scored = [trial for trial in self.trials.values() if trial.score is not None]
         return max(scored, key=lambda trial: (trial.score or 0.0, -trial.number), default=None)
+
+    def show(self, trial: Trial) -> str:
+        """A trial's score so far, as the metric has it."""
+        value = trial.validation(self.study.facts.metric)
+        return "no score yet" if value is None else f"{value:.4f}"
 
 
 class ConsoleProgress(Progress):
@@ -85,7 +92,7 @@ class ConsoleProgress(Progress):
             trials = sum(view.wanted for view in self._views.values())
             self.message(f"searching: {trials} trials over {len(self._views)} task(s) x method(s)")
 
-    def update(self, study: Study, trial: TrialRecord) -> None:
+    def update(self, study: Study, trial: Trial) -> None:
         view = self._views[study.name]
         before = view.trials.get(trial.number)
         view.trials[trial.number] = trial
@@ -93,25 +100,27 @@ class ConsoleProgress(Progress):
             self._say_paused(view, trial)
         if trial.state in ("running", "paused") or (before is not None and before.state in ENDED):
             return
-        end = f"{trial.score:.4f}" if trial.state == "complete" else f"{trial.state}: {trial.reason}"
-        best = f"best {view.best.score:.4f}" if view.best else "no score yet"
+        end = view.show(trial) if trial.state == "complete" else f"{trial.state}: {trial.reason}"
+        best = f"best {view.show(view.best)}" if view.best else "no score yet"
         repeats = "" if trial.confirms is None else f" (trial {trial.confirms} with seed {trial.seed})"
         self.message(
             f"{study.name} trial {trial.number}{repeats}: {format_params(trial.params)} -> {end} "
             f"({best}; {len(view.ended)}/{view.wanted} done{self._time_left()})"
         )
 
-    def _say_paused(self, view: _StudyView, trial: TrialRecord) -> None:
+    def _say_paused(self, view: _StudyView, trial: Trial) -> None:
         self.message(
-            f"{view.study.name} trial {trial.number}: {format_params(trial.params)} -> {trial.score:.4f} "
+            f"{view.study.name} trial {trial.number}: {format_params(trial.params)} -> {view.show(trial)} "
             f"after epoch {len(trial.epochs)} of {trial.schedule}, waits ({view.paused} waiting)"
         )
 
     def message(self, text: str) -> None:
-        self._console.print(Text(f"[{_clock(time.monotonic() - self._started)}] {text}"), soft_wrap=True)
+        self._console.print(
+            Text(f"[{_clock(time.monotonic() - self._started)}] {hide_secrets(text)}"), soft_wrap=True
+        )
 
     def warn(self, text: str) -> None:
-        self._console.print(Text(text, style="yellow"), soft_wrap=True)
+        self._console.print(Text(hide_secrets(text), style="yellow"), soft_wrap=True)
 
     def stop(self) -> None:
         if self._live is not None:
@@ -131,10 +140,10 @@ class ConsoleProgress(Progress):
                 str(len(view.running)),
                 str(view.paused),
                 str(sum(trial.state == "failed" for trial in view.ended)),
-                f"{best.score:.4f}" if best else "-",
+                view.show(best) if best else "-",
                 format_params(best.params) if best else "",
             )
-            lines += [_line(trial) for trial in view.running]
+            lines += [_line(view, trial) for trial in view.running]
         clock = f"{_clock(time.monotonic() - self._started)} elapsed{self._time_left()}"
         return Group(table, *(Text(line, style="dim") for line in lines), Text(clock, style="dim"))
 
@@ -149,9 +158,9 @@ class ConsoleProgress(Progress):
         return f", about {_clock((time.monotonic() - self._search_started) / now * left)} left"
 
 
-def _line(trial: TrialRecord) -> str:
+def _line(view: _StudyView, trial: Trial) -> str:
     epochs = trial.params.get("epochs", "?")
-    score = "" if trial.score is None else f", {trial.score:.4f} so far"
+    score = "" if trial.score is None else f", {view.show(trial)} so far"
     return f"  trial {trial.number}: {format_params(trial.params)}: epoch {len(trial.epochs)}/{epochs}{score}"
 
 

@@ -11,13 +11,14 @@ from search.decisions.selection import pareto_front, pick_best
 from search.errors import UserError
 from search.job.parts import is_name
 from search.liveness import driver_of
+from search.record import Run, Trial
 from search.storage import Storage
-from search.study import Record, Study, TrialRecord
+from search.study import Record, Study
 
 
 def is_finished(studies: Sequence[Study]) -> bool:
     """Whether nothing of a job is left to do: every study has its winner, or is known to have none."""
-    return all({"winner", "failure"} & set(study.attributes) for study in studies)
+    return all(study.is_finished for study in studies)
 
 
 def job_results(studies: Sequence[Study], storage: Storage) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def open_record(storage: Storage) -> Record:
 
 def find_job(record: Record, name: str, storage: Storage) -> tuple[Study, ...]:
     """A job's studies; raises UserError, naming the jobs there are, where it has none."""
-    studies = tuple(study for study in record.studies(name) if "job" in study.attributes)
+    studies = tuple(study for study in record.studies(name) if study.is_made)
     if not studies:
         known = ", ".join(record.jobs()) or "none"
         raise UserError(f"no job {name!r} under {storage.root}. Jobs there: {known}.")
@@ -119,86 +120,78 @@ def export_bundles(
 
 
 def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str, Any]:
-    attributes, trials = study.attributes, study.trials()
+    trials = study.trials()
     counts = Counter(trial.state for trial in trials if trial.confirms is None)
-    if "winner" in attributes:
+    if study.winner is not None:
         state = "finished"
-    elif "failure" in attributes:
+    elif study.failure is not None:
         state = "failed"
     else:
         state = "running" if running else "interrupted"
     return {
         "task": study.task,
         "method": study.method,
-        "metric": attributes["metric"],
+        "metric": study.facts.metric,
         "state": state,
-        "reason": attributes.get("failure") or attributes.get("stopped") or _describe_exhausted(study),
+        "reason": study.failure or study.stopped or _describe_exhausted(study),
         "trials": {one: counts[one] for one in ("complete", "pruned", "failed", "running", "paused")},
-        "confirmations": [_confirmation(trial) for trial in trials if trial.confirms is not None],
-        "front": [_on_front(trial) for trial in pareto_front(trials)] if seeks_front(study) else None,
+        "confirmations": [_confirmation(t, study.facts.metric) for t in trials if t.confirms is not None],
+        "front": [_on_front(trial, study.facts.metric) for trial in pareto_front(trials)]
+        if study.facts.seeks_front
+        else None,
         "seconds": round(sum(trial.seconds for trial in trials), 3),
         "best": _best(study, storage),
     }
 
 
 def _describe_exhausted(study: Study) -> str | None:
-    return "every configuration of the space has been tried" if study.attributes.get("exhausted") else None
+    return "every configuration of the space has been tried" if study.exhausted else None
 
 
-def seeks_front(study: Study) -> bool:
-    """Whether a study's job asks for the front of score against size."""
-    return len(study.attributes["job"].get("search", {}).get("objectives", ["score"])) > 1
-
-
-def _on_front(trial: TrialRecord) -> dict[str, Any]:
+def _on_front(trial: Trial, metric: str) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "params": dict(trial.params),
-        "validation": trial.score,
-        "trained_parameters": int(trial.facts.get("trained_parameters", 0)),
+        "validation": trial.validation(metric),
+        "trained_parameters": trial.size,
     }
 
 
-def _confirmation(trial: TrialRecord) -> dict[str, Any]:
+def _confirmation(trial: Trial, metric: str) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "confirms": trial.confirms,
         "seed": trial.seed,
         "state": trial.state,
         "reason": trial.reason,
-        "validation": trial.score,
+        "validation": trial.validation(metric),
     }
 
 
-def _spreads(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any] | None:
+def _spreads(runs: Sequence[Run], metric: str) -> dict[str, Any] | None:
     """Mean and standard error over the winner's seeds, where it was confirmed."""
     if len(runs) < 2:
         return None
-    validation = Spread.of([run["validation"] for run in runs])
-    test = Spread.of([run["test"][metric] for run in runs])
-    return {"runs": list(runs), "validation": asdict(validation), "test": asdict(test)}
+    validation = Spread.of([run.validation for run in runs])
+    test = Spread.of([run.test[metric] for run in runs])
+    return {"runs": [asdict(run) for run in runs], "validation": asdict(validation), "test": asdict(test)}
 
 
 def _best(study: Study, storage: Storage) -> dict[str, Any] | None:
-    attributes, trials = study.attributes, study.trials()
-    winner: dict[str, Any] | None = attributes.get("winner")
-    best = trials[winner["trial"]] if winner else pick_best(trials)
+    trials, winner, metric = study.trials(), study.winner, study.facts.metric
+    best = trials[winner.trial] if winner else pick_best(trials)
     if best is None:
         return None
-    trained = int(best.facts["trained_parameters"])
-    runs = winner.get("runs", []) if winner else []
     return {
         "trial": best.number,
         "params": dict(best.params),
         "seed": best.seed,
-        "validation": best.score,
-        "test": winner["test"][attributes["metric"]] if winner else None,
-        "also": {
-            name: scores[attributes["metric"]] for name, scores in (winner or {}).get("also", {}).items()
-        },
-        "seeds": _spreads(runs, attributes["metric"]),
-        "trained_parameters": trained,
-        "trained_fraction": trained / int(attributes["backbone_parameters"]),
-        "mlflow_run_id": attributes.get("mlflow_run_id"),
-        "bundle": storage.uri(winner["bundle"]) if winner else None,
+        "validation": best.validation(metric),
+        "test": winner.test[metric] if winner else None,
+        "also": {name: scores[metric] for name, scores in winner.also.items()} if winner else {},
+        "seeds": _spreads(winner.runs, metric) if winner else None,
+        "trained_parameters": best.size,
+        "trained_fraction": best.size / study.facts.backbone_parameters,
+        "mlflow_run_id": study.mlflow_run_id,
+        "bundle": storage.uri(winner.bundle) if winner else None,
     }

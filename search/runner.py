@@ -16,27 +16,32 @@ from pipelines.encoder.sharing import share
 from pipelines.method import METHODS
 from pipelines.tasks.encoded import encode_task
 from pipelines.tasks.rows import TaskData
-from search.agenda import Search
+from search.agenda import Agenda
+from search.database import claim_lock
 from search.decisions.budget import Budget
 from search.decisions.confirmation import Confirm
-from search.decisions.experience import Experience, gather
 from search.decisions.rules import Rules
 from search.driver import SearchClock, drive, forget_dead_driver
 from search.errors import Interrupted, StorageError, UserError, first_line, storage_failure
+from search.experience import gather
 from search.job.job import SearchJob, differences
+from search.machine import best_node, local_problems, missing_resources
 from search.plan import Plan, make_plan, searched_values
-from search.probe import hide_password
 from search.progress import Progress
-from search.results import is_finished, job_results
-from search.session import start_ray, terminate_as_interrupt
+from search.record import Experience, StudyFacts
+from search.results import has_record, is_finished, job_results
+from search.secrets import hide_secrets
+from search.session import check_callers_ray, start_ray
+from search.signals import terminate_as_interrupt
 from search.storage import Storage, checkpoint_folder
-from search.study import Record, Study, claim_lock
+from search.study import Record, Study
+from search.tracking.client import keep_secret
 from search.tracking.tracker import CLOSE_SECONDS, Tracker
 from search.tuning import run_trials
 from search.winner import finish_studies
-from search.workers.trial import WorkerContext, unwritable
+from search.workers.checkpoints import unwritable
+from search.workers.context import WorkerContext
 
-TRACKED = "tracked"  # of a finished job's first study: whether MLflow has all of it
 HEAD_START_SECONDS = 6  # of the workers before MLflow, whose import and new database take cores and seconds
 LOST_CLOSE_SECONDS = 5  # how long a search waits for MLflow that ends for want of its storage
 
@@ -68,7 +73,12 @@ def run(
 def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> dict[str, Any]:
     storage = Storage(job.storage, job.database)
     progress.message(f"{job.name}: reading the data, loading the encoder")
-    plan = make_plan(job, source=source)
+    if ray.is_initialized() and not cluster:
+        check_callers_ray()
+    problems = [] if cluster else local_problems(job.resources)
+    if problems and _has_finished(storage, job.name):
+        problems = []  # it only tells what came out, on whatever machine
+    plan = make_plan(job, source=source, problems=problems)
     storage.prepare()
     with _saying_what_gave_way(storage), Record(storage) as record:
         studies = open_studies(record, storage, plan)
@@ -79,7 +89,7 @@ def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> d
                     study.hold()
                 _search(plan, storage, studies, clock=clock, cluster=cluster, progress=progress)
                 storage.tidy(job.name)  # of workers that were killed while they wrote
-        elif not studies[0].attributes.get(TRACKED):
+        elif not studies[0].tracked:
             with (
                 drive(storage, studies),
                 _tracking(job, storage, studies, progress, catching_up=True),
@@ -88,6 +98,14 @@ def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool) -> d
         else:
             forget_dead_driver(storage, studies)
         return job_results(studies, storage)
+
+
+def _has_finished(storage: Storage, job: str) -> bool:
+    if not has_record(storage):
+        return False
+    with Record(storage) as record:
+        studies = [study for study in record.studies(job) if study.is_made]
+        return bool(studies) and is_finished(studies)
 
 
 @contextlib.contextmanager
@@ -106,10 +124,10 @@ def _saying_what_gave_way(storage: Storage) -> Iterator[None]:
             elsewhere = cause.filename is not None and not str(cause.filename).startswith(storage.root)
             what = f"{cause.filename} cannot be written ({cause.strerror})"
             raise StorageError(what if elsewhere else unwritable(storage, cause)) from error
-        where = hide_password(storage.database_url, storage.database_url)
+        where = hide_secrets(storage.database_url)
         raise StorageError(
             f"storage {storage.root} cannot be written or read: its database {where} answers "
-            f"{hide_password(first_line(cause), storage.database_url)}"
+            f"{hide_secrets(first_line(cause), storage.database_url)}"
         ) from error
 
 
@@ -122,13 +140,13 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
     job = plan.job
     wanted = {f"{job.name}/{data.task.name}/{method}": data for data in plan.tasks for method in job.methods}
     with claim_lock(storage):
-        found = {study.name: study for study in record.studies(job.name) if "job" in study.attributes}
-        for study in found.values():
+        made = {study.name: study for study in record.studies(job.name) if study.is_made}
+        for study in made.values():
             _refuse_other(study, plan, wanted.get(study.name), storage)
         learned: dict[str, Experience] = {}
         studies = []
         for position, (name, data) in enumerate(wanted.items()):
-            if name not in found:
+            if name not in made:
                 method = name.rpartition("/")[2]
                 if method not in learned:
                     learned[method] = gather(
@@ -138,46 +156,50 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
                         fingerprint=plan.backbone.fingerprint,
                         vectors=plan.vector_fingerprints,
                     )
-                attributes = _study_attributes(plan, data, position, learned[method])
+                facts = _study_facts(plan, data, position, learned[method])
                 # Of a job of this name whose study file was lost or moved away.
                 storage.delete(checkpoint_folder(job.name, data.task.name, name.rpartition("/")[2]))
-                found[name] = record.create_study(name, attributes)
-            studies.append(found[name])
-    storage.write(f"{job.name}/job.json", _json(job.to_dict()))
+                made[name] = record.create_study(name, facts)
+            studies.append(made[name])
+        keep_secret(job.tracking.uri, storage)
+    storage.write(f"{job.name}/job.json", _json(job.to_record()))
     return tuple(studies)
 
 
-def _study_attributes(plan: Plan, data: TaskData, position: int, experience: Experience) -> dict[str, Any]:
-    return {
-        "position": position,
-        "metric": data.task.metric,
-        "data_fingerprint": data.fingerprint,
-        "backbone_fingerprint": plan.backbone.fingerprint,
-        "backbone_parameters": plan.backbone.parameters,
-        "vectors": plan.vector_fingerprints,
-        "sizes": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},
-        "experience": {"studies": experience.studies, "portfolio": experience.portfolio},
-        "content": plan.job.content(),
-        "job": plan.job.to_dict(),  # last: a study that has it was made completely
-    }
+def _study_facts(plan: Plan, data: TaskData, position: int, experience: Experience) -> StudyFacts:
+    return StudyFacts(
+        position=position,
+        metric=data.task.metric,
+        data_fingerprint=data.fingerprint,
+        backbone_fingerprint=plan.backbone.fingerprint,
+        backbone_parameters=plan.backbone.parameters,
+        vectors=plan.vector_fingerprints,
+        sizes={name: len(getattr(data, name)) for name in ("train", "validation", "test")},
+        experience=experience,
+        content=plan.job.content(),
+        job=plan.job.to_record(),
+    )
 
 
 def _refuse_other(study: Study, plan: Plan, data: TaskData | None, storage: Storage) -> None:
-    old = study.attributes
-    what = differences(old["content"], plan.job.content())
-    if not what and data is not None and old["data_fingerprint"] != data.fingerprint:
+    old = study.facts
+    what = differences(old.content, plan.job.content())
+    if not what and data is not None and old.data_fingerprint != data.fingerprint:
         what = [f"the rows of task {data.task.name!r} are not those it was started with"]
-    if not what and old["backbone_fingerprint"] != plan.backbone.fingerprint:
+    if not what and old.backbone_fingerprint != plan.backbone.fingerprint:
         what = [f"backbone {plan.backbone.name!r} has other weights, config or tokenizer than it had"]
-    if not what and old.get("vectors", {}) != plan.vector_fingerprints:
+    if not what and old.vectors != plan.vector_fingerprints:
         what = ["the word vectors under `vectors` are not those it was started with"]
     if what:
         name = plan.job.name
+        same = not differences(old.content, plan.job.content())  # then `resume` is refused for this too
+        go_on = f"Go on with that one as it is (`adaptune resume {name} --storage {storage.root}`)"
+        if same:
+            go_on = "To go on with that one, put the rows, the encoder or the vectors back as they were"
         raise UserError(
             f"there is a job {name!r} under {storage.root} already, and this one differs from it:\n"
             + "".join(f"  {line}\n" for line in what)
-            + f"Go on with that one as it is (`adaptune resume {name} --storage {storage.root}`), "
-            "or give this one another name or storage."
+            + f"{go_on}; to search anew, give this one another name or storage."
         )
 
 
@@ -191,15 +213,19 @@ def _search(
     progress: Progress,
 ) -> None:
     job = plan.job
-    searches = [
-        Search(
+    agendas = [
+        Agenda(
             study,
             job.space_for(study.method),
             sampler=job.search.sampler,
             seed=job.search.seed,
             trials=job.search.trials,
             rules=Rules(job.search.scheduler, job.search.reduction, job.search.patience, job.search.pareto),
-            first=[one for one in _suggestions(study) if plan.allows(study.task, study.method, one)],
+            first=[
+                params
+                for params in study.facts.experience.portfolio
+                if plan.allows(study.task, study.method, params)
+            ],
             allows=functools.partial(plan.allows, study.task, study.method),
             confirm=Confirm(**job.confirm.model_dump()) if job.confirm else None,
         )
@@ -213,22 +239,25 @@ def _search(
         _saying_what_gave_way(storage),
     ):
 
-        def tell(study: Study, number: int) -> None:
+        def on_change(study: Study, number: int) -> None:
             tracker.notify(study, number)
             progress.update(study, study.trial(number))
 
         try:
-            progress.start([(search.study, plan.trials_of(search.study.method)) for search in searches])
+            if cluster:
+                for problem in missing_resources(job.resources, best_node("the largest node of the cluster")):
+                    progress.warn(f"{problem} Until a node comes that has them, trials wait.")
+            progress.start([(study, plan.trials_of(study.method)) for study in studies])
             context = _worker_context(plan, storage, progress)
             run_trials(
                 job,
                 context,
-                searches,
+                agendas,
                 cluster=cluster,
-                tell=tell,
-                check_budget=lambda: _check_budget(job, searches, clock, progress),
+                on_change=on_change,
+                check_budget=lambda: _check_budget(job, agendas, clock, progress),
             )
-            if any(search.is_open for search in searches):
+            if any(agenda.is_open for agenda in agendas):
                 raise Interrupted(job.name)
             finish_studies(plan, context, studies, cluster=cluster, progress=progress)
         finally:
@@ -257,30 +286,26 @@ def _tracking(
         for study in studies:
             tracker.notify(study)
         if not tracker.close(patience, while_it_advances=catching_up):
-            where = job.tracking.uri or storage.tracking_uri
+            where = hide_secrets(job.tracking.uri or storage.tracking_uri)
+            problem = hide_secrets(str(tracker.problem), job.tracking.uri)
             progress.warn(
-                f"MLflow is behind ({tracker.problem}). Nothing is lost: `adaptune resume {job.name}` brings "
-                f"{hide_password(where, where)} up to date. If it is damaged, move it away first."
+                f"MLflow is behind ({problem}). Nothing is lost: `adaptune resume {job.name}` brings "
+                f"{where} up to date. If it is damaged, move it away first."
             )
     if is_finished(studies) and not tracker.behind:
-        studies[0].note(TRACKED, True)
+        studies[0].note_tracked()
 
 
-def _suggestions(study: Study) -> Sequence[dict[str, Any]]:
-    portfolio: Sequence[dict[str, Any]] = study.attributes.get("experience", {}).get("portfolio", [])
-    return portfolio
-
-
-def _check_budget(job: SearchJob, searches: Sequence[Search], clock: SearchClock, progress: Progress) -> None:
-    """Stop the searches that have reached what they were given, or what is good enough."""
+def _check_budget(job: SearchJob, agendas: Sequence[Agenda], clock: SearchClock, progress: Progress) -> None:
+    """Stop the studies that have reached what they were given, or what is good enough."""
     budget = Budget(**job.budget.model_dump())
-    spent = sum(search.seconds for search in searches)
+    spent = sum(agenda.seconds for agenda in agendas)
     used_up = budget.used_up(seconds=clock.seconds, training_seconds=spent)
-    for search in searches:
-        reason = used_up or budget.reached(search.best)
-        if reason is not None and search.stopped is None and search.is_searching:
-            search.stop(reason)
-            progress.message(f"{search.study.name}: {reason}; what runs ends at its next epoch")
+    for agenda in agendas:
+        reason = used_up or budget.reached(agenda.best, agenda.study.facts.metric)
+        if reason is not None and agenda.stopped is None and agenda.is_searching:
+            agenda.stop(reason)
+            progress.message(f"{agenda.study.name}: {reason}; what runs ends at its next epoch")
 
 
 def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerContext:
@@ -310,7 +335,7 @@ def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerC
         gpu=gpu,
         cache=job.cache.gigabytes,
         methods=tuple(METHODS[method] for method in job.methods),
-        vectors={name: ray.put(replace(one)) for name, one in plan.vectors.items()},  # without their index
+        vectors={name: ray.put(replace(table)) for name, table in plan.vectors.items()},
     )
 
 

@@ -19,14 +19,12 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from search.agenda import Search
+from search.agenda import Agenda, OnChange
 from search.errors import StorageError
-from search.study import Study
-from search.workers.trial import REPORT, TrialReport
+from search.workers.assignment import Assignment
+from search.workers.reports import REPORT, TrialReport
 
 DRAIN_POLL_SECONDS = 2  # between two looks at which nodes are about to be taken away
-
-Listener = Callable[[Study, int], None]  # called with a trial after every change of its record
 
 
 @dataclass
@@ -40,7 +38,7 @@ class Stretch:
         loss: what Ray said of the last worker that it lost.
     """
 
-    search: Search
+    agenda: Agenda
     number: int
     seconds: float
     host: str | None = None
@@ -54,27 +52,27 @@ class StudySearcher(Searcher):
     Tune's own state is scratch: nothing is saved with it, and every start of a driver is a fresh Tune run.
 
     Args:
-        searches: the job's studies, in the job's order.
+        agendas: of the job's studies, in the job's order.
         slots: how many trials may be live now; asked before each new one.
-        listener: told of every trial that starts, pauses or ends.
-        check_budget: called before each question; stops the searches whose budget is used up.
+        on_change: told of every trial that starts, pauses or ends.
+        check_budget: called before each question; stops the studies whose budget is used up.
         pick_host: where trials are trained in packs, chooses a host, given the live trials of each.
     """
 
     def __init__(
         self,
-        searches: Sequence[Search],
+        agendas: Sequence[Agenda],
         *,
         slots: Callable[[], int],
-        listener: Listener,
+        on_change: OnChange,
         check_budget: Callable[[], None] = lambda: None,
         pick_host: Callable[[Counter[str]], str] | None = None,
     ) -> None:
         super().__init__()
         self._pick_host = pick_host
-        self._searches = searches
+        self._agendas = agendas
         self._slots = slots
-        self._listener = listener
+        self._on_change = on_change
         self.check_budget = check_budget
         self.live: dict[str, Stretch] = {}  # by Tune's trial id
         self.idle = False  # whether nothing can be run until a live trial reports
@@ -90,25 +88,26 @@ class StudySearcher(Searcher):
             raise
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override] # FINISHED is a str
-        """The next trial for Tune: its key, number and parameters; None while all slots are taken."""
+        """The next trial for Tune, as an `Assignment`; None while all slots are taken."""
         with self.keeping_problems():
             return self._suggest(trial_id)
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.idle or len(self.live) >= self._slots():
-            return None
         self.check_budget()
-        for search in sorted(self._searches, key=_turn):
-            study = search.study
-            number = search.next_trial(lambda number, study=study: self._listener(study, number))  # type: ignore[misc] # a default binds the loop's variable
+        if self.idle or len(self.live) >= self._slots():
+            over = not self.live and all(agenda.stopped is not None for agenda in self._agendas)
+            return Searcher.FINISHED if over else None
+        for agenda in sorted(self._agendas, key=_turn):
+            number = agenda.next_trial(self._on_change)
             if number is not None:
-                trial = study.trial(number)
+                study, trial = agenda.study, agenda.study.trial(number)
                 host = None
                 if self._pick_host is not None:
-                    host = self._pick_host(Counter(one.host for one in self.live.values() if one.host))
-                self.live[trial_id] = Stretch(search, number, trial.seconds, host)
-                self._listener(study, number)
-                return trial_config(study, number) | ({} if host is None else {"host": host})
+                    taken = Counter(stretch.host for stretch in self.live.values() if stretch.host)
+                    host = self._pick_host(taken)
+                self.live[trial_id] = Stretch(agenda, number, trial.seconds, host)
+                self._on_change(study, number)
+                return Assignment.of(trial, study.task, host=host).to_tune()
         self.idle = bool(self.live)
         return Searcher.FINISHED if not self.live else None
 
@@ -128,9 +127,9 @@ class StudySearcher(Searcher):
         with self.keeping_problems():
             if error:
                 reason = f"its worker died, and again after each restart: {stretch.loss}"
-                stretch.search.fail(stretch.number, reason)
-            stretch.search.put_down(stretch.number)
-            self._listener(stretch.search.study, stretch.number)
+                stretch.agenda.fail(stretch.number, reason)
+            stretch.agenda.put_down(stretch.number)
+            self._on_change(stretch.agenda.study, stretch.number)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study has it all."""
@@ -156,14 +155,14 @@ class StudyScheduler(FIFOScheduler):
     def __init__(
         self,
         searcher: StudySearcher,
-        listener: Listener,
+        on_change: OnChange,
         *,
         timeout: float | None = None,
         leaving: Callable[[], Container[str]] = tuple,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # untyped in Ray
         self._searcher = searcher
-        self._listener = listener
+        self._on_change = on_change
         self._timeout = timeout
         self._leaving = leaving
         self._moved: set[tuple[str, str]] = set()  # hosts, with the nodes that they were taken from
@@ -175,7 +174,7 @@ class StudyScheduler(FIFOScheduler):
         with self._searcher.keeping_problems():
             self._searcher.check_budget()
             goes_on = _take(stretch, result)
-            self._listener(stretch.search.study, stretch.number)
+            self._on_change(stretch.agenda.study, stretch.number)
             if goes_on:
                 self._move_from_leaving(trial, stretch, result)
         return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
@@ -197,13 +196,17 @@ class StudyScheduler(FIFOScheduler):
 
         By default Tune gives a warm worker to the trial that has waited longest, and ends the one that was
         being started for it: where trials are shorter than a worker's start, only one would ever run.
-        Tune asks this every tenth of a second: the place to notice trials that take too long.
+        Tune asks this every tenth of a second: the place to notice trials that take too long, or for which
+        no worker has come when the budget is used up.
         """
         live: Collection[Trial] = tune_controller.get_live_trials()
+        with self._searcher.keeping_problems():
+            self._searcher.check_budget()
+            self._end_waiting(live, tune_controller)
         if self._timeout is not None:
             with self._searcher.keeping_problems():
                 self._end_overdue(live)
-        waiting = {one.trial_id: one for one in live if one.status == Trial.PENDING}
+        waiting = {trial.trial_id: trial for trial in live if trial.status == Trial.PENDING}
         for trial_id in self._searcher.live:
             if trial_id in waiting and trial_id not in self._chosen:
                 self._chosen.add(trial_id)
@@ -225,6 +228,14 @@ class StudyScheduler(FIFOScheduler):
             trial.max_failures += 1  # it did not fail
             ray.kill(trial.temporary_state.ray_actor)
 
+    def _end_waiting(self, trials: Collection[Trial], tune_controller: Any) -> None:
+        """End the trials of stopped searches for which no worker has come."""
+        for trial in tuple(trials):
+            stretch = self._searcher.live.get(trial.trial_id)
+            waits = trial.status == Trial.PENDING and trial.temporary_state.ray_actor is None
+            if stretch is not None and waits and stretch.agenda.end_waiting(stretch.number):
+                tune_controller.stop_trial(trial)
+
     def _end_overdue(self, trials: Collection[Trial]) -> None:
         now = time.monotonic()
         for trial in trials:
@@ -236,13 +247,13 @@ class StudyScheduler(FIFOScheduler):
                 stretch.running_since = now
             if stretch.seconds + now - stretch.running_since > 60 * self._timeout:
                 reason = f"TrialTimeout: it took more than trial_timeout: {self._timeout:g} minutes"
-                stretch.search.fail(stretch.number, reason)
-                # A worker that hangs answers nothing: only killing it gives its place back.
+                stretch.agenda.fail(stretch.number, reason)
+                # A worker that hangs answers nothing: only killing it gives its cores back.
                 trial.max_failures = 0
                 ray.kill(worker)
                 if stretch.host is not None:
                     with contextlib.suppress(ValueError):  # the host is gone as well
-                        ray.get_actor(stretch.host).drop.remote(trial.config, None)
+                        ray.get_actor(stretch.host).drop.remote(Assignment.from_tune(trial.config), None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -252,19 +263,19 @@ class LeavingNodes:
     """The nodes that Ray has announced to drain: on a spot notice, or before an autoscaler ends them."""
 
     def __init__(self) -> None:
-        self._found: Container[str] = ()
+        self._draining: Container[str] = ()
         self._looked_at = -math.inf
 
     def __call__(self) -> Container[str]:
         if time.monotonic() - self._looked_at > DRAIN_POLL_SECONDS:
             self._looked_at = time.monotonic()
-            self._found = ray._private.state.state.get_draining_nodes().keys()
-        return self._found
+            self._draining = ray._private.state.state.get_draining_nodes().keys()
+        return self._draining
 
 
-def _turn(search: Search) -> tuple[bool, int, float, int]:
+def _turn(agenda: Agenda) -> tuple[bool, int, float, int]:
     """Who is served first: what is unfinished; then the study with the least now, and the least so far."""
-    return (not search.unfinished, len(search.live), search.seconds, search.started)
+    return (not agenda.unfinished, len(agenda.live), agenda.seconds, agenda.started)
 
 
 def _last_error(file: Path) -> str:
@@ -290,21 +301,4 @@ def _take(stretch: Stretch, result: Mapping[str, Any]) -> bool:
     report = TrialReport.loads(result[REPORT])
     if report.blocked is not None:
         raise StorageError(report.blocked)
-    return stretch.search.take(stretch.number, report).state == "running"
-
-
-def trial_config(study: Study, number: int) -> dict[str, Any]:
-    """What Tune hands to a worker: enough to find everything else by name.
-
-    `known` is how many epochs the study has: what a checkpoint has beyond them is reported before any other
-    is trained.
-    """
-    trial = study.trial(number)
-    return {
-        "task": study.task,
-        "method": study.method,
-        "number": number,
-        "seed": trial.seed,
-        "params": dict(trial.params),
-        "known": len(trial.epochs),
-    }
+    return stretch.agenda.take(stretch.number, report).state == "running"

@@ -1,9 +1,8 @@
-"""Ray for the length of a search, and what signals do meanwhile."""
+"""Ray for the length of a search."""
 
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -12,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import utils
+import ray.util.client
 
+from search.errors import UserError, first_line
+from search.local_ray import local_ray
+from search.signals import interrupting_later, undisturbed
 from search.storage import Storage
+
+WORKER_SECONDS = 120  # until a worker has started, on a busy machine
 
 
 @contextlib.contextmanager
 def start_ray(storage: Storage, job: str, *, cluster: bool, warn: Callable[[str], None]) -> Iterator[None]:
-    """Ray for the length of a search: our own on this machine, or the cluster's.
+    """Ray for the length of a search: our own on this machine, the cluster's, or one that the caller has.
 
     If Ray dies on this machine, so does this process, with 1: `warn` is told why before.
 
@@ -31,22 +35,70 @@ def start_ray(storage: Storage, job: str, *, cluster: bool, warn: Callable[[str]
     # The searcher says how many may be live; Tune's own limit, one that waits, starts workers one by one.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
     neutral = storage.path(job) if storage.is_folder else Path(os.sep)
-    ours = not ray.is_initialized()  # else `init` refuses, and what runs is the caller's
-    try:
-        with contextlib.chdir(neutral), _interrupting_later():
-            context: Any = ray.init(  # declared as the base of Ray's contexts, which has no addresses
-                address="auto" if cluster else "local",
-                include_dashboard=None if cluster else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+    with contextlib.ExitStack() as stack:
+        if ray.is_initialized():
+            addresses = _callers_addresses()
+        else:
+            with contextlib.chdir(neutral), interrupting_later():
+                addresses = stack.enter_context(_joined_cluster() if cluster else local_ray())
         again = f"adaptune resume {job} --storage {storage.root}"
-        with _ending_with_ray(context.address_info, again, warn):
+        with _ending_with_ray(addresses, again, warn):
             yield
+
+
+@contextlib.contextmanager
+def _joined_cluster() -> Iterator[Mapping[str, str]]:
+    """The cluster that this process belongs to; gives its addresses."""
+    try:
+        context: Any = ray.init(  # declared as the base of Ray's contexts, which has no addresses
+            address="auto", log_to_driver=False, logging_level=logging.ERROR
+        )
+        yield context.address_info
     finally:
-        if ours:
-            with _undisturbed():
-                ray.shutdown()
+        with undisturbed():
+            ray.shutdown()
+
+
+def check_callers_ray() -> None:
+    """See that a Ray which the caller has started is one that a local run can use.
+
+    Raises:
+        UserError: it is not; says what to do.
+    """
+    instead = "Call ray.shutdown() before: the run starts a Ray of its own."
+    if ray.util.client.ray.is_connected():
+        raise UserError(
+            f"this process talks to a Ray cluster as a client (ray://), which a run cannot. {instead}"
+        )
+    if len([node for node in ray.nodes() if node["Alive"]]) > 1:
+        raise UserError(
+            "this process has joined a Ray cluster of several nodes, and a local run has its storage here. "
+            f"{instead} For the cluster: `adaptune submit`, or run(job, cluster=True) where all nodes see it."
+        )
+    ours = str(Path(__file__).parent)
+    try:
+        theirs: str = ray.get(_package_of_worker.remote(), timeout=WORKER_SECONDS)
+    except Exception as error:
+        raise UserError(
+            "the Ray that this process has started cannot use adaptune: its workers say "
+            f"{first_line(error)}. {instead}"
+        ) from error
+    if theirs != ours:
+        raise UserError(
+            f"the Ray that this process has started has workers with another adaptune ({theirs}). {instead}"
+        )
+
+
+@ray.remote(num_cpus=0)
+def _package_of_worker() -> str:
+    return str(Path(__file__).parent)
+
+
+def _callers_addresses() -> Mapping[str, str]:
+    """Those of a Ray that was there before; it is the caller's, and stays."""
+    node: Any = ray._private.worker._global_node
+    addresses: Mapping[str, str] = node.address_info
+    return addresses
 
 
 @contextlib.contextmanager
@@ -80,93 +132,3 @@ def _ending_with_ray(addresses: Mapping[str, str], again: str, warn: Callable[[s
         with contextlib.suppress(OSError):
             raylet.shutdown(socket.SHUT_RDWR)
         raylet.close()
-
-
-@contextlib.contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, which a stopped Ray job gets, end the search in order like Ctrl-C; Ray's own aborts.
-
-    Python drops what is raised while it frees something: a signal that comes just then is sent again.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's business
-        return
-
-    def send() -> None:
-        if sys.unraisablehook is send_again:  # else this is over
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-
-    def send_again(dropped: "sys.UnraisableHookArgs") -> None:
-        if issubclass(dropped.exc_type, KeyboardInterrupt):
-            threading.Timer(0.01, send).start()  # at once, it would be dropped again
-        else:
-            hook(dropped)
-
-    hook, sys.unraisablehook = sys.unraisablehook, send_again
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _interrupting_later() -> Iterator[None]:
-    """Keep a signal until Ray has started. Meanwhile Ray's own handler would exit without a word, and
-    where Ray forks, Python drops what a handler raises. A second signal does not wait.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked: list[int] = []
-
-    def keep(number: int, _: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    kept = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) != signal.SIG_IGN]
-    before = {one: signal.signal(one, keep) for one in kept}
-    rays_own, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda _: None
-    try:
-        yield
-    finally:
-        utils.set_sigterm_handler = rays_own
-        for one, handler in before.items():
-            signal.signal(one, handler)
-    if asked:
-        raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ignore signals while Ray ends, which takes a second or two. Left half done, it would end this process
-    with exit code 1 later: its exit hook ends the raylet first, and the core worker does not outlive that.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-
-def _interrupt(*_: object) -> None:
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's job in the background
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)  # Tune's own handler ends its run in order
-
-
-@contextlib.contextmanager
-def keeping_interrupt() -> Iterator[None]:
-    """Take Ctrl-C back from Tune when its run has ended: its handler would swallow the next one."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,11 @@ from typing import IO
 from pyarrow import fs
 
 from pipelines.errors import FileError
-from pipelines.files import BUNDLE_FILES, open_plain
+from pipelines.files import BUNDLE_FILES, create_beside, open_plain
+from search.addresses import file_uri, is_uri, sqlite_url, storage_problem
 from search.errors import UserError
 
+STUDY_DATABASE = "studies.db"
 TRACKING_DATABASE = "mlflow.db"  # MLflow's own, where the job names no server
 _WRITING = ".writing-"  # begins the name of a file that is not whole yet
 
@@ -26,29 +27,41 @@ class Storage:
     Attributes:
         root: an absolute path, or a URI such as s3://bucket/adaptune.
         database: the studies' SQLAlchemy URL; None: studies.db in the root, which must then be a folder.
+
+    Raises:
+        UserError: a URI of a kind that is not known.
     """
 
     root: str
     database: str | None = None
 
+    def __post_init__(self) -> None:
+        if is_uri(self.root) and (problem := storage_problem(self.root)):
+            raise UserError(f"storage {self.root}: {problem[0]}. {problem[1]}")
+
     @property
     def is_folder(self) -> bool:
-        return "://" not in self.root
+        return not is_uri(self.root)
 
     @property
     def database_url(self) -> str:
         """The SQLAlchemy URL of the Optuna studies."""
-        return self.database or f"sqlite:///{self.root}/studies.db"
+        return self.database or sqlite_url(f"{self.root}/{STUDY_DATABASE}")
 
     @property
     def artifacts(self) -> str:
         """Where MLflow puts artifacts: explicit, since its default for SQLite is ./mlruns."""
         return self.uri("mlartifacts")
 
+    def artifacts_of(self, experiment: str) -> str:
+        """Where MLflow puts the artifacts of an experiment."""
+        artifacts = f"{self.artifacts}/{experiment}"
+        return file_uri(artifacts) if self.is_folder else artifacts
+
     @property
     def tracking_uri(self) -> str:
         """MLflow's own database when the job names no server."""
-        return f"sqlite:///{self.root}/{TRACKING_DATABASE}"
+        return sqlite_url(f"{self.root}/{TRACKING_DATABASE}")
 
     def uri(self, key: str) -> str:
         """The address of a key: a path for a folder, else a URI."""
@@ -76,11 +89,14 @@ class Storage:
                 "Give a folder you may write to: `storage:` in the job file, or --storage."
             ) from error
 
-    def write(self, key: str, data: bytes) -> None:
-        """Write a file whole or not at all: whoever reads sees the old content or the new one."""
+    def write(self, key: str, data: bytes, *, private: bool = False) -> None:
+        """Write a file whole or not at all: whoever reads sees the old content or the new one.
+
+        Who may read it the umask decides, and the folder's own rules; a private one only its owner.
+        """
         filesystem, path = self._open(key)
         if filesystem is None:
-            _write_file(Path(path), data)
+            _write_file(Path(path), data, private=private)
             return
         with filesystem.open_output_stream(path) as stream:  # an object appears only once it is whole
             stream.write(data)
@@ -164,6 +180,9 @@ def _open_to_read(filesystem: fs.FileSystem | None, path: str, limit: int) -> It
                 yield file
         except FileError as error:
             raise UserError(f"{error}. A bundle has plain files only.") from error
+        except PermissionError as error:
+            fix = "docs/cluster.md says under Several users how they share a storage."
+            raise UserError(f"{path} may not be read by this user. {fix}") from error
         return
     info = filesystem.get_file_info(path)
     if info.type == fs.FileType.NotFound:
@@ -174,17 +193,17 @@ def _open_to_read(filesystem: fs.FileSystem | None, path: str, limit: int) -> It
         yield stream
 
 
-def _write_file(target: Path, data: bytes) -> None:
+def _write_file(target: Path, data: bytes, *, private: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=_WRITING)
+    handle, temporary = create_beside(target, prefix=_WRITING, private=private)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(target)
+        temporary.replace(target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -200,12 +219,22 @@ def _replace_folder(target: Path, folder: Path) -> None:
     staged = target.with_name(f".staged-{target.name}")
     shutil.rmtree(staged, ignore_errors=True)  # of a process that was killed
     try:
-        shutil.copytree(folder, staged)
+        _copy_folder(folder, staged)
         _delete(target)
         staged.replace(target)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    """Copy contents and no modes: those of a temporary folder are for its maker alone."""
+    target.mkdir(parents=True)
+    for child in source.iterdir():
+        if child.is_dir():
+            _copy_folder(child, target / child.name)
+        else:
+            shutil.copyfile(child, target / child.name)
 
 
 def checkpoint_key(job: str, task: str, method: str, number: int) -> str:

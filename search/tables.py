@@ -1,6 +1,7 @@
 """Tables and figures of what was found."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from rich.text import Text
 from search.decisions.confirmation import Spread
 from search.decisions.selection import rank
 from search.escapes import escape_markdown
-from search.study import Study, TrialRecord
+from search.record import Trial
+from search.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,18 +103,19 @@ def study_table(study: Study) -> str:
     ranked = rank(trials)
     others = [trial for trial in trials if trial not in ranked]
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    metric = study.attributes["metric"]
+    metric = study.facts.metric
     heads = ["trial", *names, f"validation {metric}", "best epoch", "trained parameters", "seconds", "state"]
     lines = [f"# {study.name}", "", _row(heads), _row(["---"] * len(heads))]
     for trial in [*ranked, *others]:
+        value = trial.validation(metric)
         lines.append(
             _row(
                 [
                     str(trial.number),
                     *(escape_markdown(_number(trial.params.get(name, ""))) for name in names),
-                    "" if trial.score is None else f"{trial.score:.4f}",
+                    "" if value is None else f"{value:.4f}",
                     str(trial.best_epoch or ""),
-                    f"{trial.facts.get('trained_parameters', 0):,}",
+                    f"{trial.size:,}",
                     f"{trial.seconds:.1f}",
                     escape_markdown(trial.state + (f": {trial.reason}" if trial.reason else "")),
                 ]
@@ -121,17 +124,19 @@ def study_table(study: Study) -> str:
     return "\n".join(lines) + "\n"
 
 
-def front_table(study: Study, front: Sequence[TrialRecord]) -> str:
+def front_table(study: Study, front: Sequence[Trial]) -> str:
     """The front of score against size as a Markdown table, the smallest first."""
-    heads = ["trained parameters", f"validation {study.attributes['metric']}", "trial", "parameters"]
+    metric = study.facts.metric
+    heads = ["trained parameters", f"validation {metric}", "trial", "parameters"]
     lines = [f"# {study.name}: score against size", "", _row(heads), _row(["---"] * len(heads))]
     for trial in front:
-        size = f"{trial.facts.get('trained_parameters', 0):,}"
-        lines.append(
-            _row(
-                [size, f"{trial.score:.4f}", str(trial.number), escape_markdown(format_params(trial.params))]
-            )
-        )
+        cells = [
+            f"{trial.size:,}",
+            f"{trial.validation(metric):.4f}",
+            str(trial.number),
+            format_params(trial.params),
+        ]
+        lines.append(_row([*cells[:3], escape_markdown(cells[3])]))
     return "\n".join(lines) + "\n"
 
 
@@ -143,19 +148,20 @@ def study_figure(study: Study) -> "Figure":
     from matplotlib.figure import Figure  # half a second, which the leaderboard does without
     from matplotlib.ticker import MaxNLocator
 
-    trials = study.trials()
+    trials, metric = study.trials(), study.facts.metric
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    complete = [(trial.number, trial.score) for trial in trials if trial.state == "complete" and trial.epochs]
+    complete = [trial for trial in trials if trial.state == "complete" and trial.epochs]
     other = [
-        (trial.number, trial.score)
+        (trial.number, trial.validation(metric))
         for trial in trials
         if trial.state in ("pruned", "running", "paused") and trial.epochs
     ]
     failed = [trial.number for trial in trials if trial.state == "failed"]
     if complete:
-        numbers, scores = zip(*complete, strict=True)
-        best = [*itertools.accumulate(scores, max)]
+        numbers = [trial.number for trial in complete]
+        scores = [trial.validation(metric) or 0.0 for trial in complete]
+        best = [best.validation(metric) or 0.0 for best in itertools.accumulate(complete, _better)]
         last = max(trial.number for trial in trials)
         axes.step([*numbers, last], [*best, best[-1]], where="post", color="#D55E00", label="best so far")
         axes.plot(numbers, scores, "o", color="#0072B2", label=f"complete (n = {len(complete)})")
@@ -167,7 +173,7 @@ def study_figure(study: Study) -> "Figure":
         edge = axes.get_xaxis_transform()
         axes.plot(failed, [0.03] * len(failed), "x", color="#555555", transform=edge, label="failed")
     axes.set_xlabel("trial")
-    axes.set_ylabel(f"validation {study.attributes['metric']}")
+    axes.set_ylabel(f"validation {metric}")
     axes.set_title(study.name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(-0.5, max(len(trials), 1) - 0.5)
@@ -176,6 +182,10 @@ def study_figure(study: Study) -> "Figure":
         figure.legend(loc="outside lower center", ncols=4, frameon=False)
     axes.grid(alpha=0.3)
     return figure
+
+
+def _better(first: Trial, second: Trial) -> Trial:
+    return max(first, second, key=lambda trial: -math.inf if trial.score is None else trial.score)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -9,33 +9,31 @@ import ray
 from ray import tune
 from ray.tune import TuneError
 
-from search.agenda import Search
+from search.agenda import Agenda, OnChange
 from search.job.job import SearchJob
 from search.job.parts import ResourcesPart
 from search.searcher import LeavingNodes, StudyScheduler, StudySearcher
-from search.session import keeping_interrupt
+from search.signals import keeping_interrupt
 from search.storage import Storage
-from search.study import Study
-from search.workers.hosts import HostPool, PackedTrial
-from search.workers.trial import WORKER_RESTARTS, AdapterTrial, WorkerContext
-
-PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
+from search.workers.context import WorkerContext
+from search.workers.hosts import PROXY_CPUS, HostPool, PackedTrial
+from search.workers.trial import WORKER_RESTARTS, WorkerTrial
 
 
 def run_trials(
     job: SearchJob,
     context: WorkerContext,
-    searches: Sequence[Search],
+    agendas: Sequence[Agenda],
     *,
     cluster: bool,
-    tell: Callable[[Study, int], None],
+    on_change: OnChange,
     check_budget: Callable[[], None],
 ) -> None:
     """Run trials until nothing is left to try, or something wants an end; what is left is in the studies.
 
     Args:
         cluster: whether Ray is a cluster, which may grow.
-        tell: called with a trial after each change of its record.
+        on_change: called after each change of a trial's record.
         check_budget: called before each question for a trial.
 
     Raises:
@@ -46,25 +44,25 @@ def run_trials(
         pool: HostPool | None = None
         room: Callable[[], int] = functools.partial(_room, resources, cluster=cluster)
         trainable = tune.with_resources(
-            tune.with_parameters(AdapterTrial, context=context),
+            tune.with_parameters(WorkerTrial, context=context),
             {"cpu": resources.cpus, "gpu": resources.gpus},
         )
         if resources.packed:
-            places = resources.pack if isinstance(resources.pack, int) else None
-            pool = HostPool(context, places, cpus=resources.cpus, gpus=resources.gpus, cluster=cluster)
+            capacity = resources.pack if isinstance(resources.pack, int) else None
+            pool = HostPool(context, capacity, cpus=resources.cpus, gpus=resources.gpus, cluster=cluster)
             stack.callback(pool.close)
             room = pool.slots
             trainable = tune.with_resources(PackedTrial, {"cpu": PROXY_CPUS})
         searcher = StudySearcher(
-            searches,
+            agendas,
             slots=lambda: min(room(), resources.concurrent) if resources.concurrent != "auto" else room(),
-            listener=tell,
+            on_change=on_change,
             check_budget=check_budget,
             pick_host=pool.pick if pool else None,
         )
         stack.callback(_forget_scratch, context.storage, job.name)
-        if any(search.is_open for search in searches):
-            scheduler = StudyScheduler(searcher, tell, timeout=job.trial_timeout, leaving=LeavingNodes())
+        if any(agenda.is_open for agenda in agendas):
+            scheduler = StudyScheduler(searcher, on_change, timeout=job.trial_timeout, leaving=LeavingNodes())
             _fit(job, trainable, searcher, scheduler, context)
 
 

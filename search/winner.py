@@ -27,29 +27,24 @@ from search.errors import StorageError
 from search.job.job import SearchJob
 from search.plan import Plan
 from search.progress import Progress
-from search.searcher import trial_config
+from search.record import Run, Trial, Winner
 from search.storage import bundle_key
-from search.study import Study, TrialRecord
-from search.workers.trial import (
-    WORKER_RESTARTS,
-    WorkerContext,
-    checkpoint_of,
-    open_backbone,
-    read_state,
-    train_config,
-    write_state,
-)
+from search.study import Study
+from search.workers.assignment import Assignment
+from search.workers.checkpoints import checkpoint_of, read_state, write_state
+from search.workers.context import WorkerContext, open_backbone
+from search.workers.trial import WORKER_RESTARTS
 
 SetScores = dict[str, dict[str, float]]  # by set, then by metric
 
 
 @dataclass(frozen=True)
-class Winner:
+class Selection:
     """A selected trial, and what its bundle is to say.
 
     Attributes:
         number: the trial.
-        runs: it and the other complete runs of its configuration, by seed: what their workers were given.
+        runs: it and the other complete runs of its configuration, by seed: what their workers are given.
         scores: by trial, the validation score in the record.
         card: the model card, but for the test scores.
         facts: goes into metrics.json beside the scores.
@@ -58,7 +53,7 @@ class Winner:
     task: str
     method: str
     number: int
-    runs: tuple[Mapping[str, Any], ...]
+    runs: tuple[Assignment, ...]
     scores: Mapping[int, float]
     text_columns: tuple[str, ...]
     card: ModelCard
@@ -70,20 +65,20 @@ def finish_studies(
 ) -> None:
     """Select each study's winner, read its test score, write its bundle, and note all that in the study."""
     job = plan.job
-    data = {one.task.name: one for one in plan.tasks}
+    rows = {data.task.name: data for data in plan.tasks}
     for study in studies:
-        if "winner" in study.attributes or "failure" in study.attributes:
+        if study.is_finished:
             continue
         trials = study.trials()
         best = pick_best(trials)
         if best is None:
-            study.note("failure", _describe_failure(trials, study.attributes.get("stopped")))
+            study.fail(_describe_failure(trials, study.stopped))
             continue
         progress.message(f"{study.name}: trial {best.number} won; reading the test set, writing the bundle")
-        task, method = data[study.task], find_method(study.method)
+        task, method = rows[study.task], find_method(study.method)
         arguments = (
             context,
-            _winner(study, best, job, task),
+            _select(study, best, job, task),
             method.encode_held_out(
                 task,
                 plan.backbone,
@@ -100,33 +95,33 @@ def finish_studies(
             scores = ray.get(on_worker.remote(*arguments))
         else:
             scores = finish_winner(*arguments, backbone=plan.backbone)
-        runs = [
-            {
-                "trial": run.number,
-                "seed": run.seed,
-                "validation": run.score,
-                "test": scores[run.number]["test"],
-            }
-            for run in runs_of(trials, best)
-        ]
-        own = scores[best.number]
-        study.note(
-            "winner",
-            {
-                "trial": best.number,
-                "metric": study.attributes["metric"],
-                "validation": best.score,
-                "test": own["test"],
-                "also": {name: found for name, found in own.items() if name != "test"},
-                "runs": runs,
-                "bundle": bundle_key(job.name, study.task, study.method),
-            },
-        )
+        study.finish(_winner(study, best, scores))
+
+
+def _winner(study: Study, best: Trial, scores: Mapping[int, SetScores]) -> Winner:
+    metric = study.facts.metric
+    validation = best.validation(metric)
+    if validation is None:
+        raise ValueError(f"trial {best.number} has no score")
+    runs = [
+        Run(run.number, run.seed, value, scores[run.number]["test"])
+        for run in runs_of(study.trials(), best)
+        if (value := run.validation(metric)) is not None
+    ]
+    return Winner(
+        trial=best.number,
+        metric=metric,
+        validation=validation,
+        test=scores[best.number]["test"],
+        also={name: values for name, values in scores[best.number].items() if name != "test"},
+        runs=tuple(runs),
+        bundle=bundle_key(study.job, study.task, study.method),
+    )
 
 
 def finish_winner(
     context: WorkerContext,
-    winner: Winner,
+    selection: Selection,
     held_out: Mapping[str, tuple[HeldOut, Targets]],
     *,
     backbone: Backbone | None = None,
@@ -140,12 +135,12 @@ def finish_winner(
         held_out: "test" and further labelled sets; each is read once by each run.
         backbone: the job's, where it is loaded already; None: load it, as any worker does.
     """
-    task: EncodedTask = ray.get(context.tasks[winner.task])
+    task: EncodedTask = ray.get(context.tasks[selection.task])
     backbone = backbone or open_backbone(context)
-    method = find_method(winner.method)
+    method = find_method(selection.method)
     precision = resolve_precision(context.precision, next(backbone.model.parameters()).device)
     scores: dict[int, SetScores] = {}
-    states = {run["number"]: _state_of(run, winner, context, task, backbone) for run in winner.runs}
+    states = {run.number: _state_of(run, selection, context, task, backbone) for run in selection.runs}
     for number, state in states.items():
         outputs = method.open_trained(
             backbone,
@@ -160,13 +155,13 @@ def finish_winner(
             name: task.score(outputs(texts), targets) for name, (texts, targets) in held_out.items()
         }
 
-    state = states[winner.number]
+    state = states[selection.number]
     config = BundleConfig(
         backbone=backbone.name,
         backbone_fingerprint=backbone.fingerprint,
-        task=winner.task,
+        task=selection.task,
         kind=task.kind,
-        text_columns=winner.text_columns,
+        text_columns=selection.text_columns,
         labels=task.labels,
         pooling=context.pooling,
         max_tokens=task.max_tokens,
@@ -179,28 +174,28 @@ def finish_winner(
             Path(folder),
             config,
             method.bundle_tensors(state.config, state.best, context.vectors_for(state.config)),
-            metrics={**winner.facts, **scores[winner.number]},
-            card=winner.card.fill(_describe_scores(scores, winner.number)),
+            metrics={**selection.facts, **scores[selection.number]},
+            card=selection.card.fill(_describe_scores(scores, selection.number)),
         )
-        context.storage.upload(Path(folder), bundle_key(context.job, winner.task, winner.method))
+        context.storage.upload(Path(folder), bundle_key(context.job, selection.task, selection.method))
     return scores
 
 
 def _describe_scores(scores: Mapping[int, SetScores], winner: int) -> str:
     """The winner's scores, and where it was confirmed, those over its seeds."""
     shown = []
-    for name, own in scores[winner].items():
+    for name, values in scores[winner].items():
         line = ("" if name == "test" else f"{name} ") + ", ".join(
-            f"{key} {value:.4f}" for key, value in own.items()
+            f"{key} {value:.4f}" for key, value in values.items()
         )
         if len(scores) > 1:
-            spreads = {key: Spread.of([one[name][key] for one in scores.values()]) for key in own}
+            spreads = {key: Spread.of([sets[name][key] for sets in scores.values()]) for key in values}
             line += f"; over {len(scores)} seeds: " + ", ".join(f"{key} {s}" for key, s in spreads.items())
         shown.append(line)
     return "; ".join(shown)
 
 
-def _describe_failure(trials: Sequence[TrialRecord], stopped: str | None) -> str:
+def _describe_failure(trials: Sequence[Trial], stopped: str | None) -> str:
     if common_failure(trials) is not None and stopped is not None:
         return stopped
     reasons = sorted({trial.reason or "no reason known" for trial in trials if trial.reason != stopped})
@@ -208,13 +203,13 @@ def _describe_failure(trials: Sequence[TrialRecord], stopped: str | None) -> str
     return none if stopped is None else f"{stopped}, and {none}"
 
 
-def _winner(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> Winner:
+def _select(study: Study, best: Trial, job: SearchJob, data: TaskData) -> Selection:
     runs = runs_of(study.trials(), best)
-    return Winner(
+    return Selection(
         task=study.task,
         method=study.method,
         number=best.number,
-        runs=tuple(trial_config(study, run.number) for run in runs),
+        runs=tuple(Assignment.of(run, study.task) for run in runs),
         scores={run.number: run.score for run in runs if run.score is not None},
         text_columns=data.task.text,
         card=model_card(study, best, job, data),
@@ -224,7 +219,7 @@ def _winner(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> 
             "params": dict(best.params),
             "seed": best.seed,
             "epoch": best.best_epoch,
-            "validation": dict(best.epochs[(best.best_epoch or 1) - 1]["scores"]),
+            "validation": dict(best.best.scores) if best.best else {},
             "metric": data.task.metric,
             "positive": data.task.positive,
             "label": data.task.label,
@@ -233,7 +228,7 @@ def _winner(study: Study, best: TrialRecord, job: SearchJob, data: TaskData) -> 
 
 
 def _state_of(
-    run: Mapping[str, Any], winner: Winner, context: WorkerContext, task: EncodedTask, backbone: Backbone
+    run: Assignment, selection: Selection, context: WorkerContext, task: EncodedTask, backbone: Backbone
 ) -> TrainingState:
     """A run as its checkpoint left it. Where that was lost or damaged, it is trained again, as far as the
     record has it.
@@ -241,15 +236,14 @@ def _state_of(
     Raises:
         StorageError: trained again, it does not score what the record has.
     """
-    number = run["number"]
     state = read_state(context, run)
-    if state is not None and _scores_alike(state, winner.scores[number]):
+    if state is not None and _scores_alike(state, selection.scores[run.number]):
         return state
     before = torch.get_num_threads()
     torch.set_num_threads(context.threads or before)  # a worker's: the order of sums depends on it
     try:
-        config = train_config(run)
-        training = find_method(winner.method).make_training(
+        config = run.config()
+        training = find_method(run.method).make_training(
             backbone,
             task,
             config,
@@ -257,16 +251,17 @@ def _state_of(
             precision=context.precision,
             vectors=context.vectors_for(config),
         )
-        for _ in itertools.islice(training.run(), run["known"]):
+        for _ in itertools.islice(training.run(), run.known):
             pass
     finally:
         torch.set_num_threads(before)
     state = training.state()
-    if not _scores_alike(state, winner.scores[number]):
+    if not _scores_alike(state, selection.scores[run.number]):
         raise StorageError(
             f"the checkpoint {context.storage.uri(checkpoint_of(context, run))} is lost or damaged, and "
             f"trained again here its trial scores {max(epoch.score for epoch in state.epochs):.6f}, not "
-            f"{winner.scores[number]:.6f}. Put a backup of it in its place, or run the job under a new name"
+            f"{selection.scores[run.number]:.6f}. "
+            "Put a backup of it in its place, or run the job under a new name"
         )
     write_state(context, run, state)
     return state

@@ -14,8 +14,9 @@ from processes import wait_until_gone
 
 from pipelines.bundle import read_bundle
 from search.decisions.selection import pick_best
+from search.record import Trial
 from search.storage import Storage
-from search.study import Record, Study, TrialRecord
+from search.study import Record, Study
 
 LOCK_SECONDS = 30  # for a lock that is held for a moment only
 Configuration = tuple[tuple[str, Any], ...]
@@ -48,12 +49,12 @@ class Reference:
             study = record.studies(job)[0]
             trials = study.trials()
             return cls(
-                {configuration(trial): [epoch["score"] for epoch in trial.epochs] for trial in trials},
-                configuration(trials[study.attributes["winner"]["trial"]]),
+                {configuration(trial): [epoch.score for epoch in trial.epochs] for trial in trials},
+                configuration(trials[study.winner.trial]),
             )
 
 
-def configuration(trial: TrialRecord) -> Configuration:
+def configuration(trial: Trial) -> Configuration:
     return tuple(sorted(trial.params.items()))
 
 
@@ -103,22 +104,23 @@ def check_trials(study: Study, *, trials: int, failed: int = 0) -> dict[str, int
     assert [trial.number for trial in found] == list(range(len(found)))
     assert max(Counter(map(configuration, searched)).values()) == 1, "a configuration was tried twice"
     for trial in found:
-        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1)), trial
+        assert [epoch.epoch for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1)), trial
         if trial.state == "complete":
             assert len(trial.epochs) == trial.schedule
         else:
             assert trial.reason, trial
-    assert study.attributes.get("driver") is None
+    assert study.driver is None
     return dict(states)
 
 
 def check_winner(study: Study, place: Storage) -> None:
     """It is the one that the record's scores name, and its bundle is whole and its own."""
     best = pick_best(study.trials())
-    winner = study.attributes["winner"]
+    winner = study.winner
     assert best is not None
-    assert (winner["trial"], winner["validation"]) == (best.number, best.score)
-    folder = Path(place.uri(winner["bundle"]).removeprefix("file://"))
+    assert winner is not None
+    assert (winner.trial, winner.validation) == (best.number, best.score)
+    folder = Path(place.uri(winner.bundle).removeprefix("file://"))
     config, _ = read_bundle(folder)
     metrics = json.loads((folder / "metrics.json").read_text())
     trained = config.train.to_dict()
@@ -126,11 +128,11 @@ def check_winner(study: Study, place: Storage) -> None:
     assert (metrics["trial"], metrics["epoch"]) == (best.number, best.best_epoch)
 
 
-def check_scores(trials: Sequence[TrialRecord], reference: Reference) -> None:
+def check_scores(trials: Sequence[Trial], reference: Reference) -> None:
     """Each epoch gave what it gives in an undisturbed run, wherever it was interrupted and taken up again."""
     for trial in trials:
         expected = reference.scores[configuration(trial)]
-        assert [epoch["score"] for epoch in trial.epochs] == list(expected[: len(trial.epochs)]), trial.number
+        assert [epoch.score for epoch in trial.epochs] == list(expected[: len(trial.epochs)]), trial.number
     if all(trial.state == "complete" for trial in trials) and len(trials) == len(reference.scores):
         best = pick_best(trials)
         assert best is not None
@@ -139,7 +141,7 @@ def check_scores(trials: Sequence[TrialRecord], reference: Reference) -> None:
         assert configuration(best) == reference.winner
 
 
-def check_mlflow(database: Path, study: str, trials: Sequence[TrialRecord]) -> int:
+def check_mlflow(database: Path, study: str, trials: Sequence[Trial]) -> int:
     """One run per trial with each of its epochs once, all ended as the record says; returns their number."""
     with closing(sqlite3.connect(database)) as connection:
         runs = connection.execute(
@@ -154,7 +156,7 @@ def check_mlflow(database: Path, study: str, trials: Sequence[TrialRecord]) -> i
             steps = connection.execute(
                 "SELECT step FROM metrics WHERE run_uuid = ? AND key = 'train_loss' ORDER BY step", (run,)
             ).fetchall()
-            assert [step for (step,) in steps] == [epoch["epoch"] for epoch in trial.epochs], key
+            assert [step for (step,) in steps] == [epoch.epoch for epoch in trial.epochs], key
         left = connection.execute(
             "SELECT r.name FROM runs r JOIN tags t ON t.run_uuid = r.run_uuid WHERE t.key = 'adaptune.study'"
             " AND t.value = ? AND r.status IN ('RUNNING', 'SCHEDULED')",
@@ -187,5 +189,5 @@ def check_interrupted(storage: Path, job: str, *, at_most: int, database: str | 
     assert [trial.number for trial in trials] == list(range(len(trials)))
     for trial in trials:
         assert trial.state != "failed", trial.reason
-        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
+        assert [epoch.epoch for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
     return len(trials)

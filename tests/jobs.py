@@ -13,8 +13,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from tiny import save_tiny_encoder
 
+from search.record import Trial
 from search.storage import Storage
-from search.study import Record, TrialRecord
+from search.study import Record
 
 COMMAND = [str(Path(sys.executable).parent / "adaptune")]
 WORDS = {"sport": ("goal", "team", "match", "win"), "money": ("bank", "price", "market", "share")}
@@ -85,14 +86,14 @@ def trial_runs(storage: Path, experiment: str) -> Sequence[Any]:
     """MLflow's runs of trials, read back through its client."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=f"sqlite:///{storage}/mlflow.db")
+    client = MlflowClient(tracking_uri=Storage(str(storage)).tracking_uri)
     found = client.get_experiment_by_name(experiment)
     assert found is not None
     runs = client.search_runs([found.experiment_id], max_results=1000)
     return [run for run in runs if "adaptune.trial" in run.data.tags]
 
 
-def read_trials(storage: Path) -> tuple[TrialRecord, ...]:
+def read_trials(storage: Path) -> tuple[Trial, ...]:
     if not (storage / "studies.db").exists():
         return ()
     with Record(Storage(str(storage))) as record:

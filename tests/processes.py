@@ -143,7 +143,7 @@ def named(mark: str, *starts: str) -> list[int]:
 
 def workers(mark: str) -> list[int]:
     """Ray's workers that train: one per trial that runs, or warm between two calls."""
-    return named(mark, "ray::ResourceTrainable", "ray::AdapterTrial")
+    return named(mark, "ray::ResourceTrainable", "ray::WorkerTrial")
 
 
 def hosts(mark: str) -> list[int]:

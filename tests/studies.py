@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,14 +12,16 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution
 from sqlalchemy import Engine, event
 
+from pipelines.results import EpochResult
 from search.decisions.halving import rungs
+from search.record import Outcome, State, StudyFacts, Trial, Winner, waiting_rung
 from search.storage import Storage, bundle_key
-from search.study import Outcome, Record, State, Study, TrialRecord, waiting_rung
+from search.study import Record, Study
 from spaces import Space
 
 SPACE = Space.parse({"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3], "epochs": [2, 3]})
 BACKBONE_PARAMETERS = 1000
-ATTRIBUTES = {"position": 0, "metric": "accuracy", "backbone_parameters": BACKBONE_PARAMETERS, "job": {}}
+FACTS = StudyFacts(metric="accuracy", backbone_parameters=BACKBONE_PARAMETERS, job={})
 
 
 @event.listens_for(Engine, "connect")
@@ -28,24 +31,24 @@ def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
 
-def epoch(number: int, score: float, loss: float | None = None) -> dict[str, Any]:
+def epoch(number: int, score: float, loss: float | None = None) -> EpochResult:
     """What a worker reports of one epoch.
 
     Args:
         loss: on the validation set; None: not recorded.
     """
-    return {
-        "epoch": number,
-        "train_loss": 1 / number,
-        "scores": {"accuracy": score, "f1": score / 2},
-        "score": score,
-        "seconds": 0.5,
-        "finished_at": 1_700_000_000.25 + number,
-        "validation_loss": loss,
-    }
+    return EpochResult(
+        epoch=number,
+        train_loss=1 / number,
+        scores={"accuracy": score, "f1": score / 2},
+        score=score,
+        seconds=0.5,
+        finished_at=1_700_000_000.25 + number,
+        validation_loss=loss,
+    )
 
 
-def epochs(scores: Sequence[float], losses: Sequence[float | None] | None = None) -> list[dict[str, Any]]:
+def epochs(scores: Sequence[float], losses: Sequence[float | None] | None = None) -> list[EpochResult]:
     pairs = zip(scores, losses or [None] * len(scores), strict=True)
     return [epoch(number, score, loss) for number, (score, loss) in enumerate(pairs, start=1)]
 
@@ -68,8 +71,8 @@ def opened(folder: Path) -> Iterator[Record]:
         yield record
 
 
-def create(record: Record, name: str = "job/task/adapter", **attributes: Any) -> Study:
-    return record.create_study(name, {**ATTRIBUTES, **attributes})
+def create(record: Record, name: str = "job/task/adapter", **facts: Any) -> Study:
+    return record.create_study(name, replace(FACTS, **facts))
 
 
 def start(
@@ -105,7 +108,7 @@ def add(
 ) -> int:
     """A whole trial: its epochs' scores, and how it ended."""
     number = start(study, params, seed=seed, values=values)
-    study.note_trial(number, {"trained_parameters": trained, "node": "here"})
+    study.note_trial(number, node="here", trained_parameters=trained)
     study.record_epochs(number, epochs(scores))
     if state != "running":
         study.finish_trial(number, state, reason=reason)
@@ -114,17 +117,14 @@ def add(
 
 def note_winner(study: Study, number: int, **more: Any) -> None:
     """End a study with a winner, as the driver notes it; its bundle is the caller's business."""
-    study.note(
-        "winner",
-        {
-            "trial": number,
-            "metric": "accuracy",
-            "validation": study.trials()[number].score,
-            "test": {"accuracy": 0.5, "f1": 0.25},
-            "bundle": bundle_key(study.job, study.task, study.method),
-            **more,
-        },
-    )
+    given = {
+        "metric": study.facts.metric,
+        "validation": study.trials()[number].score,
+        "test": {"accuracy": 0.5, "f1": 0.25},
+        "bundle": bundle_key(study.job, study.task, study.method),
+        **more,
+    }
+    study.finish(Winner(trial=number, **given))
 
 
 def trial_record(
@@ -137,23 +137,18 @@ def trial_record(
     state: State | None = None,
     confirms: int | None = None,
     losses: Sequence[float | None] | None = None,
-) -> TrialRecord:
+) -> Trial:
     """A trial of a search with halving, as the record would hold it; its state follows from its scores."""
-    places = rungs(schedule, factor)
+    waits_at = rungs(schedule, factor)
     if state is None:
-        waits = waiting_rung(places, promoted, len(scores)) is not None
+        waits = waiting_rung(waits_at, promoted, len(scores)) is not None
         state = "complete" if len(scores) == schedule else "paused" if waits else "running"
-    return TrialRecord(
+    return Trial(
         number=number,
         state=state,
         params={"epochs": schedule},
         epochs=tuple(epochs(scores, losses)),
-        reason=None,
-        seed=0,
-        facts={},
-        started=None,
-        ended=None,
-        rungs=places,
+        rungs=waits_at,
         promoted=promoted,
         confirms=confirms,
     )

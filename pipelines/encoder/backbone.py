@@ -3,17 +3,21 @@
 import copy
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
+from transformers.utils.hub import cached_file
 
 from pipelines.encoder.architectures import ARCHITECTURES, Architecture, norm_paths
 from pipelines.errors import InputError
@@ -29,12 +33,16 @@ _LEAST_VOCABULARY = 10  # tokens beside the special ones
 _LAYERS = range(1, 1001)
 _SIZES = {"num_hidden_layers": _LAYERS, "n_layers": _LAYERS, "inner_group_num": _LAYERS}
 _SIZES["num_labels"] = range(1_000_001)
+_OR_NONE = {
+    "_raise_exceptions_for_missing_entries": False,
+    "_raise_exceptions_for_connection_errors": False,
+}
 _quiet_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A loaded encoder. Its parameters never change: trials work on `methods.build_model`'s copies.
+    """A loaded encoder. Its parameters never change: trials work on copies (`packs.model.build_model`).
 
     Attributes:
         name: as the user wrote it: a Hub id, a folder or package:NAME/PATH.
@@ -43,7 +51,7 @@ class Backbone:
         has_pooler: whether the checkpoint brought a pooler (a fresh random one is of no use).
         fingerprint: SHA-256 over names, shapes and bytes of the tensors, the config and the tokenizer.
         pad_id: the tokenizer's padding token.
-        tokenizer: None in a process that only trains (pipelines.sharing).
+        tokenizer: None in a process that only trains (pipelines.encoder.sharing).
     """
 
     name: str
@@ -137,6 +145,9 @@ def load_backbone(name: str) -> Backbone:
     try:
         with _quiet():
             raw_config, _ = PretrainedConfig.get_config_dict(location)
+            _check_index(location)
+            # A name such as ORG/KERNEL would be fetched and run. Without any, transformers takes its own.
+            config._attn_implementation = None
             model, info = AutoModel.from_pretrained(
                 location,
                 config=config,
@@ -165,6 +176,19 @@ def load_backbone(name: str) -> Backbone:
         raise
     except Exception as error:  # transformers and safetensors raise many types here
         raise _not_loadable(name, error) from error
+
+
+def _check_index(location: str) -> None:
+    """Raise ValueError where an index of shards names files that would be unpickled."""
+    index = cached_file(location, SAFE_WEIGHTS_INDEX_NAME, **_OR_NONE)
+    if index is None:
+        return
+    shards = json.loads(Path(index).read_bytes())["weight_map"].values()
+    for shard in sorted({str(shard) for shard in shards}):
+        if not shard.endswith(".safetensors") or Path(shard).name != shard:
+            raise ValueError(
+                f"{SAFE_WEIGHTS_INDEX_NAME} names {shard!r}, which is no safetensors file beside it"
+            )
 
 
 def _settle_pooler(name: str, model: Any, missing: Collection[str]) -> bool:
@@ -256,6 +280,13 @@ def _is_pooler(key: str) -> bool:
 
 def _not_loadable(name: str, error: Exception) -> InputError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if sys.flags.optimize > 1 and "docstring" in reason:
+        return InputError(
+            "backbone",
+            name,
+            "cannot be loaded by a Python without docstrings (-OO, PYTHONOPTIMIZE=2): they are read",
+            "Unset PYTHONOPTIMIZE, or set it to 1.",
+        )
     return InputError(
         "backbone",
         name,

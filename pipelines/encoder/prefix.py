@@ -8,7 +8,6 @@ later jobs map the same file.
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from pipelines.encoder.frozen import FrozenModel
 from pipelines.encoder.precision import autocast
 from pipelines.encoder.sentences import sentence_vectors
 from pipelines.encoder.tokens import Tokens
+from pipelines.files import create_beside
 
 BATCH = 64  # examples
 _DTYPES: dict[str, np.dtype[np.generic]] = {
@@ -144,8 +144,7 @@ def _key(backbone: Backbone, tokens: Tokens, what: str, precision: str) -> str:
 
 
 def _write(path: Path, pieces: Iterator[tuple[int, NDArray[np.generic]]]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    temporary = Path(name)
+    handle, temporary = create_beside(path, prefix=".writing-")
     try:
         with os.fdopen(handle, "r+b") as file:
             for start, values in pieces:

@@ -10,7 +10,8 @@ from pipelines.errors import raise_problems
 from pipelines.kinds.labelled import Labelled
 from pipelines.tasks.cuts import Indices
 from pipelines.tasks.kind import Answer, Scale
-from pipelines.tasks.labelled_rows import Examples, class_problems
+from pipelines.tasks.labelled_rows import Examples, choice_problems, class_problems, missing_classes
+from pipelines.tasks.labels import odd_names, unify_numbers
 from pipelines.tasks.readers import Table
 from pipelines.tasks.task import Task
 
@@ -23,6 +24,18 @@ class Classification(Labelled):
 
     name = "classification"
     classes = True
+
+    def reconcile(self, tables: dict[str, Table], notes: list[str]) -> dict[str, Table]:
+        unified = unify_numbers(tables, notes)
+        notes += odd_names(unified)
+        return unified
+
+    def settle(
+        self, splits: dict[str, Examples], task: Task, labels: tuple[str, ...], notes: list[str]
+    ) -> None:
+        super().settle(splits, task, labels, notes)
+        notes += missing_classes(splits, labels)
+        raise_problems(choice_problems(splits["validation"], task, labels))
 
     def class_names(self, tables: Mapping[str, Table], task: Task) -> tuple[str, ...]:
         labels = tuple(sorted({str(label) for table in tables.values() for label in table.labels}))

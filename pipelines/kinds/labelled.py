@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.encoder.tokens import encode
 from pipelines.errors import InputError
+from pipelines.tasks.cuts import repeated_rows
 from pipelines.tasks.kind import Encoded, Kind
 from pipelines.tasks.labelled_rows import Examples, drop_unusable, examples, row_problems
 from pipelines.tasks.readers import Table, read_hub, read_table
@@ -32,6 +33,11 @@ class Labelled(Kind, ABC):
 
     def examples(self, table: Table, labels: tuple[str, ...]) -> Examples:
         return examples(table, labels)
+
+    def settle(
+        self, splits: dict[str, Examples], task: Task, labels: tuple[str, ...], notes: list[str]
+    ) -> None:
+        notes += repeated_rows({name: split.texts for name, split in splits.items()})
 
     def content(self, split: Examples) -> list[Any]:
         return [split.texts, split.labels.tolist()]

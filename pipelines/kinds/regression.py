@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, raise_problems
 from pipelines.kinds.labelled import Labelled
 from pipelines.tasks.kind import Answer, Scale
-from pipelines.tasks.labelled_rows import number_problems, row_problems
+from pipelines.tasks.labelled_rows import Examples, number_problems, row_problems, spread_problems
 from pipelines.tasks.readers import Table
 from pipelines.tasks.task import Source, Task
 
@@ -23,6 +23,12 @@ class Regression(Labelled):
 
     def row_problems(self, table: Table, task: Task, source: Source) -> list[InputError]:
         return row_problems(table, task, source) or number_problems(table, source)
+
+    def settle(
+        self, splits: dict[str, Examples], task: Task, labels: tuple[str, ...], notes: list[str]
+    ) -> None:
+        super().settle(splits, task, labels, notes)
+        raise_problems(spread_problems(splits, task))
 
     def outputs(self, labels: tuple[str, ...]) -> int:
         return 1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.errors import InputError
 from pipelines.kinds.windows import SpanQuestions, check_windows, encode_questions, encode_windows
-from pipelines.tasks.cuts import Cut, Indices, cut_groups
+from pipelines.tasks.cuts import Cut, Indices, cut_groups, repeated_rows
 from pipelines.tasks.kind import Answer, Encoded, Kind, Scale
 from pipelines.tasks.span_rows import (
     SpanExample,
@@ -73,8 +73,12 @@ class Span(Kind):
     def take(self, split: Split, rows: Indices) -> Split:
         return tuple(split[row] for row in rows)
 
-    def settle(self, splits: dict[str, Split], task: Task, notes: list[str]) -> None:
+    def settle(self, splits: dict[str, Split], task: Task, labels: tuple[str, ...], notes: list[str]) -> None:
         drop_unanswered(splits, task, notes)
+        asked = {
+            name: [(example.context, example.question) for example in split] for name, split in splits.items()
+        }
+        notes += repeated_rows(asked)
 
     def content(self, split: Split) -> list[Any]:
         return [[astuple(example) for example in split]]

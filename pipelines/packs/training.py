@@ -100,11 +100,6 @@ class Training:
         """The model that it trains in, with all members of its pack."""
         return self.pack.model
 
-    @property
-    def place(self) -> int:
-        """Its place in the pack."""
-        return self.pack.members.index(self)
-
     def run(self, stop: Callable[[], bool] = never) -> Iterator[EpochResult]:
         """Train the epochs that are left, validating after each; other members of the pack go on as well.
 

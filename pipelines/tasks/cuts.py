@@ -26,14 +26,23 @@ class Cut:
 def cut_strata(strata: Sequence[Indices], counts: Mapping[str, int], seed: int, *, stratified: bool) -> Cut:
     """Cut so many rows for each split, each stratum giving its share of its size before any cut.
 
-    Every stratum keeps a row to train on.
+    Every stratum keeps a row to train on, and then one for validation. Where a stratum could give a row and
+    has no share, the split has a row of as many strata as it has rows, the large ones first, and of two at
+    least: of one class alone nothing can be told.
     """
     sizes = np.array([len(rows) for rows in strata])
     left = _shuffle(strata, seed)
     cut: dict[str, Indices] = {}
     for name, count in counts.items():
-        most = np.array([len(rows) - 1 for rows in left])
+        kept = 2 if name == "test" and "validation" in counts else 1
+        most = np.array([max(len(rows) - kept, 0) for rows in left])
         shares = _share(count, sizes, least=np.zeros_like(most), most=most)
+        able = most > 0
+        if np.any(able & (shares == 0)):
+            count = max(count, min(2, int(able.sum())))
+            least = np.zeros_like(most)
+            least[np.argsort(np.where(able, -sizes, 1), kind="stable")[: min(count, int(able.sum()))]] = 1
+            shares = _share(count, sizes, least=least, most=most)
         cut[name] = _first(left, shares)
         left = [rows[share:] for rows, share in zip(left, shares, strict=True)]
     too_few = f"train's {sizes.sum()} rows are too few to cut any from: each class keeps one"
@@ -73,6 +82,16 @@ def sample_strata(strata: Sequence[Indices], count: int, seed: int) -> tuple[Ind
     least[np.argsort(-sizes, kind="stable")[:count]] = 1
     shares = _share(count, sizes, least=least, most=sizes)
     return _first(shuffled, shares), int(np.sum(shares == 0))
+
+
+def repeated_rows(rows: Mapping[str, Sequence[Hashable]]) -> list[str]:
+    """Notes on training rows that another split has as well, word for word: its scores flatter."""
+    notes = []
+    for name, others in rows.items():
+        again = set(others) if name != "train" else ()
+        if count := sum(row in again for row in rows["train"]):
+            notes.append(f"train: {count} of {len(rows['train'])} rows are in {name} again, word for word")
+    return notes
 
 
 def describe(seed: int, *, stratified: bool) -> str:

@@ -95,4 +95,4 @@ def encode_held_out(
     encoded = {
         name: data.rules.encode_held_out(split, backbone, max_tokens) for name, split in data.held_out.items()
     }
-    return {name: (one.tokens, one.targets) for name, one in encoded.items()}
+    return {name: (tokens, targets) for name, (tokens, targets, _) in encoded.items()}

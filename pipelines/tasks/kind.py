@@ -82,6 +82,10 @@ class Kind(ABC):
     def row_problems(self, table: Table, task: Task, source: Source) -> list[InputError]:
         """What is wrong with the rows of one split, which has some."""
 
+    def reconcile(self, tables: dict[str, Table], notes: list[str]) -> dict[str, Table]:
+        """The checked splits, with what they write in several ways written in one; notes say what is odd."""
+        return tables
+
     def class_names(self, tables: Mapping[str, Table], task: Task) -> tuple[str, ...]:
         """The names of the classes, sorted; () for a kind without any.
 
@@ -106,8 +110,12 @@ class Kind(ABC):
         """Some rows of a split, in their order there."""
         return split.take(rows)
 
-    def settle(self, splits: dict[str, Split], task: Task, notes: list[str]) -> None:
-        """Leave out, in place, what only whole splits can tell is of no use; say so in the notes."""
+    def settle(self, splits: dict[str, Split], task: Task, labels: tuple[str, ...], notes: list[str]) -> None:
+        """Leave out, in place, what only whole splits can tell is of no use; say so in the notes.
+
+        Raises:
+            InputError: a split that nothing can be learned from, or chosen by.
+        """
         return
 
     @abstractmethod

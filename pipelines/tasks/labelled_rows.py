@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import InputError, nearest
+from pipelines.errors import InputError, nearest, shorten
 from pipelines.tasks.cuts import Indices
 from pipelines.tasks.readers import Column, Table
 from pipelines.tasks.task import Source, Task
+from pipelines.texts import has_surrogate
 
 Labels = NDArray[np.int64] | NDArray[np.float64]
 
@@ -46,13 +47,19 @@ def _empty_rows(column: Column) -> list[int]:
 
 
 def row_problems(table: Table, task: Task, source: Source) -> list[InputError]:
-    """Rows without a text or a label."""
+    """Rows without a text or a label, or with characters that no encoding writes."""
     problems = []
     columns = [("text", name, cells) for name, cells in zip(task.text, table.texts, strict=True)]
     for what, name, cells in (*columns, ("label", task.label, table.labels)):
         if rows := _empty_rows(cells):
             rule = f"{len(rows)} of {len(cells)} rows have no {what} ({name!r}): {_number(rows)}"
             problems.append(InputError(source.key, source.name, rule, "Fill in or remove these rows."))
+        if rows := [row for row, cell in enumerate(cells) if cell and has_surrogate(cell)]:
+            rule = (
+                f"{len(rows)} of {len(cells)} rows have half a character (a lone surrogate) in their {what} "
+            )
+            fix = "Correct or remove these rows: their texts were cut within a character."
+            problems.append(InputError(source.key, source.name, f"{rule}({name!r}): {_number(rows)}", fix))
     return problems
 
 
@@ -84,6 +91,48 @@ def class_problems(tables: Mapping[str, Table], task: Task, labels: tuple[str, .
         fix = nearest(task.positive, labels[:50])
         problems.append(InputError(f"{task.name}.positive", task.positive, "not one of the labels", fix))
     return problems
+
+
+_MORE_ROWS = (
+    "Give a validation set with more of them, or cut a larger one (split.validation, limit.validation)."
+)
+
+
+def missing_classes(splits: Mapping[str, Examples], labels: tuple[str, ...]) -> list[str]:
+    """Notes on classes of which a split has no row: it tells nothing of them."""
+    notes = []
+    for name in ("validation", "test"):
+        there = set(splits[name].labels.tolist())
+        if missing := [shorten(label, 40) for index, label in enumerate(labels) if index not in there]:
+            named = ", ".join(map(repr, missing[:5])) + (", …" if len(missing) > 5 else "")
+            notes.append(f"{name}: no row of {len(missing)} of {len(labels)} classes: {named}")
+    return notes
+
+
+def choice_problems(validation: Examples, task: Task, labels: tuple[str, ...]) -> list[InputError]:
+    """A validation set by which every trial scores as if it had learned one class, or nothing."""
+    there, key = {labels[index] for index in validation.labels.tolist()}, f"{task.name}.validation"
+    if len(there) == 1:
+        rule = f"holds one class only ({shorten(min(there), 40)!r} of {len(labels)}): it can choose no trial"
+        return [InputError(key, len(validation), rule, _MORE_ROWS)]
+    if task.metric == "f1" and task.positive is not None and task.positive not in there:
+        rule = f"holds no row of {shorten(task.positive, 40)!r}, which f1 is about: every trial would score 0"
+        return [InputError(key, len(validation), rule, _MORE_ROWS)]
+    return []
+
+
+def spread_problems(splits: Mapping[str, Examples], task: Task) -> list[InputError]:
+    """Numbers that are all one, after cuts and limits: nothing is learned from them, or chosen by them."""
+    return [
+        InputError(
+            f"{task.name}.{name}",
+            len(splits[name]),
+            f"its labels are all {splits[name].labels[0]:g}: nothing can be {what} by them",
+            _MORE_ROWS if name == "validation" else "Use more rows of train (limit.train).",
+        )
+        for name, what in (("train", "learned"), ("validation", "chosen"))
+        if len(set(splits[name].labels.tolist())) == 1
+    ]
 
 
 def number_problems(table: Table, source: Source) -> list[InputError]:

@@ -35,10 +35,14 @@ def read_parquet(path: Path, pick: Callable[[Sequence[str]], Sequence[str]], pla
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 unpacked += sum(_unpacked_bytes(column) for column in batch.columns)
                 _check_bytes(unpacked, path, place)
+                batch.validate(full=True)  # that texts are UTF-8, among other things
                 batches.append(batch)
             schema = pa.schema([file.schema_arrow.field(name) for name in columns])
             return pa.Table.from_batches(batches, schema=batches[0].schema if batches else schema)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError) as error:  # pyarrow's is an OSError, too
+        if isinstance(error, OSError) and error.strerror:
+            fix = "Check the file and its permissions."
+            raise InputError(place, str(path), f"cannot be read: {error.strerror}", fix) from error
         rule = f"is not valid parquet: {str(error).splitlines()[0]}"
         raise InputError(place, str(path), rule, "Write the file again.") from error
 

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.errors import InputError, nearest
-from pipelines.locations import resolve_location
+from pipelines.locations import DOWNLOAD, NO_FILE, is_address, resolve_location
 from pipelines.tasks.parquet import MOST_BYTES, cells_of, read_parquet, too_large
 from pipelines.tasks.task import SPLITS, Hub, Task
 
@@ -87,6 +87,8 @@ def read_columns(source: str, wanted: Wanted, place: str) -> tuple[Column, ...]:
 
 
 def _find(source: str, place: str) -> Path:
+    if is_address(source):
+        raise InputError(place, source, NO_FILE, DOWNLOAD)
     path = Path(resolve_location(source, key=place))
     if not path.exists():
         if not path.parent.is_dir():
@@ -178,12 +180,17 @@ def _read_jsonl(path: Path, wanted: Wanted, place: str) -> tuple[Column, ...]:
 def _read_object(text: str) -> dict[str, Any]:
     """A line's JSON object; its numbers stay as written. Raises ValueError with what it is instead."""
     try:
-        row = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        row = json.loads(text, parse_int=str, parse_float=str, parse_constant=_constant)
     except json.JSONDecodeError as error:
         raise ValueError(f" is not valid JSON: {error.msg} at character {error.colno}") from error
     if not isinstance(row, dict):
         raise ValueError(" is no JSON object")
     return row
+
+
+def _constant(name: str) -> str | None:
+    """NaN is missing, as in parquet; Infinity stays as written."""
+    return None if name == "NaN" else name
 
 
 def _read_parquet(path: Path, wanted: Wanted, place: str) -> tuple[Column, ...]:

@@ -78,12 +78,13 @@ def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | Non
     raise_problems(problems)
     notes = [f"{name}: {note}" for name, table in tables.items() for note in table.notes]
     tables = {name: table for name, table in tables.items() if len(table)}
+    tables = kind.reconcile(tables, notes)
 
     labels = kind.class_names(tables, task)
     splits = {name: kind.examples(table, labels) for name, table in tables.items()}
     _cut_missing(kind, splits, task, rule, notes)
     _limit(kind, splits, task, rule.seed, notes)
-    kind.settle(splits, task, notes)
+    kind.settle(splits, task, labels, notes)
     notes += [f"{name}: not there" for name in task.also if name not in splits]
     ordered = {name: splits[name] for name in (*SPLITS, *(name for name in splits if name not in SPLITS))}
     return TaskData(

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.errors import InputError
 from pipelines.locations import resolve_location
+from pipelines.tasks.parquet import MOST_BYTES, cells_of, read_parquet, too_large
 from pipelines.tasks.readers import load_hub
 from pipelines.tasks.task import SPLITS, Hub, Source, Task
+from pipelines.texts import has_surrogate
 
 COLUMNS = ("id", "title", "context", "question", "answers_text", "answer_starts")
 SQUAD_SCHEMA = pa.schema(
@@ -64,6 +65,8 @@ def read_squad_json(path: Path, key: str) -> list[dict[str, Any]]:
     Raises:
         InputError: it is no such file.
     """
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise too_large(path, f"has {size / 1e9:.1f} GB", key)
     try:
         articles = json.loads(path.read_text(encoding="utf-8"))["data"]
         return [
@@ -79,7 +82,7 @@ def read_squad_json(path: Path, key: str) -> list[dict[str, Any]]:
             for paragraph in article["paragraphs"]
             for question in paragraph["qas"]
         ]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"no {error} in it" if isinstance(error, KeyError) else str(error)
         fix = "Get the file again, as it was published."
         raise InputError(key, str(path), f"is not in SQuAD's format: {what}", fix) from error
@@ -99,16 +102,17 @@ def read_span_file(source: str, key: str) -> SpanTable:
     if path.suffix.lower() != ".parquet":
         fix = "Give parquet, or SQuAD's JSON."
         raise InputError(key, str(path), "rows of a span task cannot be read from it", fix)
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        rule = f"is not valid parquet: {str(error).splitlines()[0]}"
-        raise InputError(key, str(path), rule, "Write the file again.") from error
-    missing = [name for name in COLUMNS[2:] if name not in table.schema.names]
-    if missing:
-        rule = f"has no column {missing[0]!r}, but {', '.join(map(repr, table.schema.names[:20]))}"
-        raise InputError(key, str(path), rule, f"Write the columns {', '.join(COLUMNS)}.")
-    return SpanTable(table.select([name for name in COLUMNS if name in table.schema.names]).to_pylist())
+
+    def pick(names: Sequence[str]) -> list[str]:
+        missing = [name for name in COLUMNS[2:] if name not in names]
+        if missing:
+            rule = f"has no column {missing[0]!r}, but {', '.join(map(repr, names[:20]))}"
+            raise InputError(key, str(path), rule, f"Write the columns {', '.join(COLUMNS)}.")
+        return [name for name in COLUMNS if name in names]
+
+    table = read_parquet(path, pick, key)
+    columns = [cells_of(column) for column in table.columns]
+    return SpanTable([dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)])
 
 
 def read_span_hub(hub: Hub, key: str) -> dict[str, SpanTable]:
@@ -130,8 +134,12 @@ def read_span_hub(hub: Hub, key: str) -> dict[str, SpanTable]:
             fix = "Name a dataset with the columns of SQuAD: context, question, answers."
             raise InputError(f"{key}.path", hub.path, "is not in SQuAD's format", fix)
         columns = {"answers_text": "text", "answer_starts": "answer_start"}
+        answers = [row["answers"] if isinstance(row["answers"], Mapping) else {} for row in rows]
         tables[split] = SpanTable(
-            [{**row, **{ours: row["answers"][name] for ours, name in columns.items()}} for row in rows]
+            [
+                {**row, **{ours: of_row.get(name) for ours, name in columns.items()}}
+                for row, of_row in zip(rows, answers, strict=True)
+            ]
         )
     return tables
 
@@ -139,6 +147,14 @@ def read_span_hub(hub: Hub, key: str) -> dict[str, SpanTable]:
 def span_problems(table: SpanTable, source: Source) -> list[InputError]:
     """Questions that lack something; the first thing that some lack."""
     tests: tuple[tuple[str, Callable[[Row], bool]], ...] = (
+        ("a context that is no text", lambda row: not isinstance(row["context"], str | None)),
+        ("a question that is no text", lambda row: not isinstance(row["question"], str | None)),
+        ("answers_text that is no list of texts", lambda row: not _are(row["answers_text"], _is_text)),
+        (
+            "answer_starts that is no list of whole numbers",
+            lambda row: not _are(row["answer_starts"], _is_whole),
+        ),
+        ("half a character (a lone surrogate)", _has_surrogate),
         ("no context", lambda row: not (row["context"] or "").strip()),
         ("no question", lambda row: not (row["question"] or "").strip()),
         ("no answer", lambda row: not any(text and text.strip() for text in row["answers_text"] or ())),
@@ -154,6 +170,24 @@ def span_problems(table: SpanTable, source: Source) -> list[InputError]:
             rule = f"{len(bad)} of {len(table)} questions have {what}: row {first}"
             return [InputError(source.key, source.name, rule, "Fill in or remove these rows.")]
     return []
+
+
+def _are(cell: object, is_good: Callable[[object], bool]) -> bool:
+    """Whether a cell is a list of what is good, or missing; in a list a value may be missing too."""
+    return cell is None or (isinstance(cell, list) and all(value is None or is_good(value) for value in cell))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())  # pandas writes 4.0
+
+
+def _has_surrogate(row: Row) -> bool:
+    texts = (row["context"], row["question"], row.get("id"), row.get("title"), *(row["answers_text"] or ()))
+    return any(isinstance(text, str) and has_surrogate(text) for text in texts)
 
 
 def span_examples(table: SpanTable) -> tuple[SpanExample, ...]:

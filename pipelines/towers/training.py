@@ -75,6 +75,12 @@ class EmbeddingTraining:
             cache=cache,
         )
         texts = task.texts
+        for name, split in (("train", texts.train), ("validation", texts.validation)):
+            if not len(source.wide(split).rows):
+                rule = f"no text of {task.name}'s {name} rows has a token left"
+                fix = "Write false, or leave it out; or check the texts and the encoder's vocabulary."
+                key = "strip_non_alphanumerics"
+                raise InputError(key, config.strip_non_alphanumerics, rule, fix)
         wide_ids = distinct_rows([source.wide(texts.train)])
         table_ids = distinct_rows(source.columns(texts.train), source.columns(texts.validation))
         self.table = source.rows(table_ids)

@@ -18,6 +18,7 @@ What a user can cause is raised as one of the errors of `search.errors` or `pipe
 import os
 import signal
 import sys
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -25,8 +26,10 @@ from typer.exceptions import TyperException
 
 from pipelines.errors import PipelineError
 from search.cli import analyse, check, cluster, data, lookup, predict, report, results, run, ui
-from search.cli.terminal import err, prepare_streams
+from search.cli.terminal import err, prepare_streams, write
 from search.errors import SearchError
+from search.private import ensure_home
+from search.secrets import hide_secrets
 
 GROUPS = (check, run, results, predict, ui, report, analyse, cluster, data, lookup)  # in the order of --help
 
@@ -43,10 +46,21 @@ for group in GROUPS:
     app.add_typer(group.commands)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        write(f"adaptune {version('adaptune')}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
 ) -> None:
+    ensure_home()
     os.environ["ADAPTUNE_DEBUG"] = "1" if debug else os.environ.get("ADAPTUNE_DEBUG", "")
 
 
@@ -81,5 +95,5 @@ def _explain(error: Exception) -> tuple[str, int]:
 def _fail(message: str, code: int) -> int:
     if code == 130:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends: one more would only change the exit code
-    err.print(message, soft_wrap=True)
+    err.print(hide_secrets(message), soft_wrap=True)
     return code

@@ -10,8 +10,8 @@ from search.cli.terminal import HERE, JobFile, JobStorage, command, flags, out
 from search.errors import UserError
 
 if TYPE_CHECKING:
-    from search.decisions.experience import Experience
     from search.plan import Plan
+    from search.record import Experience
 
 commands = typer.Typer()
 
@@ -22,8 +22,9 @@ def check(job: JobFile, storage: JobStorage = None) -> None:
 
     Reads the data and loads the encoder, starts nothing. Exit code 2 if the job cannot run.
     """
-    from search.decisions.experience import gather
+    from search.experience import gather
     from search.job.job import SearchJob
+    from search.machine import local_problems
     from search.plan import make_plan, name_collisions
     from search.results import has_record
     from search.storage import Storage
@@ -33,7 +34,7 @@ def check(job: JobFile, storage: JobStorage = None) -> None:
     if collisions:
         raise UserError("\n".join(collisions))
     loaded = SearchJob.load(job, storage=storage)
-    plan = make_plan(loaded, source=str(job))
+    plan = make_plan(loaded, source=str(job), problems=local_problems(loaded.resources))
     place = Storage(loaded.storage, loaded.database)
     place.prepare()
     experience: dict[str, Experience] = {}

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
+from pipelines.texts import has_surrogate
 from search.cli.terminal import HERE, JsonOption, out, write, writes_utf8
 from search.errors import UserError
 from search.escapes import show_control
@@ -123,7 +124,7 @@ def read_rows(
         for number, text in enumerate(texts, start=1):
             if not text.strip():
                 raise UserError("One of the texts is empty. Fill it in or leave it out.")
-            if any("\ud800" <= character <= "\udfff" for character in text):  # of an argument's raw bytes
+            if has_surrogate(text):  # an argument's raw bytes
                 raise UserError(f"Text {number} is not UTF-8. Write it in UTF-8.")
         return list(texts)
     source = "standard input" if given == STANDARD_INPUT else f"--input {given}"
@@ -142,6 +143,9 @@ def read_rows(
     for number, row in enumerate(zip(*cells, strict=True), start=1):
         if any(cell is None or not cell.strip() for cell in row):
             raise UserError(f"{source}: row {number} has an empty text. Fill it in or remove it.")
+        if any(has_surrogate(cell or "") for cell in row):
+            half = "has half a character (a lone surrogate)"
+            raise UserError(f"{source}: row {number} {half}. Correct it or remove it.")
         filled = tuple(str(cell) for cell in row)
         rows.append(filled[0] if len(filled) == 1 else filled)
     if not rows:

@@ -14,7 +14,6 @@ from search.cli.terminal import (
     Name,
     StorageOption,
     TaskOption,
-    flags,
     open_storage,
     out,
     write,
@@ -78,9 +77,14 @@ def _fetch_results(
 
     if address is None:
         return read_results(name, open_storage(storage, database))
+    from search.cluster.jobs import DATABASE_FILE
     from search.cluster.jobs import status as cluster_status
     from search.cluster.remote import parse_results, run_remote
 
     place = storage or cluster_status(name, address).storage
-    arguments = ["results", name, "--json", "--storage", place, *flags("--database", database)]
-    return parse_results(run_remote(arguments, address=address))
+    arguments = ["results", name, "--json", "--storage", place]
+    files = {}
+    if database is not None:
+        arguments += ["--database", f"@{DATABASE_FILE}"]
+        files[DATABASE_FILE] = database
+    return parse_results(run_remote(arguments, address=address, files=files))

@@ -1,10 +1,11 @@
 """The commands `run` and `resume`: a search on this machine. Heavy imports happen inside them."""
 
+import contextlib
 import json
 import os
-import secrets
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -39,10 +40,12 @@ def run(job: JobFile, storage: JobStorage = None, cluster: ClusterOption = False
 
     A job that was interrupted goes on where it was; of a finished one, the leaderboard is printed.
     """
-    _prepare_environment(cluster=cluster)
+    _prepare_environment()
     from search.cluster.staging import keep_submission
     from search.job.job import SearchJob
 
+    if cluster:
+        _close_to_others()
     path = keep_submission(job, storage=storage) if cluster else job
     _run(SearchJob.load(path, storage=storage), source=str(job), cluster=cluster)
 
@@ -66,13 +69,15 @@ def resume(
             jobs.resume(name, address=address, storage=storage, database=database), name, address
         )
         return
-    _prepare_environment(cluster=cluster)
+    _prepare_environment()
     from search.job.job import SearchJob
     from search.results import find_job, open_record
 
+    if cluster:
+        _close_to_others()
     place = open_storage(storage, database)
     with open_record(place) as record:
-        loaded = SearchJob.from_dict(find_job(record, name, place)[0].attributes["job"])
+        loaded = SearchJob.from_dict(find_job(record, name, place)[0].facts.job)
     # The folder may be mounted elsewhere now, and the database reached by another name.
     moved = loaded.model_copy(update={"storage": place.root, "database": place.database})
     _run(moved, source=name, cluster=cluster)
@@ -149,12 +154,18 @@ def _predict_command(job: Any, name: str, bundle: str) -> str:
     return f"echo {shlex.quote(pair)} | {command('predict', bundle)}"
 
 
-def _prepare_environment(*, cluster: bool) -> None:
+def _prepare_environment() -> None:
     """What Ray reads when it is imported. Nothing that the user has set is changed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # ours is the one view of the search
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if not cluster and "RAY_AUTH_MODE" not in os.environ:
-        # Our own Ray, for this search alone: other users of the machine cannot reach it.
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _close_to_others() -> None:
+    """Of Ray's working directory, the files that may hold a password."""
+    from search.cluster.jobs import DATABASE_FILE
+    from search.cluster.staging import JOB_FILE
+
+    for name in (JOB_FILE, DATABASE_FILE):
+        with contextlib.suppress(OSError):
+            Path(name).chmod(0o600)

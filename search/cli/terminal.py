@@ -15,6 +15,8 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from search.addresses import is_uri, storage_problem
+from search.errors import UserError, first_line
 from search.escapes import show_control
 from search.storage import Storage
 
@@ -75,8 +77,25 @@ StorageOption = Annotated[
 JobStorage = Annotated[
     str | None, typer.Option("--storage", help="Use this storage instead of the job file's own.")
 ]
+
+
+def read_database(given: str | None) -> str | None:
+    """A database's URI, or what is in the file that @FILE names: a password is no word of a command line."""
+    if given is None or not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--database {given}: the file cannot be read ({first_line(error)}).") from error
+
+
 DatabaseOption = Annotated[
-    str | None, typer.Option("--database", help="The studies' SQLAlchemy URI, where the job file gave one.")
+    str | None,
+    typer.Option(
+        "--database",
+        callback=read_database,
+        help="The studies' SQLAlchemy URI, where the job file gave one; @FILE reads it from a file.",
+    ),
 ]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="Ask the cluster with this dashboard, e.g. http://HEAD:8265.")
@@ -148,4 +167,6 @@ def flags(flag: str, value: str | None, *, default: str | None = None) -> list[s
 
 def open_storage(root: str | None, database: str | None = None) -> Storage:
     chosen = root or "runs"
-    return Storage(chosen if "://" in chosen else str(Path(chosen).expanduser().absolute()), database)
+    if problem := storage_problem(chosen):
+        raise UserError(f"--storage {chosen}: {problem[0]}. {problem[1]}")
+    return Storage(chosen if is_uri(chosen) else str(Path(chosen).expanduser().absolute()), database)

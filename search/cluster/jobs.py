@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import logging
 import secrets
 import shlex
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ from search.errors import JobError, Problem, UserError
 from search.probe import REQUEST_FILE, version
 
 COMMAND = ("adaptune",)
+DATABASE_FILE = "adaptune_database"  # in the working directory of a resume
 STOP_TIMEOUT_SECONDS = 120
 _STATES = {
     JobStatus.PENDING: "pending",
@@ -28,9 +31,12 @@ _STATES = {
 }
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class ClusterJob:
-    """A job's newest submission, as the cluster knows it.
+    """A job's submission that runs, else its newest, as the cluster knows it.
 
     Attributes:
         state: pending, running, interrupted (stopped), finished or failed.
@@ -63,7 +69,8 @@ def submit(staged: StagedJob, *, address: str) -> str:
             raise JobError(f"{staged.source} on {address}", problems)
         package = Path(folder, "job.zip")
         staged.write(package)
-        return _start(client, staged.job.name, staged.storage, ["run", JOB_FILE, "--cluster"], package)
+        arguments = ["run", JOB_FILE, "--cluster"]
+        return _start(client, staged.job.name, staged.storage, arguments, package, address=address)
 
 
 def resume(name: str, *, address: str, storage: str | None = None, database: str | None = None) -> str:
@@ -83,9 +90,14 @@ def resume(name: str, *, address: str, storage: str | None = None, database: str
         _refuse_live(client, name, address)
         storage = storage or _find(client, name, address).storage
         arguments = ["resume", name, "--storage", storage, "--cluster"]
-        if database:
-            arguments += ["--database", database]
-        return _start(client, name, storage, arguments)
+        if database is None:
+            return _start(client, name, storage, arguments, address=address)
+        with tempfile.TemporaryDirectory(prefix="adaptune-") as folder:
+            package = Path(folder, "job.zip")
+            with zipfile.ZipFile(package, "w") as archive:
+                archive.writestr(DATABASE_FILE, database)  # not an argument, which everybody may list
+            arguments += ["--database", f"@{DATABASE_FILE}"]
+            return _start(client, name, storage, arguments, package, address=address)
 
 
 def check_cluster(client: JobSubmissionClient, staged: StagedJob) -> list[Problem]:
@@ -99,11 +111,13 @@ def check_cluster(client: JobSubmissionClient, staged: StagedJob) -> list[Proble
         "token": secrets.token_hex(8),
     }
     report = json.loads(call(client, "probe", files={REQUEST_FILE: json.dumps(request)}))
+    for warning in report.get("warnings", []):
+        log.warning("%s", warning)
     return [Problem(*finding) for finding in report["findings"]]
 
 
 def list_jobs(address: str) -> list[ClusterJob]:
-    """The jobs of this cluster, by name, each by its newest submission."""
+    """The jobs of this cluster, by name, each by the submission that runs, else by its newest."""
     with contact(address) as client:
         return _jobs(client)
 
@@ -147,24 +161,54 @@ def stop(name: str, address: str) -> ClusterJob:
 
 
 def _start(
-    client: JobSubmissionClient, name: str, storage: str, arguments: list[str], package: Path | None = None
+    client: JobSubmissionClient,
+    name: str,
+    storage: str,
+    arguments: list[str],
+    package: Path | None = None,
+    *,
+    address: str,
 ) -> str:
-    return client.submit_job(
-        entrypoint=shlex.join([*COMMAND, *arguments]),
-        submission_id=f"adaptune-{name}-{secrets.token_hex(4)}",
-        metadata={"adaptune_job": name, "storage": storage},
-        runtime_env={"working_dir": str(package)} if package else None,
-    )
+    """Submit under the next number of this job. Of two that do so at once Ray takes one: a submission's id
+    is there once, and whoever has seen the other's is refused before.
+    """
+    submission = f"adaptune-{name}-{_next_number(client, name):04d}"
+    try:
+        return client.submit_job(
+            entrypoint=shlex.join([*COMMAND, *arguments]),
+            submission_id=submission,
+            metadata={"adaptune_job": name, "storage": storage},
+            runtime_env={"working_dir": str(package)} if package else None,
+        )
+    except RuntimeError as error:
+        if "already exists" not in str(error):
+            raise
+        raise _is_live(
+            name, f"was just submitted by somebody else to {address} ({submission})", address
+        ) from error
+
+
+def _next_number(client: JobSubmissionClient, name: str) -> int:
+    """One more than any submission of a job has; those of earlier versions end in letters and digits."""
+    ends = [
+        (job.submission_id or "").rpartition("-")[2]
+        for job in client.list_jobs()
+        if (job.metadata or {}).get("adaptune_job") == name
+    ]
+    return 1 + max((int(end) for end in ends if end.isdecimal()), default=0)
 
 
 def _refuse_live(client: JobSubmissionClient, name: str, address: str) -> None:
     for job in _jobs(client):
         if job.name == name and job.is_live:
-            raise UserError(
-                f"{name!r} is already {job.state} on {address} ({job.submission_id}). Follow it with "
-                f"`adaptune logs {name} --address {address}`, or end it with "
-                f"`adaptune stop {name} --address {address}`."
-            )
+            raise _is_live(name, f"is already {job.state} on {address} ({job.submission_id})", address)
+
+
+def _is_live(name: str, how: str, address: str) -> UserError:
+    return UserError(
+        f"{name!r} {how}. Follow it with `adaptune logs {name} --address {address}`, or end it with "
+        f"`adaptune stop {name} --address {address}`."
+    )
 
 
 def _find(client: JobSubmissionClient, name: str, address: str) -> ClusterJob:
@@ -180,7 +224,8 @@ def _jobs(client: JobSubmissionClient) -> list[ClusterJob]:
     newest: dict[str, ClusterJob] = {}
     for details in sorted(submissions, key=lambda job: job.start_time or 0):
         job = _read(details)
-        newest[job.name] = job
+        if job.is_live or job.name not in newest or not newest[job.name].is_live:
+            newest[job.name] = job
     return [newest[name] for name in sorted(newest)]
 
 

@@ -10,6 +10,7 @@ import os
 import secrets
 import shlex
 import shutil
+import stat
 import tarfile
 import tempfile
 import time
@@ -38,6 +39,7 @@ ADVICE = (
     "Set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, or put the cluster's token into ~/.ray/auth_token "
     "(`ray get-auth-token` prints it on the head)."
 )
+log = logging.getLogger(__name__)
 _NOT_INSTALLED = ("No module named", "python: not found", "python: command not found", "Unknown option: -P")
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
@@ -63,14 +65,25 @@ def find_token() -> tuple[str, str] | None:
             raise UserError(f"RAY_AUTH_TOKEN_PATH = {named!r} cannot be read: {error.strerror}.") from error
         if not token:
             raise UserError(f"RAY_AUTH_TOKEN_PATH = {named!r} is an empty file. {ADVICE}")
+        _warn_of_mode(Path(named))
         return token, "RAY_AUTH_TOKEN_PATH"
     file = Path.home() / TOKEN_FILE
     token = file.read_text().strip() if file.is_file() else ""
     if token:
+        _warn_of_mode(file)
         return token, "~/.ray/auth_token"
     if mode == "token":
         raise UserError(f"RAY_AUTH_MODE is 'token', but there is no token. {ADVICE}")
     return None
+
+
+def _warn_of_mode(file: Path) -> None:
+    if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        log.warning(
+            "Other users of this machine may read the token in %s. Take it from them: chmod 600 %s",
+            file,
+            file,
+        )
 
 
 @contextmanager
@@ -226,15 +239,18 @@ def _decode(log: str, nonce: str) -> bytes:
     return payload
 
 
-def run_remote(arguments: list[str], *, address: str) -> str:
+def run_remote(arguments: list[str], *, address: str, files: Mapping[str, str] | None = None) -> str:
     """Run `adaptune ARGUMENTS` on the cluster's head and return its stdout.
+
+    Args:
+        files: for its working directory: what must not show in the list of jobs.
 
     Raises:
         UserError: the command found its input wrong (exit code 2), or the cluster cannot be reached.
         RemoteError: it failed.
     """
     with contact(address) as client:
-        reply: dict[str, Any] = json.loads(call(client, "run", *arguments, timeout_seconds=1800))
+        reply: dict[str, Any] = json.loads(call(client, "run", *arguments, files=files, timeout_seconds=1800))
     if reply["exit_code"] == 0:
         return str(reply["stdout"])
     message = f"{reply['stderr'].strip() or reply['stdout'].strip()}\n(on the cluster at {address})"

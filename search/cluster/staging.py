@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from pipelines.locations import PACKAGE_PREFIX
 from pipelines.tasks.registry import registered_task
 from pipelines.tasks.task import SPLITS
+from search.addresses import is_uri
 from search.cluster.uploads import (
     Wanted,
     find_files,
@@ -26,7 +27,6 @@ from search.cluster.uploads import (
 )
 from search.errors import JobError, LinkOut, Problem
 from search.job.job import SearchJob
-from search.job.parts import is_uri
 
 JOB_FILE = "adaptune_job.yaml"
 DATA_FOLDER = "adaptune_data"
@@ -38,7 +38,7 @@ _SECRET_WORDS = ("secret", "password", "key", "token")
 
 def is_shared(storage: str) -> bool:
     """Whether a storage can mean the same on every node: an absolute path or a URI."""
-    return "://" in storage or PurePosixPath(storage).is_absolute()
+    return is_uri(storage) or PurePosixPath(storage).is_absolute()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +145,8 @@ def keep_submission(job_file: Path, *, storage: str | None = None) -> Path:
                 target = Path(folder, "whole", file.relative_to(here))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, target)
+                if file.name == job_file.name:
+                    target.chmod(0o600)  # it may hold a password
             Path(folder, "whole").rename(kept)
     return kept / job_file.name
 
@@ -161,7 +163,7 @@ class _Staging:
 
     def check_storage(self) -> None:
         """A storage that every node may see, without credentials."""
-        if "://" not in self.storage:
+        if not is_uri(self.storage):
             if not is_shared(self.storage):
                 rule = "is relative, and the nodes of a cluster have no common working directory"
                 self.problems.append(Problem("storage", self.storage, rule, GIVE_SHARED))
@@ -239,9 +241,9 @@ class _Staging:
 
     def is_theirs(self, path: str) -> bool:
         """Whether a path is the cluster's own wherever we are: in a package, a URI, or under the storage."""
-        if path.startswith(PACKAGE_PREFIX) or "://" in path:
+        if path.startswith(PACKAGE_PREFIX) or is_uri(path):
             return True
-        return "://" not in self.storage and PurePosixPath(path).is_relative_to(self.storage)
+        return not is_uri(self.storage) and PurePosixPath(path).is_relative_to(self.storage)
 
     def add(self, key: str, local: Path, target: str, wanted: Wanted, *, root: Path | None = None) -> str:
         if local.is_file():

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pipelines.metrics import METRICS
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -10,7 +12,7 @@ class Budget:
     Attributes:
         minutes: wall-clock time of the job's search, over all its drivers.
         training_minutes: training time, summed over the trials of all its studies.
-        target: a validation score that is good enough; a study's own.
+        target: a validation score that is good enough, as the metric has it; a study's own.
     """
 
     minutes: float | None = None
@@ -25,8 +27,8 @@ class Budget:
             return f"the budget of {self.training_minutes:g} training minutes is used up"
         return None
 
-    def reached(self, best: float | None) -> str | None:
-        """Why a study with this best score may end, or None."""
-        if self.target is not None and best is not None and best >= self.target:
+    def reached(self, best: float | None, metric: str) -> str | None:
+        """Why a study with this best (signed) score of a metric may end, or None."""
+        if self.target is not None and best is not None and best >= METRICS[metric].signed(self.target):
             return f"the target of {self.target:g} is reached"
         return None

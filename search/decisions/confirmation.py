@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search.decisions.selection import rank
-from search.study import TrialRecord
+from search.record import Trial
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Spread:
         return f"{self.mean:.4f}" + ("" if self.sem is None else f" ± {self.sem:.4f}")
 
 
-def missing_runs(trials: Sequence[TrialRecord], confirm: Confirm) -> list[tuple[TrialRecord, int]]:
+def missing_runs(trials: Sequence[Trial], confirm: Confirm) -> list[tuple[Trial, int]]:
     """The runs that are still to be started: each a trial of the search and the seed it is repeated with.
 
     A seed that has run to its end is used as it is. A trial that was stopped early has not: its own seed is
@@ -40,7 +40,7 @@ def missing_runs(trials: Sequence[TrialRecord], confirm: Confirm) -> list[tuple[
     """
     missing = []
     for trial in rank([trial for trial in trials if trial.confirms is None])[: confirm.top]:
-        known = {one.seed for one in trials if one.confirms == trial.number}
+        known = {other.seed for other in trials if other.confirms == trial.number}
         if trial.state == "complete":
             known.add(trial.seed)
         missing += [
@@ -49,10 +49,10 @@ def missing_runs(trials: Sequence[TrialRecord], confirm: Confirm) -> list[tuple[
     return missing
 
 
-def runs_of(trials: Sequence[TrialRecord], trial: TrialRecord) -> list[TrialRecord]:
+def runs_of(trials: Sequence[Trial], trial: Trial) -> list[Trial]:
     """The complete runs of a trial's configuration, one for each seed; the trial itself is among them."""
     first = trial.number if trial.confirms is None else trial.confirms
     runs = {
-        one.seed: one for one in trials if first in (one.number, one.confirms) and one.state == "complete"
+        run.seed: run for run in trials if first in (run.number, run.confirms) and run.state == "complete"
     }
     return [run for _, run in sorted({**runs, trial.seed: trial}.items())]

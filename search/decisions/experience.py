@@ -1,4 +1,4 @@
-"""First suggestions for a new task from those that were searched before. Pure, but for finding the studies.
+"""First suggestions for a new task from the trials of those that were searched before. Pure.
 
 Tasks arrive in a stream and share a backbone; what was best for earlier ones is often near the best for the
 next. A small portfolio of configurations is chosen greedily, so that on each earlier task its best member
@@ -9,97 +9,19 @@ is estimated from its neighbours in the space.
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-from pipelines.method import find_method
 from search.decisions.halving import peers, score_at
-from search.errors import UserError
-from search.job.job import SearchJob
-from search.study import Record, Study, TrialRecord
+from search.record import Params, Trial
 from spaces import Choice, Range, Space
 
 PORTFOLIO = 3  # suggestions: as many as the first rung compares
 _NEAR = 0.2  # of the unit cube: how far a configuration speaks for others
 _DOUBT = 0.1  # weight of the assumption that an unknown configuration is bad
 
-Params = Mapping[str, Any]
 
-
-class Experience(NamedTuple):
-    """What a study begins with.
-
-    Attributes:
-        studies: names of those that it learns from.
-        portfolio: its first configurations.
-    """
-
-    studies: list[str]
-    portfolio: list[Params]
-
-
-def gather(
-    record: Record, job: SearchJob, method: str, *, fingerprint: str, vectors: Mapping[str, str] | None = None
-) -> Experience:
-    """What a job begins with for a method: the studies that it learns from, and its first configurations.
-
-    Args:
-        fingerprint: the backbone's.
-        vectors: the fingerprints of the job's word vectors.
-
-    Raises:
-        UserError: the job names another that is not there, or has no such study.
-    """
-    space = job.space_for(method)
-    earlier = find_earlier(
-        record, job.search.experience, job=job.name, method=method, fingerprint=fingerprint, space=space
-    )
-    if find_method(method).reads_vectors:  # a name in the space must stand for the same vectors
-        earlier = [one for one in earlier if one.attributes.get("vectors", {}) == (vectors or {})]
-    first = portfolio([study.trials() for study in earlier], space)
-    return Experience([study.name for study in earlier], first)
-
-
-def find_earlier(
-    record: Record, wanted: str | Sequence[str], *, job: str, method: str, fingerprint: str, space: Space
-) -> list[Study]:
-    """The completed studies of other jobs with the same backbone, method and space, by name.
-
-    Args:
-        wanted: `auto`, `none`, or names of jobs.
-        job: the job that asks; its own studies are none of its experience.
-        fingerprint: the backbone's.
-
-    Raises:
-        UserError: a named job is not there, or has no such study.
-    """
-    if wanted == "none":
-        return []
-    names = record.jobs() if isinstance(wanted, str) else wanted
-    found: list[Study] = []
-    for name in names:
-        studies = record.studies(name) if name != job else ()
-        fit = [one for one in studies if _fits(one, method, fingerprint, space)]
-        if not fit and not isinstance(wanted, str):
-            raise UserError(
-                f"search.experience names the job {name!r}, which has no finished study with this backbone, "
-                f"the method {method} and the same space. Known jobs: {', '.join(record.jobs()) or 'none'}."
-            )
-        found += fit
-    return sorted(found, key=lambda study: study.name)
-
-
-def _fits(study: Study, method: str, fingerprint: str, space: Space) -> bool:
-    attributes = study.attributes
-    return (
-        study.method == method
-        and "winner" in attributes
-        and attributes.get("backbone_fingerprint") == fingerprint
-        and attributes["content"]["space"].get(method) == space.to_dict()
-    )
-
-
-def portfolio(earlier: Sequence[Sequence[TrialRecord]], space: Space, size: int = PORTFOLIO) -> list[Params]:
+def portfolio(earlier: Sequence[Sequence[Trial]], space: Space, size: int = PORTFOLIO) -> list[Params]:
     """The configurations to begin with, the generally best first.
 
     Args:
@@ -123,7 +45,7 @@ def portfolio(earlier: Sequence[Sequence[TrialRecord]], space: Space, size: int 
     return chosen
 
 
-def regrets_of(trials: Sequence[TrialRecord]) -> list[tuple[Params, float]]:
+def regrets_of(trials: Sequence[Trial]) -> list[tuple[Params, float]]:
     """How far each configuration of a task stayed behind: 0 for the best known, 1 for clearly worse.
 
     A trial is compared with those of the same schedule after as many epochs as it has; what the best of that

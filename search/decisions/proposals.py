@@ -1,7 +1,6 @@
 """What to try next: a function of a study's trials, the space and a seed; nothing else."""
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,14 +12,13 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.study import TrialRecord
+from search.decisions.samplers import SAMPLERS, STARTUP_TRIALS
+from search.record import Trial
 from spaces import Choice, Space
 
-SAMPLERS = ("tpe", "gp", "cmaes", "random", "grid")
-STARTUP_TRIALS = 6  # spread evenly, before a model is fitted; Optuna's 10 would be most of a small budget
 _PARTS = 3  # of a range, each of which the spread trials try in turn
 _ENUMERABLE = 100_000  # points: a finite space up to this size is searched to its end
 _RETRIES = 1_000  # random draws to find a new configuration in a larger one
@@ -29,7 +27,7 @@ Params = dict[str, Any]
 
 
 def propose(
-    trials: Sequence[TrialRecord],
+    trials: Sequence[Trial],
     space: Space,
     *,
     sampler: str,
@@ -46,7 +44,7 @@ def propose(
 
     Args:
         trials: all of the study's trials, the running ones too.
-        sampler: one of `SAMPLERS`.
+        sampler: the name of one of `SAMPLERS`.
         pareto: look for the front of score against trained parameters, not for the best score alone.
         allows: whether a configuration may be run; others are never proposed.
     """
@@ -56,13 +54,17 @@ def propose(
     known = {_key(trial.params) for trial in trials}
     if space.size is not None and space.size <= len(known):
         return None
-    if sampler == "grid":
-        return _first_new(space, known, allows, np.random.default_rng(seed))
-    if sampler != "random" and number < STARTUP_TRIALS:
+    entry = SAMPLERS[sampler]
+    if entry.spread and number < STARTUP_TRIALS:
         proposal = _spread(space, number, seed)
     else:
-        model = _sampler(sampler, int(rng.integers(2**32)), conditional=space.is_conditional)
-        proposal = _ask(_shown(trials, space, sampler, pareto), space, model, pareto)
+        model = entry.make(int(rng.integers(2**32)), conditional=space.is_conditional)
+        if model is None:
+            return _first_new(space, known, allows, np.random.default_rng(seed))
+        # With two objectives Optuna's TPE knows no pruned trials either.
+        knows_pruned = entry.knows_pruned and not pareto
+        shown = [_frozen(trial, space, knows_pruned=knows_pruned, pareto=pareto) for trial in trials]
+        proposal = _ask(shown, space, model, pareto)
     if _key(proposal) not in known and allows(proposal):
         return proposal
     if space.size is not None and space.size <= _ENUMERABLE:
@@ -104,27 +106,23 @@ def parameter_at(space: Space, name: str, fraction: float) -> Any:
     return int(value) if whole else float(value)
 
 
-def _shown(trials: Sequence[TrialRecord], space: Space, sampler: str, pareto: bool) -> list[FrozenTrial]:
-    # With two objectives Optuna's TPE knows no pruned trials either.
-    models_pruned = sampler == "tpe" and not pareto
-    return [_frozen(trial, space, models_pruned=models_pruned, pareto=pareto) for trial in trials]
-
-
-def _frozen(trial: TrialRecord, space: Space, *, models_pruned: bool, pareto: bool) -> FrozenTrial:
+def _frozen(trial: Trial, space: Space, *, knows_pruned: bool, pareto: bool) -> FrozenTrial:
     """A trial as the samplers are to see it; to those that know no pruned trials, its score is its value."""
     score, state = trial.score, TrialState.FAIL
     if trial.state == "running":
         state = TrialState.RUNNING
     elif score is not None:
-        state = TrialState.PRUNED if trial.state != "complete" and models_pruned else TrialState.COMPLETE
+        state = TrialState.PRUNED if trial.state != "complete" and knows_pruned else TrialState.COMPLETE
     reached = max((rung for rung in trial.rungs if rung <= len(trial.epochs)), default=len(trial.epochs))
     values = None if score is None else [score]
     if values and pareto:
-        values.append(float(trial.facts.get("trained_parameters", 0)))
+        values.append(float(trial.size))
     return create_trial(
         state=state,
         params=dict(trial.params),
-        distributions={name: one for name, one in space.distributions().items() if name in trial.params},
+        distributions={
+            name: values for name, values in space.distributions().items() if name in trial.params
+        },
         values=values if state == TrialState.COMPLETE else None,
         intermediate_values={} if score is None or pareto else {reached: score},
     )
@@ -161,7 +159,7 @@ class _Known(FrozenTrial):
         return copy.copy(self)
 
 
-def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
     match distribution:
         case CategoricalDistribution():
             return trial.suggest_categorical(name, distribution.choices)
@@ -170,19 +168,6 @@ def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
         case FloatDistribution():
             return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
     raise TypeError(f"no way to sample {distribution}")
-
-
-def _sampler(name: str, seed: int, *, conditional: bool = False) -> BaseSampler:
-    if name == "random":
-        return RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if name == "gp":
-            return GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
-        if name == "cmaes":
-            return CmaEsSampler(seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False)
-        # In groups: one model for each set of parameters that exist together.
-        return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, group=conditional)
 
 
 def _first_new(

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from search.study import TrialRecord
+from search.record import Trial
 
 
-def rank(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+def rank(trials: Sequence[Trial]) -> list[Trial]:
     """The trials that ended with a score, best first: complete ones, and those that were stopped early.
 
     A trial's score is its best epoch's, wherever it was stopped, and its checkpoint has that epoch. Highest
@@ -13,31 +13,27 @@ def rank(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     given does not matter.
     """
     ended = [t for t in trials if t.state in ("complete", "pruned") and t.score is not None]
-    return sorted(ended, key=_place)
+    return sorted(ended, key=_order)
 
 
-def pick_best(trials: Sequence[TrialRecord]) -> TrialRecord | None:
+def pick_best(trials: Sequence[Trial]) -> Trial | None:
     """The winner, or None where no trial ended well."""
     return next(iter(rank(trials)), None)
 
 
-def pareto_front(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+def pareto_front(trials: Sequence[Trial]) -> list[Trial]:
     """The trials of a search that ended with a score and that no other beats in both score and size, the
     smallest first; of several alike the first.
     """
-    front: list[TrialRecord] = []
+    front: list[Trial] = []
     for trial in rank([trial for trial in trials if trial.confirms is None]):  # best score first
-        if not front or _size(trial) < _size(front[-1]):
+        if not front or trial.size < front[-1].size:
             front.append(trial)
     return front[::-1]
 
 
-def _size(trial: TrialRecord) -> int:
-    return int(trial.facts.get("trained_parameters", 0))
-
-
-def _place(trial: TrialRecord) -> tuple[float, int, int]:
+def _order(trial: Trial) -> tuple[float, int, int]:
     score = trial.score
     if score is None:
         raise ValueError(f"trial {trial.number} has no score")
-    return (-score, _size(trial), trial.number)
+    return (-score, trial.size, trial.number)

@@ -19,6 +19,8 @@ from pydantic import (
 
 from pipelines.method import METHODS
 from pipelines.tasks.task import SplitRule, Task
+from search.addresses import is_uri, storage_problem
+from search.decisions.samplers import SAMPLERS
 from search.errors import JobError, Problem
 from search.job.file import dotted, problems_of, read_yaml
 from search.job.parts import (
@@ -39,9 +41,9 @@ from search.job.parts import (
     Uri,
     Vectors,
     absolute,
-    is_uri,
 )
 from search.job.space import Methods, Spaces
+from search.secrets import hide_secrets
 from spaces import FieldError, Space
 
 
@@ -120,6 +122,13 @@ class SearchJob(Part):
         """The whole job, defaults included, in JSON's types and with absolute paths."""
         return self.model_dump(mode="json", by_alias=True)
 
+    def to_record(self) -> dict[str, Any]:
+        """`to_dict` for others to read: without the passwords in addresses."""
+        content = self.to_dict()
+        for part, key in ((content, "database"), (content["tracking"], "uri")):
+            part[key] = part[key] and hide_secrets(part[key])
+        return content
+
     @model_validator(mode="wrap")
     @classmethod
     def _report_everything(
@@ -136,12 +145,13 @@ class SearchJob(Part):
 
     @field_validator("search")
     @classmethod
-    def _check_grid(cls, search: SearchPart, info: ValidationInfo) -> SearchPart:
+    def _check_sampler(cls, search: SearchPart, info: ValidationInfo) -> SearchPart:
         spaces: dict[str, Space] = info.data.get("spaces", {})
         ranges = [f"{method}: {name}" for method, space in spaces.items() for name in space.ranges]
-        if search.sampler == "grid" and ranges:
-            rule = f"a grid needs lists of values, and the space has ranges ({', '.join(ranges)})"
-            raise FieldError("sampler", "grid", rule, "Write lists, or use another sampler.")
+        sampler = SAMPLERS[search.sampler]
+        if sampler.needs_finite and ranges:
+            rule = f"{sampler.title} needs lists of values, and the space has ranges ({', '.join(ranges)})"
+            raise FieldError("sampler", sampler.name, rule, "Write lists, or use another sampler.")
         return search
 
     @field_validator("vectors")
@@ -166,6 +176,8 @@ class SearchJob(Part):
     @field_validator("storage")
     @classmethod
     def _make_storage_absolute(cls, storage: str) -> str:
+        if problem := storage_problem(storage):
+            raise FieldError("", storage, *problem)
         return storage if is_uri(storage) else absolute(storage, Path.cwd())
 
     @field_validator("database")

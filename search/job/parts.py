@@ -19,14 +19,16 @@ from pydantic import (
 
 from pipelines.errors import nearest
 from pipelines.kinds import KINDS
+from pipelines.locations import DOWNLOAD, NO_FILE, is_address
 from pipelines.tasks.registry import registered_task, registered_tasks
 from pipelines.tasks.task import Files, Hub, SplitRule, Task
 from pipelines.towers.config import SENTENCE, TOKEN_TABLE
-from search.job.names import KindName, Metric
+from search.addresses import is_uri, sqlite_url
+from search.decisions.samplers import SAMPLERS
+from search.job.names import KindName, Metric, SamplerName, SchedulerName
 from spaces.errors import FieldError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 PACKAGE = re.compile(r"package:\w+(/.+)?")
 MOST = 10**12  # of anything that is counted
 
@@ -35,11 +37,6 @@ class Part(BaseModel):
     """What all parts of a job share: no key is unknown, no type is guessed, nothing changes after birth."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-def is_uri(location: str) -> bool:
-    """Whether a location is a URI such as s3://bucket/runs, not a path."""
-    return bool(URI.match(location))
 
 
 def absolute(location: str, folder: Path) -> str:
@@ -85,11 +82,13 @@ def _check_package(location: str) -> None:
 
 
 def _absolute_path(location: str, info: ValidationInfo) -> str:
-    """A path, absolute; URIs and places in packages as they are."""
+    """A path, absolute; places in packages as they are."""
     _check_package(location)
     folder = folder_of(info)
-    if folder is None or is_uri(location) or location.startswith("package:"):
+    if folder is None or location.startswith("package:"):
         return location
+    if is_address(location):
+        raise FieldError("", location, NO_FILE, DOWNLOAD)
     return absolute(location, folder)
 
 
@@ -99,6 +98,9 @@ def _absolute_folder(location: str, info: ValidationInfo) -> str:
     folder = folder_of(info)
     if folder is None or location.startswith("package:"):
         return location
+    if is_address(location):
+        rule = "is an address, and neither a folder nor an id on the Hub"
+        raise FieldError("", location, rule, "Give the id, as ORGANISATION/NAME, or a folder's path.")
     path = absolute(location, folder)
     try:
         is_folder = Path(path).is_dir()
@@ -112,7 +114,9 @@ def _absolute_uri(uri: str) -> str:
     if not is_uri(uri):
         raise FieldError("", uri, "is no URI", "Write e.g. sqlite:////home/me/runs.db or http://host:5000.")
     scheme, _, path = uri.partition(":///")
-    return f"{scheme}:///{Path(path).absolute()}" if scheme.startswith("sqlite") and path else uri
+    if not scheme.startswith("sqlite") or not path or path.startswith("/"):
+        return uri
+    return sqlite_url(f"{Path.cwd()}/", rest=path, scheme=scheme)
 
 
 def _check_concurrent(value: Any) -> Any:
@@ -287,9 +291,9 @@ class SplitPart(Part):
 class SearchPart(Part):
     """How configurations are chosen."""
 
-    sampler: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
+    sampler: SamplerName = "tpe"
     """What proposes configurations: Optuna's TPE, Gaussian process or CMA-ES, chance, or each in turn."""
-    scheduler: Literal["halving", "median", "none"] = "halving"
+    scheduler: SchedulerName = "halving"
     """What ends trials early: successive halving that pauses and promotes, the median rule, or nothing."""
     reduction: Annotated[int, Field(ge=2, le=100)] = 3
     """Of halving: rungs are at 1, reduction, reduction² … epochs; from each the better half goes on."""
@@ -312,8 +316,10 @@ class SearchPart(Part):
         if "score" not in objectives or len(set(objectives)) < len(objectives):
             fix = "Write [score] or [score, trained_parameters]."
             raise FieldError("", list(objectives), "needs score, and nothing twice", fix)
-        if len(objectives) > 1 and info.data.get("sampler") == "cmaes":
-            raise FieldError("", list(objectives), "CMA-ES has one objective", "Use the sampler tpe.")
+        sampler = SAMPLERS.get(info.data.get("sampler", ""))  # none where it is wrong already
+        if len(objectives) > 1 and sampler is not None and not sampler.several_objectives:
+            rule = f"{sampler.title} has one objective"
+            raise FieldError("", list(objectives), rule, "Use the sampler tpe.")
         return tuple(sorted(objectives))
 
     @property

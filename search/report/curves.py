@@ -146,11 +146,11 @@ def suite_of(task: str) -> str:
 
 def _band_panel(tasks: Tasks, title: str) -> tuple[Panel | None, str]:
     """Percentiles over tasks of what each method's levels score, and the caption or what is in the way."""
-    baselines = {task: full for task, methods in tasks.items() if (full := _full_score(methods)) is not None}
+    baselines = {task: full.score for task, methods in tasks.items() if (full := _full_best(methods)) is not None}
     unknown = [task for task in tasks if task not in baselines]
     if unknown:
         baselines = {
-            task: max(best_of(runs.configurations).validation.value for runs in methods.values())
+            task: max(best_of(runs.configurations).score for runs in methods.values())
             for task, methods in tasks.items()
         }
     curves = []
@@ -204,8 +204,8 @@ def _capacity_figure(key: str, title: str, tasks: Tasks, what: str) -> FigureDat
             if marks:
                 drawn.append(_curve(method, marks))
         if any(len(curve.marks) > 1 for curve in drawn):
-            full = _full_score(methods)
-            level = None if full is None else 100 * full
+            full = _full_best(methods)
+            level = None if full is None else 100 * full.validation.value
             panels.append(_task_panel(task, methods, drawn, level))
     if not panels:
         needed = f"two or more values of adapter_size or top_layers in the space of {what}"
@@ -337,9 +337,9 @@ def _full(methods: Mapping[str, MethodRuns]) -> list[Configuration]:
     return full + [one for one in _configurations(methods, OURS[VARIABLE]) if one.trained >= most]
 
 
-def _full_score(methods: Mapping[str, MethodRuns]) -> float | None:
+def _full_best(methods: Mapping[str, MethodRuns]) -> Configuration | None:
     full = _full(methods)
-    return best_of(full).validation.value if full else None
+    return best_of(full) if full else None
 
 
 def _configurations(methods: Mapping[str, MethodRuns], method: str) -> list[Configuration]:

@@ -16,6 +16,7 @@ from search.report.page import Content, html_page, markdown_page
 from search.report.tables import NONE, Table, make_tables, score_rows, winners_table
 from search.results import find_job, open_record
 from search.storage import Storage
+from search.record import Winner
 from search.study import Record, Study
 
 PAGE = "report.html"
@@ -48,7 +49,7 @@ def find_jobs(record: Record, names: Sequence[str], storage: Storage) -> list[St
 
 def make_report(studies: Sequence[Study]) -> Report:
     """The report over some studies; raises UserError as `read_report` does."""
-    finished = [study for study in studies if "winner" in study.attributes]
+    finished = [study for study in studies if study.winner is not None]
     names = list(dict.fromkeys(study.job for study in studies))
     tasks = collect_runs(studies)
     figures, missing = make_figures(tasks)
@@ -65,7 +66,7 @@ def make_report(studies: Sequence[Study]) -> Report:
 
 def collect_runs(studies: Sequence[Study]) -> dict[str, dict[str, MethodRuns]]:
     """What finished studies have, by task and method; raises UserError as `read_report` does."""
-    finished = [study for study in studies if "winner" in study.attributes]
+    finished = [study for study in studies if study.winner is not None]
     names = list(dict.fromkeys(study.job for study in studies))
     if not finished:
         raise UserError(
@@ -76,7 +77,8 @@ def collect_runs(studies: Sequence[Study]) -> dict[str, dict[str, MethodRuns]]:
     tasks: dict[str, dict[str, MethodRuns]] = {}
     for study in finished:
         methods = tasks.setdefault(study.task, {})
-        methods[study.method] = _merge(methods.get(study.method), _method_runs(study))
+        if study.winner is not None:
+            methods[study.method] = _merge(methods.get(study.method), _method_runs(study, study.winner))
     return tasks
 
 
@@ -122,14 +124,14 @@ def _refuse_unlike(studies: Sequence[Study]) -> None:
     for study in studies:
         by_task.setdefault(study.task, []).append(study)
     for task, found in by_task.items():
-        metrics = {study.attributes["metric"]: study.job for study in reversed(found)}
+        metrics = {study.facts.metric: study.job for study in reversed(found)}
         if len(metrics) > 1:
             shown = ", ".join(f"{metric} in {job}" for metric, job in sorted(metrics.items()))
             problems.append(f"task {task} is scored by different metrics: {shown}")
-        rows = {study.attributes.get("data_fingerprint"): study.job for study in reversed(found)}
+        rows = {study.facts.data_fingerprint: study.job for study in reversed(found)}
         if len(rows) > 1:
             problems.append(f"task {task} has different rows in {', '.join(sorted(rows.values()))}")
-    encoders = {study.attributes.get("backbone_fingerprint"): study.job for study in reversed(studies)}
+    encoders = {study.facts.backbone_fingerprint: study.job for study in reversed(studies)}
     if len(encoders) > 1:
         problems.append(f"the encoders of {', '.join(sorted(encoders.values()))} are different ones")
     if problems:
@@ -137,58 +139,59 @@ def _refuse_unlike(studies: Sequence[Study]) -> None:
         raise UserError(f"these jobs do not compare:\n{lines}Make a report of each on its own.")
 
 
-def _method_runs(study: Study) -> MethodRuns:
-    attributes = study.attributes
-    tests = _test_scores(study)
+def _method_runs(study: Study, winner: Winner) -> MethodRuns:
+    tests = _test_scores(winner, study.facts.metric)
     runs = {}
     # Of two runs of a configuration and seed the first counts: not the one that was stopped early.
     for trial in sorted(study.trials(), key=lambda trial: trial.state != "complete"):
-        score = trial.score
-        if trial.state not in ("complete", "pruned") or score is None:
+        score, value = trial.score, trial.validation(study.facts.metric)
+        if trial.state not in ("complete", "pruned") or score is None or value is None:
             continue
         runs[trial.number] = Run(
             params=trial.params,
             seed=trial.seed,
-            validation=score,
-            trained=int(trial.facts["trained_parameters"]),
+            validation=value,
+            score=score,
+            trained=trial.size,
             test=tests.get(trial.number),
             source=f"{study.name} trial {trial.number}",
         )
-    winning = runs[attributes["winner"]["trial"]]
+    winning = runs[winner.trial]
     configurations = configurations_of([winning, *runs.values()])
     return MethodRuns(
         task=study.task,
         method=study.method,
-        metric=attributes["metric"],
+        metric=study.facts.metric,
         kind=_kind(study),
-        backbone=int(attributes["backbone_parameters"]),
+        backbone=study.facts.backbone_parameters,
         configurations=configurations,
         winner=configurations[0],
         winning_run=winning,
-        facts={"mlflow_run_id": attributes.get("mlflow_run_id")},
+        facts={"mlflow_run_id": study.mlflow_run_id},
     )
 
 
-def _test_scores(study: Study) -> dict[int, float]:
+def _test_scores(winner: Winner, metric: str) -> dict[int, float]:
     """The test scores that were read, by trial: the winner's, and those of its runs with further seeds."""
-    winner, metric = study.attributes["winner"], study.attributes["metric"]
-    return {run["trial"]: float(run["test"][metric]) for run in [*winner.get("runs", ()), winner]}
+    return {run.trial: run.test[metric] for run in winner.runs} | {
+        winner.trial: winner.test[metric]
+    }
 
 
 def _kind(study: Study) -> str:
     """The kind of a study's task, as its job has it."""
-    for task in study.attributes.get("content", {}).get("tasks", ()):
+    for task in study.facts.content.get("tasks", ()):
         if task["name"] == study.task:
             return str(task["kind"])
     return "classification"
 
 
 def _merge(first: MethodRuns | None, second: MethodRuns) -> MethodRuns:
-    """Two jobs' runs of one task and method: all of them, and the winner with the higher validation score."""
+    """Two jobs' runs of one task and method: all of them, and the winner with the better validation score."""
     if first is None:
         return second
     better, other = (
-        (first, second) if first.winning_run.validation >= second.winning_run.validation else (second, first)
+        (first, second) if first.winning_run.score >= second.winning_run.score else (second, first)
     )
     runs = [run for one in (better, other) for config in one.configurations for run in config.runs]
     configurations = configurations_of([better.winning_run, *runs])
@@ -207,8 +210,7 @@ def _merge(first: MethodRuns | None, second: MethodRuns) -> MethodRuns:
 
 def _summary(studies: Sequence[Study], finished: Sequence[Study]) -> str:
     """What the report is about, in two lines."""
-    encoder = finished[0].attributes["job"].get("backbone", "")
-    parameters = int(finished[0].attributes["backbone_parameters"])
+    encoder, parameters = finished[0].facts.encoder, finished[0].facts.backbone_parameters
     trials = sum(len(study.trials()) for study in finished)
     left = len(studies) - len(finished)
     return (
@@ -224,12 +226,9 @@ def _studies_table(studies: Sequence[Study]) -> Table:
     """What is in the report, and what of these jobs is not."""
     rows = []
     for study in studies:
-        trials, attributes = study.trials(), study.attributes
+        trials, sizes = study.trials(), study.facts.sizes
         counts = Counter(trial.state for trial in trials)
-        state = "in the report" if "winner" in attributes else "left out: not finished"
-        if "failure" in attributes and "winner" not in attributes:
-            state = f"left out: {attributes['failure']}"
-        sizes = attributes.get("sizes", {})
+        state = f"left out: {study.failure or 'not finished'}" if study.winner is None else "in the report"
         rows.append(
             (
                 study.name,

@@ -31,6 +31,8 @@ class Run:
     """One training that ended well: a configuration with one seed.
 
     Attributes:
+        validation: as the metric has it; of some metrics less is better.
+        score: the same, signed: higher is better.
         test: its score on the test set; None where it was not read, as for all but winners.
         source: where it is recorded, as `job/task/method trial 3`.
     """
@@ -38,6 +40,7 @@ class Run:
     params: Mapping[str, Any]
     seed: int
     validation: float
+    score: float
     trained: int
     test: float | None = None
     source: str = ""
@@ -58,6 +61,11 @@ class Configuration:
     @property
     def validation(self) -> Mean:
         return mean_of([run.validation for run in self.runs])
+
+    @property
+    def score(self) -> float:
+        """Mean signed validation score."""
+        return mean_of([run.score for run in self.runs]).value
 
     @property
     def test(self) -> Mean | None:
@@ -153,7 +161,7 @@ def best_of(configurations: Iterable[Configuration]) -> Configuration:
     One lucky seed does not beat a mean over five: where some were re-run, they alone are compared.
     Raises ValueError for none.
     """
-    return max(configurations, key=lambda one: (len(one.runs), one.validation.value, -one.trained))
+    return max(configurations, key=lambda one: (len(one.runs), one.score, -one.trained))
 
 
 def levels_of(values: Iterable[float], *, base: float) -> dict[float, float]:
@@ -175,7 +183,7 @@ def frontier(
 
 
 def bands(curves: Mapping[str, Sequence[Point]], baselines: Mapping[str, float]) -> tuple[Band, ...]:
-    """20th, 50th and 80th percentiles over tasks of score minus baseline, level by level.
+    """20th, 50th and 80th percentiles over tasks of score minus baseline, both signed, level by level.
 
     Args:
         curves: by task; tasks without a baseline are an error (KeyError).
@@ -185,7 +193,7 @@ def bands(curves: Mapping[str, Sequence[Point]], baselines: Mapping[str, float])
     grouped: dict[float, list[tuple[float, int]]] = {}
     for task, points in curves.items():
         for point in points:
-            value = point.best.validation.value - baselines[task]
+            value = point.best.score - baselines[task]
             grouped.setdefault(point.level, []).append((value, point.best.trained))
     found = []
     for level, entries in sorted(grouped.items()):

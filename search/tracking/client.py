@@ -1,6 +1,7 @@
 """A client of MLflow, and what it is asked for before any run: the database, the experiment."""
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -8,12 +9,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.addresses import sqlite_url
+from search.database import claim_lock
+from search.errors import UserError
 from search.job.parts import is_name
+from search.secrets import HIDDEN, has_secret, hide_secrets
 from search.storage import TRACKING_DATABASE, Storage
-from search.study import claim_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_SECRETS = ".tracking-secrets.json"
 
 
 def open_client(uri: str, storage: Storage) -> "MlflowClient":
@@ -31,7 +37,36 @@ def open_client(uri: str, storage: Storage) -> "MlflowClient":
         logging.getLogger(traced).setLevel(logging.CRITICAL)
     if uri == storage.tracking_uri:
         _make_database(storage)
-    return mlflow.MlflowClient(tracking_uri=uri)
+    return mlflow.MlflowClient(tracking_uri=_find_secret(uri, storage))
+
+
+def keep_secret(uri: str | None, storage: Storage) -> None:
+    """Keep a tracking URI with a password where only its owner can read it: the record, which others may
+    read, has it without. An object store keeps none: there a resume needs the job file.
+    """
+    if uri is None or not storage.is_folder or HIDDEN in uri or not has_secret(uri):
+        return
+    known = _secrets(storage)
+    if known.get(hide_secrets(uri)) != uri:
+        storage.write(_SECRETS, json.dumps({**known, hide_secrets(uri): uri}).encode(), private=True)
+
+
+def _find_secret(uri: str, storage: Storage) -> str:
+    if HIDDEN not in uri:
+        return uri
+    found = _secrets(storage).get(uri)
+    if found is None:
+        raise UserError(f"the password of {uri} is not known here: run the job's file again, which has it")
+    return found
+
+
+def _secrets(storage: Storage) -> dict[str, str]:
+    """Tracking URIs whole, by what the record has of them; none where another user's keeps them."""
+    try:
+        known: dict[str, str] = json.loads(storage.read(_SECRETS) or b"{}")
+    except (PermissionError, ValueError):
+        return {}
+    return known
 
 
 def find_experiment(client: "MlflowClient", name: str, storage: Storage, *, uri: str) -> str:
@@ -43,7 +78,7 @@ def find_experiment(client: "MlflowClient", name: str, storage: Storage, *, uri:
         return str(found.experiment_id)
     # A server knows where its artifacts go; of a bare database MLflow would put them into ./mlruns.
     has_server = uri.startswith(("http://", "https://", "databricks"))
-    location = None if has_server else f"{storage.artifacts}/{_folder(name)}"
+    location = None if has_server else storage.artifacts_of(_folder(name))
     return str(client.create_experiment(name, artifact_location=location))
 
 
@@ -74,7 +109,7 @@ def _make_database(storage: Storage) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, TRACKING_DATABASE)
-        mlflow.MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+        mlflow.MlflowClient(tracking_uri=sqlite_url(str(made))).search_experiments(max_results=1)
         with claim_lock(storage):
             if not storage.path(TRACKING_DATABASE).exists():  # another process may have been faster
                 storage.write(TRACKING_DATABASE, made.read_bytes())

@@ -23,7 +23,7 @@ def log_report(names: Sequence[str], files: Mapping[str, bytes], storage: Storag
         Exception: whatever MLflow or the network throws.
     """
     with open_record(storage) as record:
-        tracking = find_job(record, names[0], storage)[0].attributes["job"].get("tracking", {})
+        tracking = find_job(record, names[0], storage)[0].facts.job.get("tracking", {})
     uri = tracking.get("uri") or storage.tracking_uri
     client = open_client(uri, storage)
     experiment = find_experiment(client, tracking.get("experiment") or names[0], storage, uri=uri)

@@ -11,17 +11,17 @@ import logging
 import tempfile
 import threading
 import time
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pipelines.results import EpochResult
 from search.decisions.confirmation import Spread
 from search.decisions.selection import pareto_front
-from search.results import seeks_front
+from search.record import Run, Trial
 from search.storage import Storage
-from search.study import Study, TrialRecord
+from search.study import Study
 from search.tracking.client import find_experiment, open_client
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ class Tracker:
         """
         self._after = after
         for study in self._studies.values():
-            if "tracking_key" not in study.attributes:
-                study.note("tracking_key", uuid.uuid4().hex)
-            self._keys[study.name] = study.attributes["tracking_key"]
+            self._keys[study.name] = study.tracking_key
             self.notify(study)
             for trial in study.trials():
                 self.notify(study, trial.number)
@@ -162,7 +160,7 @@ class Tracker:
         else:
             self._deliver_trial(client, study, study.trial(number), parent)
 
-    def _deliver_trial(self, client: "MlflowClient", study: Study, trial: TrialRecord, parent: str) -> None:
+    def _deliver_trial(self, client: "MlflowClient", study: Study, trial: Trial, parent: str) -> None:
         from mlflow.entities import Param, RunTag
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -180,10 +178,16 @@ class Tracker:
         )
         new = trial.epochs[self._logged.get(run, 0) :]
         metrics = [metric for epoch in new for metric in _metrics(epoch)]
-        if trial.state in ("complete", "pruned") and trial.epochs:
+        if trial.state in ("complete", "pruned") and trial.best is not None:
             # What the trial counts for; the UI sorts by a metric's last value, which may be worse.
-            metrics.append(_best_metric(trial, study.attributes["metric"]))
-        tags = {"state": trial.state, "reason": trial.reason, "seed": trial.seed, **trial.facts}
+            metrics.append(_best_metric(trial.best, study.facts.metric))
+        tags = {
+            "state": trial.state,
+            "reason": trial.reason,
+            "seed": trial.seed,
+            "trained_parameters": trial.trained_parameters,
+            "node": trial.node,
+        }
         if trial.confirms is not None:
             tags["confirms"] = f"trial {trial.confirms}"
         client.log_batch(
@@ -205,69 +209,64 @@ class Tracker:
         """The parent run: while searching no more than its existence; at the end summary and bundle."""
         from search.tables import front_table, study_figure, study_table
 
-        experience = study.attributes.get("experience", {})
-        if experience.get("portfolio"):
-            client.set_tag(parent, "experience", ", ".join(experience["studies"])[:5000])
-            client.set_tag(parent, "experience_portfolio", json.dumps(experience["portfolio"]))
-        if study.attributes.get("stopped"):
-            client.set_tag(parent, "stopped", study.attributes["stopped"])
-        winner, failure = study.attributes.get("winner"), study.attributes.get("failure")
-        if not winner and not failure:
+        experience = study.facts.experience
+        if experience.portfolio:
+            client.set_tag(parent, "experience", ", ".join(experience.studies)[:5000])
+            client.set_tag(parent, "experience_portfolio", json.dumps(experience.portfolio))
+        if study.stopped:
+            client.set_tag(parent, "stopped", study.stopped)
+        winner, failure = study.winner, study.failure
+        if winner is None and failure is None:
             return
         client.log_text(parent, study_table(study), "leaderboard.md")
         client.log_figure(parent, study_figure(study), "trials.png")
-        if seeks_front(study):
+        if study.facts.seeks_front:
             front = pareto_front(study.trials())
             client.log_text(parent, front_table(study, front), "front.md")
             client.set_tag(parent, "front", ", ".join(f"trial {trial.number}" for trial in front))
-        if not winner:
+        if winner is None:
             client.set_tag(parent, "reason", failure)
             client.set_terminated(parent, status="FAILED")
             return
-        trial = study.trial(winner["trial"])
+        trial = study.trial(winner.trial)
         key = f"{self._keys[study.name]}/{trial.number}"
         if key not in self._runs:
             self._deliver_trial(client, study, trial, parent)
         run = self._runs[key]
         for scored in (run, parent):
-            for name, value in winner["test"].items():
+            for name, value in winner.test.items():
                 client.log_metric(scored, f"test_{name}", value, timestamp=0, step=0)
-            for further, scores in winner.get("also", {}).items():
+            for further, scores in winner.also.items():
                 for name, value in scores.items():
                     client.log_metric(scored, f"{further}_{name}", value, timestamp=0, step=0)
-        self._deliver_runs(client, study, parent, winner.get("runs", []))
-        client.log_metric(
-            parent, f"best_validation_{winner['metric']}", winner["validation"], timestamp=0, step=0
-        )
+        self._deliver_runs(client, study, parent, winner.runs)
+        client.log_metric(parent, f"best_validation_{winner.metric}", winner.validation, timestamp=0, step=0)
         client.set_tag(run, "winner", "true")
         client.set_tag(parent, "winner", f"trial {trial.number}")
         for name, value in trial.params.items():
             client.set_tag(parent, f"best_{name}", str(value))
         if BUNDLE_TAG not in client.get_run(run).data.tags:
-            self._log_bundle(client, run, winner["bundle"])
-        if study.attributes.get("mlflow_run_id") != run:
-            study.note("mlflow_run_id", run)
+            self._log_bundle(client, run, winner.bundle)
+        study.note_mlflow_run(run)
         client.set_terminated(parent)
 
-    def _deliver_runs(
-        self, client: "MlflowClient", study: Study, parent: str, runs: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def _deliver_runs(self, client: "MlflowClient", study: Study, parent: str, runs: Sequence[Run]) -> None:
         """Of a confirmed winner: each seed's test scores, and mean and standard error over them."""
         if len(runs) < 2:
             return
-        spreads = {f"validation_{study.attributes['metric']}": Spread.of([run["validation"] for run in runs])}
-        for name in runs[0]["test"]:
-            spreads[f"test_{name}"] = Spread.of([run["test"][name] for run in runs])
+        spreads = {f"validation_{study.facts.metric}": Spread.of([run.validation for run in runs])}
+        for name in runs[0].test:
+            spreads[f"test_{name}"] = Spread.of([run.test[name] for run in runs])
         for name, spread in spreads.items():
             client.log_metric(parent, f"mean_{name}", spread.mean, timestamp=0, step=0)
             client.log_metric(parent, f"sem_{name}", spread.sem or 0.0, timestamp=0, step=0)
-        for one in runs:
-            trial = study.trials()[one["trial"]]
-            if f"{self._keys[study.name]}/{trial.number}" not in self._runs:
+        for run in runs:
+            trial = study.trials()[run.trial]
+            key = f"{self._keys[study.name]}/{trial.number}"
+            if key not in self._runs:
                 self._deliver_trial(client, study, trial, parent)
-            for name, value in one["test"].items():
-                run = self._runs[f"{self._keys[study.name]}/{trial.number}"]
-                client.log_metric(run, f"test_{name}", value, timestamp=0, step=0)
+            for name, value in run.test.items():
+                client.log_metric(self._runs[key], f"test_{name}", value, timestamp=0, step=0)
 
     def _log_bundle(self, client: "MlflowClient", run: str, key: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -324,24 +323,24 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def _best_metric(trial: TrialRecord, name: str) -> "Metric":
+def _best_metric(best: EpochResult, name: str) -> "Metric":
     from mlflow.entities import Metric
 
-    best = next(epoch for epoch in trial.epochs if epoch["epoch"] == trial.best_epoch)
-    at = int(best["finished_at"] * 1000)
-    return Metric(f"best_validation_{name}", best["score"], at, best["epoch"])
+    return Metric(
+        f"best_validation_{name}", best.scores.get(name, best.score), int(best.finished_at * 1000), best.epoch
+    )
 
 
-def _metrics(epoch: Mapping[str, Any]) -> "list[Metric]":
+def _metrics(epoch: EpochResult) -> "list[Metric]":
     """One epoch's metrics, with the epoch's own time: delivered twice, they are the same."""
     from mlflow.entities import Metric
 
-    at = int(epoch["finished_at"] * 1000)
-    values = {"train_loss": epoch["train_loss"], "epoch_seconds": epoch["seconds"]}
-    if epoch.get("validation_loss") is not None:  # spans have none, nor trials of earlier versions
-        values["validation_loss"] = epoch["validation_loss"]
-    values |= {f"validation_{name}": value for name, value in epoch["scores"].items()}
-    return [Metric(key, value, at, epoch["epoch"]) for key, value in values.items()]
+    at = int(epoch.finished_at * 1000)
+    values = {"train_loss": epoch.train_loss, "epoch_seconds": epoch.seconds}
+    if epoch.validation_loss is not None:  # spans have none, nor trials of earlier versions
+        values["validation_loss"] = epoch.validation_loss
+    values |= {f"validation_{name}": value for name, value in epoch.scores.items()}
+    return [Metric(key, value, at, epoch.epoch) for key, value in values.items()]
 
 
 def _milliseconds(time: datetime | None) -> int | None:

@@ -3,11 +3,11 @@
 from statistics import median
 
 MOST = 64
-WORTH = 1.1  # doubling the places has to make a step of all of them so much faster, counted per trial
+WORTH = 1.1  # doubling the trials has to make a step of all of them so much faster, counted per trial
 STEPS = 20  # of a full pack, before its speed is known
 
 
-class Places:
+class Capacity:
     """A count that doubles while it pays, and never again exceeds what memory allowed.
 
     Args:
@@ -18,7 +18,7 @@ class Places:
         self._fixed = fixed is not None
         self._most = fixed or MOST
         self.count = fixed or 1
-        self._seconds: list[float] = []  # of steps with all places taken
+        self._seconds: list[float] = []  # of steps of so many trials
         self._speeds: dict[int, float] = {}  # trial-steps a second, by count
 
     def measure(self, members: int, seconds: float) -> None:

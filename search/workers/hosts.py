@@ -10,8 +10,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -19,28 +18,21 @@ from ray.exceptions import RayActorError
 from ray.tune import Trainable
 
 from search.errors import StorageError
-from search.workers.capacity import Places
-from search.workers.trial import (
-    REPORT,
-    TrialReport,
-    WorkerContext,
-    describe_failure,
-    make_report,
-    open_backbone,
-    open_cache,
-    read_state,
-    train_config,
-    write_state,
-)
+from search.workers.assignment import Assignment
+from search.workers.capacity import MOST, Capacity
+from search.workers.checkpoints import read_state, write_state
+from search.workers.context import WorkerContext, open_backbone, open_cache
+from search.workers.reports import REPORT, TrialReport, describe_failure, make_report
 
 if TYPE_CHECKING:  # torch takes seconds to import: drivers and proxies do without
     from pipelines.epochs import TrainingState
     from pipelines.packs.pack import Member, Pack
     from pipelines.packs.training import Training
 
+PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
 HOST_RESTARTS = 3  # times that a trial is taken to a new host after the death of one
 HOST_WAIT_SECONDS = 1
-POLL_SECONDS = 2  # between two questions to a host for its places
+POLL_SECONDS = 2  # between two questions to a host for its capacity
 IDLE_SECONDS = 0.2
 
 
@@ -50,14 +42,14 @@ class Guest:
 
     Attributes:
         asked: how many epochs its Tune trial knows; one more is trained ahead of its asking.
-        training: None until it has a place for the first time.
+        training: None until it sits in a pack for the first time.
         blocked: why it cannot go on, where that is the storage's fault.
         ready: how many of its epochs can be told.
         visit: who asked last; only they can drop it.
         states: by epoch, those that are not in the checkpoint yet.
     """
 
-    config: Mapping[str, Any]
+    assignment: Assignment
     asked: int
     visit: str
     training: "Training | None" = None
@@ -67,7 +59,7 @@ class Guest:
     states: "dict[int, TrainingState]" = field(default_factory=dict)
 
     @property
-    def wants_place(self) -> bool:
+    def wants_seat(self) -> bool:
         """Whether there is something for it to train."""
         if self.failure is not None or self.blocked is not None:
             return False
@@ -80,40 +72,40 @@ class PackHost:
     An actor with several threads: `next_epoch` blocks.
 
     Args:
-        places: trials at once; None: as many as fit in memory and still pay.
+        capacity: trials at once; None: as many as fit in memory and still pay.
     """
 
-    def __init__(self, context: WorkerContext, places: int | None) -> None:
+    def __init__(self, context: WorkerContext, capacity: int | None) -> None:
         self._context = context
         self._backbone = open_backbone(context)
         self._cache = open_cache(context)
-        self._places = Places(places)
+        self._capacity = Capacity(capacity)
         self._guests: dict[str, Guest] = {}
         self._packs: list[Pack] = []
         self._changed = threading.Condition()
         threading.Thread(target=self._train, name="packs", daemon=True).start()
 
-    def places(self) -> int:
+    def capacity(self) -> int:
         """How many trials it takes now."""
-        return self._places.count
+        return self._capacity.count
 
-    def next_epoch(self, config: Mapping[str, Any], visit: str) -> str:
+    def next_epoch(self, assignment: Assignment, visit: str) -> str:
         """Train a trial's next epoch, write its checkpoint, and report: a `TrialReport` as JSON.
 
         Args:
-            config: as Tune has it; `known`: how many epochs have been reported.
+            assignment: `known` is how many epochs have been reported.
             visit: who asks.
         """
-        key, known = guest_key(config), config["known"]
+        known = assignment.known
         with self._changed:
-            guest = self._guests.setdefault(key, Guest(config, known, visit))
+            guest = self._guests.setdefault(assignment.key, Guest(assignment, known, visit))
             guest.asked, guest.visit = known, visit
             self._changed.notify_all()
             self._changed.wait_for(lambda: guest.failure or guest.blocked or guest.ready > known)
             state = guest.states.pop(known + 1, None)
         if state is not None:
             try:
-                write_state(self._context, config, state)
+                write_state(self._context, assignment, state)
             except StorageError as error:
                 guest.blocked = str(error)
         if guest.blocked is not None:
@@ -121,7 +113,7 @@ class PackHost:
         epochs = None if guest.failure is not None else known + 1
         return make_report(guest.training, failure=guest.failure, epochs=epochs).dumps()
 
-    def drop(self, config: Mapping[str, Any], visit: str | None) -> None:
+    def drop(self, assignment: Assignment, visit: str | None) -> None:
         """Forget a trial: its Tune trial has ended, or goes on elsewhere. Its checkpoint stays.
 
         Args:
@@ -129,9 +121,9 @@ class PackHost:
                 workers for one trial, and end the later one. None: the driver, whoever asked.
         """
         with self._changed:
-            guest = self._guests.get(guest_key(config))
+            guest = self._guests.get(assignment.key)
             if guest is not None and visit in (guest.visit, None):
-                del self._guests[guest_key(config)]
+                del self._guests[assignment.key]
                 guest.failure = guest.failure or "was dropped"
             self._changed.notify_all()
 
@@ -147,18 +139,18 @@ class PackHost:
                 self._step(pack)
 
     def _seat(self) -> None:
-        """Give places to those who want one and have none; take them from those who do not."""
+        """Seat those who want to train and do not; take their seats from those who have nothing to train."""
         for pack in self._packs:
             for member in list(pack.members):
                 guest = self._guest_of(member)
-                if guest is None or not guest.wants_place:
+                if guest is None or not guest.wants_seat:
                     pack.leave(member)
         self._packs = [pack for pack in self._packs if pack.members]
         seated = sum(len(pack.members) for pack in self._packs)
         for guest in list(self._guests.values()):
-            if seated >= self._places.count:
+            if seated >= self._capacity.count:
                 return
-            if guest.wants_place and not self._is_seated(guest):
+            if guest.wants_seat and not self._is_seated(guest):
                 try:
                     self._sit_down(guest)
                     seated += 1
@@ -171,13 +163,13 @@ class PackHost:
     def _sit_down(self, guest: Guest) -> None:
         from pipelines.packs.training import Training
 
-        config: Any = train_config(guest.config)
-        task = ray.get(self._context.tasks[guest.config["task"]])
+        config: Any = guest.assignment.config()
+        task = ray.get(self._context.tasks[guest.assignment.task])
         if guest.training is None:
             training = Training(
                 self._backbone, task, config, pack=self._pack_for(task, config), pooling=self._context.pooling
             )
-            saved = read_state(self._context, guest.config)
+            saved = read_state(self._context, guest.assignment)
             if saved is not None:
                 training.restore(saved)
             guest.training, guest.ready = training, len(training.epochs)
@@ -213,7 +205,7 @@ class PackHost:
         except torch.OutOfMemoryError as error:
             self._free(pack, error)
             return
-        self._places.measure(members, time.perf_counter() - started)
+        self._capacity.measure(members, time.perf_counter() - started)
         if not ended:
             return
         with self._changed:
@@ -239,7 +231,7 @@ class PackHost:
                 guest = self._guest_of(last)
                 if guest is not None:
                     guest.failure = describe_failure(error)
-            self._places.limit(len(pack.members) - 1)
+            self._capacity.limit(len(pack.members) - 1)
             pack.leave(last)
             self._changed.notify_all()
         if torch.cuda.is_available():
@@ -255,25 +247,27 @@ class PackHost:
 class PackedTrial(Trainable):
     """A Tune trial whose training happens at a host: the actor that its configuration names."""
 
+    _assignment: Assignment
+
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the first trial."""
-        self._begin(config)
+        self._begin(Assignment.from_tune(config))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this process."""
         self._leave()
-        self._begin(new_config)
+        self._begin(Assignment.from_tune(new_config))
         return True
 
     def step(self) -> dict[str, Any]:
         """The host's report of the next epoch."""
         report = TrialReport.loads(self._ask())
-        self._config["known"] = len(report.epochs)
+        self._assignment = replace(self._assignment, known=len(report.epochs))
         return {REPORT: report.dumps(), "done": report.finished or report.failure is not None}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Nothing for Tune to keep: the host writes the trial's checkpoint into the storage."""
-        return {"number": self._config["number"]}
+        return {"number": self._assignment.number}
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing: the host finds the checkpoint by its name."""
@@ -282,43 +276,41 @@ class PackedTrial(Trainable):
         """Tell the host that the trial is not ours any more."""
         self._leave()
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        self._config: dict[str, Any] = dict(config)
+    def _begin(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+        if assignment.host is None:
+            raise ValueError(f"trial {assignment.key} was given no host to train at")
         self._visit = uuid.uuid4().hex
-        self._host: Any = ray.get_actor(config["host"])
+        self._host: Any = ray.get_actor(assignment.host)
 
     def _leave(self) -> None:
-        self._host.drop.remote(self._config, self._visit)
+        self._host.drop.remote(self._assignment, self._visit)
 
     def _ask(self) -> str:
         for _ in range(HOST_RESTARTS):
             try:
-                return str(ray.get(self._host.next_epoch.remote(self._config, self._visit)))
+                return str(ray.get(self._host.next_epoch.remote(self._assignment, self._visit)))
             except RayActorError:  # it died; Ray starts it anew, and the trial goes on from its checkpoint
                 time.sleep(HOST_WAIT_SECONDS)
-        return str(ray.get(self._host.next_epoch.remote(self._config, self._visit)))
-
-
-def guest_key(config: Mapping[str, Any]) -> str:
-    """A trial's name within its job."""
-    return f"{config['task']}/{config['method']}/{config['number']}"
+        return str(ray.get(self._host.next_epoch.remote(self._assignment, self._visit)))
 
 
 class HostPool:
     """The driver's hosts: one for each GPU (or, without one, a single host), as many as the cluster has.
 
     Args:
-        places: trials at once at each; None: each host finds out.
-        cpus, gpus: what a host takes.
+        capacity: trials at once at each; None: each host finds out.
+        cpus, gpus: what a host takes, less the little of the CPUs that its trials' proxies take.
         cluster: whether an autoscaler may add nodes: one more host than there is room for then waits.
     """
 
     def __init__(
-        self, context: WorkerContext, places: int | None, *, cpus: int, gpus: float, cluster: bool
+        self, context: WorkerContext, capacity: int | None, *, cpus: int, gpus: float, cluster: bool
     ) -> None:
-        self._options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 1000}
+        left = max(cpus / 2, cpus - PROXY_CPUS * (capacity or MOST))
+        self._options = {"num_cpus": left, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 1000}
         self._context = ray.put(context)
-        self._places = places
+        self._capacity = capacity
         self._gpus = gpus
         self._spare = 1 if cluster and gpus else 0
         self._hosts: dict[str, Any] = {}
@@ -332,12 +324,12 @@ class HostPool:
         while len(self._hosts) < max(1, there) + self._spare:
             name = f"adaptune-{self._context.hex()[:12]}-{len(self._hosts)}"
             self._hosts[name] = (
-                ray.remote(PackHost).options(**self._options, name=name).remote(self._context, self._places)
+                ray.remote(PackHost).options(**self._options, name=name).remote(self._context, self._capacity)
             )
         if time.monotonic() - self._asked_at > POLL_SECONDS:
             self._asked_at = time.monotonic()
             for name, host in self._hosts.items():
-                self._asked.setdefault(name, host.places.remote())
+                self._asked.setdefault(name, host.capacity.remote())
         ready, _ = ray.wait(list(self._asked.values()), num_returns=len(self._asked), timeout=0)
         for name, answer in list(self._asked.items()):
             if answer in ready:

@@ -34,7 +34,7 @@ def test_a_killed_search_with_halving_goes_on_and_confirms_its_winner(tmp_path: 
         # A pruned trial ended at a rung, not an epoch later; and no epoch was trained twice.
         ends = {trial.schedule} if trial.state == "complete" else set(rungs(trial.schedule, 3))
         assert len(trial.epochs) in ends
-        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
+        assert [epoch.epoch for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
     for old, new in zip(before, after, strict=False):
         assert new.params == old.params
         assert new.epochs[: len(old.epochs)] == old.epochs

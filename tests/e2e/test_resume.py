@@ -8,7 +8,7 @@ import pytest
 from jobs import adaptune, read_json, read_trials, trial_runs, write_job
 from processes import Command, wait_until_gone, workers
 
-from search.study import TrialRecord
+from search.record import Trial
 
 pytestmark = pytest.mark.e2e
 SLOW_SPACE = {
@@ -18,7 +18,7 @@ SLOW_SPACE = {
 }
 
 
-def one_done_and_one_under_way(trials: tuple[TrialRecord, ...]) -> bool:
+def one_done_and_one_under_way(trials: tuple[Trial, ...]) -> bool:
     states = [trial.state for trial in trials]
     return "complete" in states and any(
         trial.state == "running" and len(trial.epochs) >= 2 for trial in trials
@@ -46,7 +46,7 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, sent: signal
         assert new.params == old.params
         # Known epochs were not trained again: they are the same down to the time of day.
         assert new.epochs[: len(old.epochs)] == old.epochs
-        assert [epoch["epoch"] for epoch in new.epochs] == list(range(1, 21))
+        assert [epoch.epoch for epoch in new.epochs] == list(range(1, 21))
     keys = [run.data.tags["adaptune.trial"] for run in trial_runs(storage, "topics")]
     assert sorted(keys) == [f"topics/topics/adapter/{number}" for number in range(4)]
     assert all(run.info.status == "FINISHED" for run in trial_runs(storage, "topics"))

@@ -13,8 +13,10 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the toy job has run to its end, with the default storage."""
-    folder = tmp_path_factory.mktemp("finished")
+    """A folder in which the toy job has run to its end, with the default storage. Its name has what means
+    something in a URL, as Jenkins makes such names of branches.
+    """
+    folder = tmp_path_factory.mktemp("finished") / "x%2Fy?a=b#c"
     write_job(folder)
     done = adaptune("run", "topics.yaml", folder=folder)
     assert "trial 2" in done.stdout

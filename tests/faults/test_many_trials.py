@@ -13,7 +13,7 @@ from grids import NAME, write_grid
 from processes import Command
 from studies import epochs
 
-from search.agenda import Search
+from search.agenda import Agenda
 from search.decisions.rules import Rules
 from search.driver import drive
 from search.job.job import SearchJob
@@ -22,7 +22,7 @@ from search.results import read_results
 from search.runner import open_studies
 from search.storage import Storage
 from search.study import Record, Study
-from search.workers.trial import TrialReport
+from search.workers.reports import TrialReport
 
 pytestmark = pytest.mark.faults
 
@@ -47,7 +47,7 @@ class Pretended:
     def __init__(self, study: Study, job: SearchJob, trials: int) -> None:
         study.hold()
         self.study = study
-        self.search = Search(
+        self.agenda = Agenda(
             study,
             job.space_for("adapter"),
             sampler="random",
@@ -58,10 +58,10 @@ class Pretended:
 
     def go_on(self, until: int) -> None:
         """Until so many trials have been started."""
-        while self.search.started < until:
-            while len(self.search.live) < SLOTS and self.search.next_trial(lambda _: None) is not None:
+        while self.agenda.started < until:
+            while len(self.agenda.live) < SLOTS and self.agenda.next_trial(lambda *_: None) is not None:
                 pass
-            for number in sorted(self.search.live):
+            for number in sorted(self.agenda.live):
                 self.train(number)
 
     def train(self, number: int) -> None:
@@ -69,11 +69,12 @@ class Pretended:
         done = len(trial.epochs) + 1
         report = TrialReport(
             epochs=epochs([score(number, epoch) for epoch in range(1, done + 1)]),
-            facts={"trained_parameters": 100 + number, "node": "here"},
+            trained_parameters=100 + number,
+            node="here",
             finished=done == trial.schedule,
         )
-        if self.search.take(number, report).state != "running":
-            self.search.put_down(number)
+        if self.agenda.take(number, report).state != "running":
+            self.agenda.put_down(number)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Against a real head node with a token: what is checked before a job starts, and the life of a job."""
 
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,14 +142,61 @@ def test_a_job_is_submitted_followed_refused_twice_and_resumed(ray_cluster, writ
         cluster.status("ticket", address)
 
 
-def test_a_folder_is_fetched_byte_for_byte(ray_cluster, tmp_path):
+def test_a_bundle_is_fetched_byte_for_byte(ray_cluster, tmp_path):
     there = ray_cluster.folder / "bundle"
     (there / "nested").mkdir(parents=True)
-    (there / "nested" / "adapter.safetensors").write_bytes(bytes(range(256)) * 4000)
+    (there / "id_rsa").write_text("secret")
+    (there / "adapter.safetensors").write_bytes(bytes(range(256)) * 4000)
     (there / "README.md").write_text("größe\n")
     fetch_folder(str(there), tmp_path / "here", address=ray_cluster.address)
-    for name in ("nested/adapter.safetensors", "README.md"):
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {"adapter.safetensors", "README.md"}
+    for name in ("adapter.safetensors", "README.md"):
         assert (tmp_path / "here" / name).read_bytes() == (there / name).read_bytes()
+
+
+def test_of_two_that_submit_a_job_at_the_same_moment_one_is_refused(
+    ray_cluster, write_job, slow_driver, monkeypatch
+):
+    """Both have seen that nothing runs before either submits."""
+    address, both = ray_cluster.address, threading.Barrier(2, timeout=60)
+    number = cluster._next_number
+
+    def wait_for_the_other(*arguments):
+        both.wait()
+        return number(*arguments)
+
+    monkeypatch.setattr(cluster, "_next_number", wait_for_the_other)
+    staged = stage(write_job(name="twice"))
+    with ThreadPoolExecutor(2) as pool:
+        tries = [pool.submit(cluster.submit, staged, address=address) for _ in range(2)]
+    errors = [made.exception() for made in tries]
+    (accepted,) = [made.result() for made, error in zip(tries, errors, strict=True) if error is None]
+    (refused,) = [error for error in errors if error]
+    assert isinstance(refused, UserError), refused
+    assert "adaptune logs twice" in str(refused)
+    running = cluster.status("twice", address)
+    assert (running.submission_id, running.is_live) == (accepted, True)
+    slow_driver.touch()
+
+
+def test_a_databases_password_shows_in_no_job_and_no_log(ray_cluster, slow_driver, monkeypatch):
+    address, storage = ray_cluster.address, str(ray_cluster.folder / "storage")
+    read = "import pathlib, sys; print('GOT', len(pathlib.Path(sys.argv[-1][1:]).read_text()), flush=True)"
+    monkeypatch.setattr(cluster, "COMMAND", ("python", "-c", read))
+    uri = "postgresql://bob:hunter2@127.0.0.1:1/runs"
+    cluster.resume("secretive", address=address, storage=storage, database=uri)
+    wait_for_log("secretive", address, f"GOT {len(uri)}")
+    with pytest.raises((UserError, RemoteError)) as error:
+        run_remote(
+            ["results", "secretive", "--storage", storage, "--database", f"@{cluster.DATABASE_FILE}"],
+            address=address,
+            files={cluster.DATABASE_FILE: uri},
+        )
+    assert "hunter2" not in str(error.value)
+    with contact(address) as client:
+        for job in client.list_jobs():
+            shown = json.dumps(job.model_dump(mode="json")) + client.get_job_logs(job.submission_id)
+            assert "hunter2" not in shown
 
 
 def test_a_folder_that_is_not_there_is_told(ray_cluster, tmp_path):

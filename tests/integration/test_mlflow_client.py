@@ -7,7 +7,7 @@ import mlflow
 import pytest
 
 from search.storage import Storage
-from search.tracking.client import open_client
+from search.tracking.client import find_experiment, list_experiments, open_client
 
 pytestmark = pytest.mark.integration
 
@@ -31,6 +31,22 @@ def test_whoever_is_killed_while_making_the_database_leaves_nothing_that_the_nex
     client = open_client(storage.tracking_uri, storage)
     made = client.create_experiment("job", artifact_location=f"{storage.artifacts}/job")
     assert open_client(storage.tracking_uri, storage).get_experiment(made).name == "job"
+
+
+def test_runs_and_artifacts_lie_in_the_storage_whatever_its_path(tmp_path, monkeypatch):
+    """What means something in a URL is part of a name here; MLflow and SQLAlchemy both read the address."""
+    name = "a?b=c&x%2Fy#{z} 100%"
+    monkeypatch.chdir(tmp_path)
+    storage = Storage(str(tmp_path / name))
+    storage.prepare()
+    client = open_client(storage.tracking_uri, storage)
+    experiment = find_experiment(client, "job", storage, uri=storage.tracking_uri)
+    run = client.create_run(experiment).info.run_id
+    client.log_text(run, "kept", "note.txt")
+    assert [item.path for item in client.list_artifacts(run)] == ["note.txt"]
+    assert list_experiments(storage) == [("job", experiment)]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert sorted(path.name for path in (tmp_path / name).iterdir()) == [".lock", "mlartifacts", "mlflow.db"]
 
 
 def test_a_database_that_another_process_has_made_meanwhile_is_kept(storage, monkeypatch):

@@ -40,7 +40,7 @@ def search(folder: Path, **changes):
 
 
 def scores(trials):
-    return {key: [epoch["scores"] for epoch in trial.epochs] for key, trial in trials.items()}
+    return {key: [epoch.scores for epoch in trial.epochs] for key, trial in trials.items()}
 
 
 def losses(trials):

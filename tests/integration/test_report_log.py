@@ -4,7 +4,7 @@ import sys
 
 import mlflow
 import pytest
-from studies import add, create, opened
+from studies import add, create, note_winner, opened
 
 from search.cli import app as cli
 from search.storage import Storage
@@ -24,8 +24,7 @@ def place(tmp_path_factory):
         study = create(record, "tickets/queue/adapter")
         for size, score in ((8, 0.6), (64, 0.7)):
             add(study, [score], params={"adapter_size": size, "learning_rate": 1e-3}, values=VALUES)
-        winner = {"trial": 1, "metric": "accuracy", "validation": 0.7, "test": {"accuracy": 0.65}}
-        study.note("winner", {**winner, "bundle": "tickets/bundles/queue/adapter"})
+        note_winner(study, 1, test={"accuracy": 0.65})
         (folder / "tickets/bundles/queue/adapter").mkdir(parents=True)
         (folder / "tickets/bundles/queue/adapter/config.json").write_text("{}")
     storage = Storage(str(folder))

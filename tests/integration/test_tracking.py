@@ -85,7 +85,7 @@ def test_a_trial_has_its_parameters_metrics_and_tags(job):
     study = job.studies[0]
     params = {"adapter_size": 64, "learning_rate": 0.001, "epochs": 3}
     number = start(study, params, seed=5)
-    study.note_trial(number, {"trained_parameters": 1234, "node": "worker-7"})
+    study.note_trial(number, node="worker-7", trained_parameters=1234)
     study.record_epochs(number, epochs([0.5, 0.75], losses=[0.7, 0.6]))
     study.finish_trial(number, "complete")
     job.deliver()
@@ -209,7 +209,7 @@ def test_the_winner_has_its_bundle_and_its_parent_the_summary(job, tmp_path):
     assert parent.data.metrics["validation_mismatched_accuracy"] == 0.4
     assert parent.data.tags["winner"] == f"trial {number}"
     assert parent.info.status == "FINISHED"
-    assert study.attributes["mlflow_run_id"] == run.info.run_id
+    assert study.mlflow_run_id == run.info.run_id
     leaderboard = Path(job.client.download_artifacts(parent.info.run_id, "leaderboard.md", str(tmp_path)))
     assert "| 1 |" in leaderboard.read_text()
     picture = Path(job.client.download_artifacts(parent.info.run_id, "trials.png", str(tmp_path)))
@@ -241,7 +241,7 @@ def test_a_bundle_is_uploaded_once_and_whole(job, monkeypatch):
 def test_a_study_that_failed_ends_its_parent_with_the_reason(job):
     study = job.studies[0]
     add(study, [], "failed", reason="OutOfMemoryError: no room")
-    study.note("failure", "no trial of 1 ended well: OutOfMemoryError: no room")
+    study.fail("no trial of 1 ended well: OutOfMemoryError: no room")
     job.deliver()
     parent = job.run("a/adapter")
     assert parent.info.status == "FAILED"

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from studies import add, create, opened
@@ -96,6 +97,11 @@ def test_help_lists_every_command_with_what_it_does(adaptune):
     assert "adaptune check job.yaml" in run.out
     for command in COMMANDS:
         assert any(line.strip("│ ").startswith(f"{command} ") for line in run.out.splitlines()), command
+
+
+def test_the_version_is_that_of_the_package(adaptune):
+    run = adaptune("--version")
+    assert (run.code, run.out) == (0, f"adaptune {version('adaptune')}\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from studies import add, create, opened
+from studies import add, create, note_winner, opened
 from tiny import bundle_config, save_tiny_encoder
 from typer.testing import CliRunner
 
@@ -32,7 +32,7 @@ def fill(record, name, scores, *, kind="classification"):
     study = create(record, name, content=content, **FINGERPRINTS)
     for (params, seed), score in scores.items():
         add(study, [score], params=dict(params), seed=seed, values=VALUES)
-    study.note("winner", {"trial": 0, "metric": "accuracy", "validation": 0.9, "test": {"accuracy": 0.8}})
+    note_winner(study, 0, validation=0.9, test={"accuracy": 0.8})
 
 
 def sizes(*scores):

@@ -99,6 +99,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_text(write):
         ("in.txt", "a\n\nb\n", "row 2 has an empty text"),
         ("in.csv", "body\na\n  \n", "row 2 has an empty text"),
         ("in.jsonl", '{"body": "a"}\n{"body": null}\n', "row 2 has an empty text"),
+        ("in.jsonl", '{"body": "a"}\n{"body": "\\ud83d"}\n', "row 2 has half a character"),
         ("in.txt", "", "no rows"),
         ("in.txt", b"caf\xe9\n", "not UTF-8"),
     ],

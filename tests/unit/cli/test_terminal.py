@@ -57,7 +57,7 @@ def storage(tmp_path):
     with opened(tmp_path / "runs") as record:
         study = create(record, "tickets/queue/adapter")
         add(study, [0.5, 0.75])
-        study.note("stopped", f"{LABEL} {HOSTILE}")
+        study.stop(f"{LABEL} {HOSTILE}")
     return tmp_path / "runs"
 
 

@@ -3,14 +3,16 @@
 import io
 import json
 import os
+import shutil
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
 import pytest
 import requests
 from ray.autoscaler._private.util import prepare_config, validate_config
-from ray.job_submission import JobStatus
+from ray.job_submission import JobDetails, JobStatus, JobType
 from ruamel.yaml import YAML
 
 from search.cluster import jobs as cluster
@@ -19,7 +21,8 @@ from search.cluster.remote import contact, encode, find_token, parse_results, un
 from search.cluster.staging import JOB_FILE, stage
 from search.errors import JobError, RemoteError, UserError
 from search.job.job import SearchJob
-from search.probe import hide_password, reach_database, run
+from search.probe import find_open_folder, reach_database, run
+from search.secrets import hide_secrets
 
 CLUSTER_STORAGE = "/mnt/adaptune/runs"
 
@@ -100,7 +103,7 @@ def test_a_data_dir_without_the_used_tasks_is_left_out(write_job, tmp_path):
     assert staged_content(stage(write_job(tasks=["glue_cola"], data_dir="tables")))["data_dir"] is None
 
 
-@pytest.mark.parametrize("path", ["/not/here/train.csv", "package:some_corpus/data", "s3://bucket/train.csv"])
+@pytest.mark.parametrize("path", ["/not/here/train.csv", "package:some_corpus/data"])
 def test_what_is_not_here_is_left_for_the_cluster_to_have(write_job, path):
     staged = stage(write_job(tasks=[{"name": "mine", "files": {"train": path}}]))
     assert staged.locations == (("tasks[0].files.train", path),)
@@ -281,6 +284,76 @@ def test_the_token_is_looked_for_in_rays_order(no_token, monkeypatch):
     assert find_token() is None
 
 
+@pytest.mark.parametrize(("mode", "told"), [(0o600, False), (0o400, False), (0o644, True), (0o640, True)])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_token_that_others_may_read_is_told_of(no_token, monkeypatch, caplog, mode, told, named):
+    file = no_token / ".ray" / "auth_token"
+    file.parent.mkdir()
+    file.write_text("the-token")
+    file.chmod(mode)
+    if named:
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    assert find_token()
+    assert (f"chmod 600 {file}" in caplog.text) is told
+    assert "the-token" not in caplog.text
+
+
+@pytest.fixture
+def shared_folder():
+    """A folder that other users may enter, as pytest's own may not be."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("session", "above", "found"),
+    [(0o777, 0o755, True), (0o1777, 0o755, False), (0o777, 0o700, False), (0o755, 0o755, False)],
+)
+def test_a_session_folder_that_is_open_to_all_is_noticed(shared_folder, session, above, found):
+    working = shared_folder / "ray" / "session" / "working_dir"
+    working.mkdir(parents=True)
+    (shared_folder / "ray").chmod(above)
+    (shared_folder / "ray" / "session").chmod(session)
+    assert find_open_folder(working) == (shared_folder / "ray" / "session" if found else None)
+
+
+def submitted(name, status, start, number="0001"):
+    return JobDetails(
+        type=JobType.SUBMISSION,
+        submission_id=f"adaptune-{name}-{number}",
+        status=status,
+        start_time=start,
+        metadata={"adaptune_job": name, "storage": "/mnt"},
+        entrypoint="adaptune",
+    )
+
+
+class Jobs:
+    """A cluster's list of jobs, and nothing else."""
+
+    def __init__(self, *jobs):
+        self.list_jobs = lambda: list(jobs)
+
+
+def test_a_job_is_shown_by_the_submission_that_runs():
+    jobs = Jobs(
+        submitted("a", "RUNNING", 1),
+        submitted("a", "FAILED", 2, "0002"),
+        submitted("b", "STOPPED", 1),
+        submitted("b", "SUCCEEDED", 2, "0002"),
+    )
+    assert [(job.name, job.state) for job in cluster._jobs(jobs)] == [("a", "running"), ("b", "finished")]
+
+
+def test_submissions_are_numbered_so_that_two_at_once_have_one_number():
+    ends = ("0001", "0007", "1f9a00b2")  # the last as earlier versions have it
+    jobs = Jobs(*(submitted("a", "FAILED", start, end) for start, end in enumerate(ends)))
+    assert cluster._next_number(jobs, "a") == 8
+    assert cluster._next_number(jobs, "b") == 1
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
@@ -423,7 +496,11 @@ def test_an_archive_is_unpacked_to_a_limit_only(tmp_path, monkeypatch, name):
     assert sum(path.stat().st_size for path in (tmp_path / "inside").iterdir()) <= 1_000_000
 
 
-@pytest.mark.parametrize("payload", [b"", b"no archive", packed(("config.json", b"x" * 5000))[:-40]])
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"no archive", packed(("config.json", b"x" * 5000))[:-40]],
+    ids=["nothing", "no archive", "cut short"],
+)
 def test_a_damaged_archive_is_refused(tmp_path, payload):
     with pytest.raises(RemoteError, match="cannot be unpacked"):
         unpack(payload, tmp_path)
@@ -452,8 +529,14 @@ def test_a_database_that_cannot_be_reached_does_not_tell_its_password():
     uri = "postgresql+nodriver://user:p%40ss@host/db"
     with pytest.raises(Exception, match="nodriver") as error:
         reach_database(uri)
-    assert "p%40ss" not in hide_password(str(error.value), uri)
-    assert hide_password("p@ss is wrong for p%40ss", uri) == "*** is wrong for ***"
+    assert "p%40ss" not in hide_secrets(str(error.value), uri)
+    assert hide_secrets("p@ss is wrong for p%40ss", uri) == "*** is wrong for ***"
+
+
+def test_the_kept_copy_of_a_job_file_is_for_its_owner(write_job, tmp_path):
+    job = write_job(storage=str(tmp_path / "runs"))
+    kept = staging.keep_submission(job)
+    assert kept.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_remote_command_replies_with_its_output_and_exit_code(tmp_path, monkeypatch):
@@ -482,6 +565,8 @@ def test_every_node_of_the_cluster_file_asks_for_the_token(aws_cluster, key):
     starts = [command for command in aws_cluster[key] if "ray start" in command]
     assert len(starts) == 1
     assert "export RAY_AUTH_MODE=token" in starts[0]
+    assert "install -d -m 700 ~/.ray/s; ray start" in starts[0]  # closed to other users of the node
+    assert "--temp-dir=$HOME/.ray/s" in starts[0]
     assert aws_cluster["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
 
 

@@ -5,10 +5,11 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import add, create, opened, trial_record
+from studies import add, create, note_winner, opened, trial_record
 
-from search.decisions.experience import find_earlier, portfolio, regrets_of
+from search.decisions.experience import portfolio, regrets_of
 from search.errors import UserError
+from search.experience import find_earlier
 from spaces import Space
 
 SPACE = Space.parse({"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3, 1e-2], "epochs": [3]})
@@ -82,7 +83,7 @@ def study_of(record, name, *, winner=True, fingerprint="abc", space=SPACE):
     study = create(record, name, backbone_fingerprint=fingerprint, content=content)
     add(study, [0.5])
     if winner:
-        study.note("winner", {"trial": 0})
+        note_winner(study, 0)
 
 
 def test_only_finished_studies_with_the_same_backbone_method_and_space_count(tmp_path):

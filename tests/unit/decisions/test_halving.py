@@ -102,7 +102,7 @@ def test_promoting_all_who_may_go_on_ends_and_leaves_no_group_without_its_best(d
         if chosen is None:
             break
         end = next((rung for rung in chosen.rungs if rung > chosen.rung), chosen.schedule)
-        scores = [epoch["score"] for epoch in chosen.epochs]
+        scores = [epoch.score for epoch in chosen.epochs]
         scores += [scores[-1]] * (end - len(scores))
         trials[chosen.number] = trial_record(
             chosen.number, scores, chosen.schedule, factor=factor, promoted=chosen.rung

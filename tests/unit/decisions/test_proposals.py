@@ -9,7 +9,7 @@ import pytest
 from studies import epochs
 
 from search.decisions.proposals import SAMPLERS, STARTUP_TRIALS, propose
-from search.study import TrialRecord
+from search.record import Trial
 from spaces import Space
 
 FINITE = Space.parse({"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3], "epochs": [2, 3]})
@@ -31,16 +31,11 @@ def _quiet():
 def trial(params, state="complete"):
     """A trial whose score falls with its distance from a learning rate of 1e-3."""
     score = 1 - abs(math.log10(params["learning_rate"]) + 3) / 3
-    return TrialRecord(
+    return Trial(
         number=0,
         state=state,
         params=params,
         epochs=tuple(epochs([] if state == "failed" else [score])),
-        reason=None,
-        seed=0,
-        facts={},
-        started=None,
-        ended=None,
     )
 
 

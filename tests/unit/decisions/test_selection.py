@@ -3,22 +3,18 @@ from hypothesis import strategies as st
 from studies import epochs
 
 from search.decisions.selection import pick_best, rank
-from search.study import TrialRecord
+from search.record import Trial
 
 STATES = ("running", "paused", "complete", "pruned", "failed")
 
 
 def record(number, scores, *, state="complete", trained=100):
-    return TrialRecord(
+    return Trial(
         number=number,
         state=state,
         params={"adapter_size": 8},
         epochs=tuple(epochs(scores)),
-        reason=None,
-        seed=0,
-        facts={"trained_parameters": trained},
-        started=None,
-        ended=None,
+        trained_parameters=trained,
     )
 
 
@@ -54,13 +50,11 @@ def test_no_trial_that_ended_with_a_score_beats_the_winner(found):
         return
     assert best in complete
     top = max(trial.score for trial in complete)
-    smallest = min(trial.facts["trained_parameters"] for trial in complete if trial.score == top)
+    smallest = min(trial.trained_parameters for trial in complete if trial.score == top)
     lowest = min(
-        trial.number
-        for trial in complete
-        if trial.score == top and trial.facts["trained_parameters"] == smallest
+        trial.number for trial in complete if trial.score == top and trial.trained_parameters == smallest
     )
-    assert (best.score, best.facts["trained_parameters"], best.number) == (top, smallest, lowest)
+    assert (best.score, best.trained_parameters, best.number) == (top, smallest, lowest)
 
 
 @given(trials())

@@ -431,3 +431,38 @@ def test_an_odd_length_in_its_tokenizer_s_config_is_refused(folder, value):
 def test_deep_and_odd_files_are_refused(folder, name, content):
     (folder / name).write_text(content)
     assert len(str(refusal(folder))) < 1500
+
+
+class Opened:
+    """Notes that it was unpickled."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("the file was unpickled",))
+
+
+@pytest.mark.parametrize("shard", ["evil.bin", "../evil.safetensors", "evil.pt"])
+def test_an_index_that_names_no_safetensors_is_refused_before_anything_is_opened(folder, shard, monkeypatch):
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    (folder / shard).write_bytes(pickle.dumps(Opened()))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch.load was called"))
+    index = {"metadata": {}, "weight_map": dict.fromkeys(tensors, shard)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert f"names '{shard}'" in str(refusal(folder))
+
+
+def test_shards_of_safetensors_are_read(folder, saved):
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    tensors = safetensors.torch.load_file(folder / "model-00001-of-00001.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(tensors, "model-00001-of-00001.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert load_backbone(str(folder)).parameters == load_backbone(str(saved)).parameters
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_an_attention_that_a_config_names_is_never_fetched(folder, saved, key):
+    """transformers fetches ORG/KERNEL from the Hub and runs it."""
+    edit_json(folder / "config.json", **{key: "org/kernel"})
+    ours = load_backbone(str(folder)).model.config._attn_implementation
+    assert ours == load_backbone(str(saved)).model.config._attn_implementation
+    assert "/" not in ours

@@ -358,3 +358,27 @@ def test_what_is_wrong_for_several_tasks_is_said_once():
     error = JobError("job.yaml", [missing, replace(missing), replace(missing, key="storage")])
     assert str(error).count("data_dir") == 1
     assert str(error).startswith("job.yaml: 2 problem(s)")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://host/train.csv",
+        "http://host/a/b",
+        "s3://bucket/a.csv",
+        "file:///a.csv",
+        "file:a.csv",
+        "hf://x/y",
+    ],
+)
+def test_an_address_is_no_data_path_and_the_message_says_what_to_do(address):
+    given = {
+        "tasks[0].files.train": {"tasks": [{"name": "mine", "files": {"train": address}}]},
+        "data_dir": {"data_dir": address},
+        "backbone": {"backbone": address},
+    }
+    for key, changes in given.items():
+        with pytest.raises(JobError) as error:
+            SearchJob.parse({"name": "a", "backbone": "b", "tasks": ["glue_cola"], **changes})
+        assert f"{key} = '{address}': is an address, and" in str(error.value)
+        assert "path" in str(error.value)

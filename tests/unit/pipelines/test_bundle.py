@@ -444,3 +444,10 @@ def test_no_texts_give_no_predictions(single):
 def test_reading_a_bundle_needs_no_backbone(single, monkeypatch):
     monkeypatch.setattr("pipelines.bundle.load_backbone", None)
     read_bundle(single.folder)
+
+
+def test_half_a_character_is_refused_by_its_text(single, pairs):
+    with pytest.raises(InputError, match=r"texts\[1\] = .*has half a character"):
+        AdapterBundle.load(single.folder).predict(["whole", "half \ud83d"])
+    with pytest.raises(InputError, match=r"texts\[0\] = .*has half a character"):
+        AdapterBundle.load(pairs.folder).predict([("whole", "\udc00")])

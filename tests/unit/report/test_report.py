@@ -3,12 +3,14 @@
 import base64
 import csv
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from studies import add, create, opened
+from studies import add, create, note_winner, opened
 
 from search.errors import UserError
+from search.record import Run
 from search.report.report import make_report, read_report, report_files, write_report
 from search.storage import Storage
 
@@ -17,17 +19,16 @@ HOSTILE = 'RuntimeError: <script>alert(1)</script> | & "x"'
 FINGERPRINTS = {"data_fingerprint": "rows", "backbone_fingerprint": "encoder"}
 
 
-def fill(record, job, task, method, scores, *, metric="accuracy", test=None, **attributes):
+def fill(record, job, task, method, scores, *, metric="accuracy", test=None, **facts):
     """A study with a trial for each (params, seed): (score, trained); the best wins."""
-    study = create(record, f"{job}/{task}/{method}", metric=metric, **{**FINGERPRINTS, **attributes})
+    study = create(record, f"{job}/{task}/{method}", metric=metric, **{**FINGERPRINTS, **facts})
     for (params, seed), (score, trained) in scores.items():
         add(study, [score], trained=trained, params=dict(params), seed=seed, values=VALUES)
     add(study, [], "failed", reason=HOSTILE, params={"learning_rate": 1e-4}, values=VALUES)
     best = max(range(len(scores)), key=lambda number: list(scores.values())[number][0])
     value = list(scores.values())[best][0]
     tested = {metric: value - 0.01 if test is None else test}
-    winner = {"trial": best, "metric": metric, "validation": value, "test": tested, "bundle": "b"}
-    study.note("winner", winner)
+    note_winner(study, best, validation=value, test=tested)
     return study
 
 
@@ -61,7 +62,7 @@ def folder(tmp_path_factory):
     with opened(folder) as record:
         fill_job(record)
         failed = create(record, "job/broken/adapter", position=9)
-        failed.note("failure", f"no trial ended well: {HOSTILE}")
+        failed.fail(f"no trial ended well: {HOSTILE}")
         create(record, "job/open/adapter", position=10)
     return folder
 
@@ -125,8 +126,8 @@ def test_the_winners_runs_with_further_seeds_are_in_its_test_score(tmp_path):
     seeds = configurations("adapter_size", (8,), 0.8, trained=(10,), seeds=3)
     with opened(tmp_path) as record:
         study = fill(record, "job", "a", "adapter", seeds, test=0.9)
-        runs = [{"trial": number, "test": {"accuracy": 0.5 + number / 10}} for number in range(3)]
-        study.note("winner", {**study.attributes["winner"], "test": {"accuracy": 0.7}, "runs": runs})
+        runs = tuple(Run(number, number, 0.8, {"accuracy": 0.5 + number / 10}) for number in range(3))
+        study.finish(replace(study.winner, test={"accuracy": 0.7}, runs=runs))
         (row,) = table(make_report([study]), "winners").rows
     # .5, .6 and .7: the deviation is 10 points, over the root of 3.
     assert row[5:7] == ("60.0 ± 5.8", "3")
@@ -142,7 +143,7 @@ def test_a_trial_that_was_stopped_early_counts_unless_its_seed_was_run_to_the_en
         add(study, [0.5], "pruned", params=other, values=VALUES, trained=200)
         add(study, [0.99], "failed", params=other, values=VALUES)
         add(study, [0.4], params={**other, "learning_rate": 1e-4}, values=VALUES, trained=200)
-        study.note("winner", {"trial": 4, "test": {"accuracy": 0.4}})
+        note_winner(study, 4, test={"accuracy": 0.4})
         (figure,) = [f for f in make_report([study]).content.figures if f.key == "figure_4"]
     assert [mark.y for mark in figure.panels[0].curves[0].marks] == pytest.approx([60, 50])
 

@@ -22,7 +22,7 @@ def runs_of(task, method, runs, kind="classification"):
 
 
 def run(score, trained, seed=0, **params):
-    return Run(params=params, seed=seed, validation=score, trained=trained)
+    return Run(params=params, seed=seed, validation=score, score=score, trained=trained)
 
 
 def adapter(task, full, kind="classification"):

@@ -25,17 +25,17 @@ from search.report.statistics import (
 
 scores = st.floats(0, 1, allow_nan=False)
 runs = st.builds(
-    Run,
+    lambda value, **given: Run(validation=value, score=value, **given),
+    value=scores,
     params=st.fixed_dictionaries({"adapter_size": st.sampled_from([8, 64, 256])}),
     seed=st.integers(0, 3),
-    validation=scores,
     trained=st.just(100),
     test=st.none() | scores,
 )
 
 
 def run(score, seed=0, trained=100, test=None, **params):
-    return Run(params=params, seed=seed, validation=score, trained=trained, test=test)
+    return Run(params=params, seed=seed, validation=score, score=score, trained=trained, test=test)
 
 
 def config(score, *, trained=100, seeds=1, **params):

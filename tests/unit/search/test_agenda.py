@@ -5,12 +5,12 @@ import math
 import pytest
 from studies import create, epochs, opened
 
-from search.agenda import Search
+from search.agenda import Agenda
 from search.decisions.budget import Budget
 from search.decisions.confirmation import Confirm, missing_runs, runs_of
 from search.decisions.rules import Rules
 from search.decisions.selection import pick_best
-from search.workers.trial import TrialReport
+from search.workers.reports import TrialReport
 from spaces import Space
 
 SPACE = Space.parse({"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3, 1e-2], "epochs": [3, 10]})
@@ -37,7 +37,7 @@ def score(params, epoch, seed=0):
 
 def make(study, *, space=SPACE, **changes):
     given = {"sampler": "tpe", "seed": 0, "trials": 12, "rules": HALVING, **changes}
-    return Search(study, space, **given)
+    return Agenda(study, space, **given)
 
 
 class Workers:
@@ -47,8 +47,11 @@ class Workers:
         self.study, self.slots, self.restart, self.changes = study, slots, restart, changes
         self.steps, self.most = 0, most
         study.hold()  # as a driver does
-        self.search = make(study, **changes)
+        self.agenda = make(study, **changes)
         self.told = []
+
+    def note(self, study, number):
+        self.told.append(number)
 
     def run(self):
         while self.steps < self.most:
@@ -56,12 +59,12 @@ class Workers:
                 before = self.study.trials()
                 self.study.hold()
                 assert self.study.trials() == before
-                self.search = make(self.study, **self.changes)
-            while len(self.search.live) < self.slots and self.search.next_trial(self.told.append) is not None:
+                self.agenda = make(self.study, **self.changes)
+            while len(self.agenda.live) < self.slots and self.agenda.next_trial(self.note) is not None:
                 pass
-            if not self.search.live:
+            if not self.agenda.live:
                 return self.study.trials()
-            for number in sorted(self.search.live):
+            for number in sorted(self.agenda.live):
                 self.train(number)
         return self.study.trials()
 
@@ -71,8 +74,8 @@ class Workers:
         scores = [score(trial.params, epoch, trial.seed) for epoch in range(1, count + 1)]
         report = TrialReport(epochs=epochs(scores), finished=count == trial.schedule)
         self.steps += 1
-        if self.search.take(number, report).state != "running":
-            self.search.put_down(number)
+        if self.agenda.take(number, report).state != "running":
+            self.agenda.put_down(number)
 
 
 def essence(trials):
@@ -86,7 +89,7 @@ def test_halving_ends_every_trial_and_spends_less_than_half_of_what_all_would(re
     assert {trial.state for trial in trials} == {"complete", "pruned"}
     assert workers.steps == sum(len(trial.epochs) for trial in trials)
     assert workers.steps < sum(trial.schedule for trial in trials) / 2
-    assert not workers.search.is_open
+    assert not workers.agenda.is_open
 
 
 def test_a_pruned_trial_stands_at_a_rung_and_says_whom_it_was_compared_with(record):
@@ -112,8 +115,8 @@ def test_paused_trials_are_still_paused_after_a_restart_and_are_not_run_on(recor
     before = workers.run()
     paused = [trial.number for trial in before if trial.state == "paused"]
     assert paused
-    search = make(workers.study)
-    assert not set(paused) & set(search.unfinished)
+    agenda = make(workers.study)
+    assert not set(paused) & set(agenda.unfinished)
     assert [trial.state for trial in workers.study.trials()] == [trial.state for trial in before]
 
 
@@ -121,13 +124,13 @@ def test_a_trial_that_tune_has_not_put_down_yet_is_not_promoted(record):
     # Tune tells that a stretch has ended some steps after it gave its last result; a second stretch of the
     # same trial beside it would end the search when the first is put down.
     study = create(record)
-    search = make(study, trials=1)
-    number = search.next_trial(lambda _: None)
-    assert search.take(number, TrialReport(epochs=epochs([0.5]))).state == "paused"
-    assert search.next_trial(lambda _: None) is None
+    agenda = make(study, trials=1)
+    number = agenda.next_trial(lambda *_: None)
+    assert agenda.take(number, TrialReport(epochs=epochs([0.5]))).state == "paused"
+    assert agenda.next_trial(lambda *_: None) is None
     assert study.trials()[number].state == "paused"
-    search.put_down(number)
-    assert search.next_trial(lambda _: None) == number
+    agenda.put_down(number)
+    assert agenda.next_trial(lambda *_: None) == number
 
 
 def test_a_search_of_fewer_trials_than_a_rung_compares_still_trains_its_best_to_the_end(record):
@@ -145,10 +148,10 @@ def test_the_median_rule_stops_what_is_below_it(record):
 
 def test_patience_completes_a_trial_with_its_best(record):
     study = create(record)
-    search = make(study, rules=Rules(patience=2), trials=1)
-    number = search.next_trial(lambda _: None)
+    agenda = make(study, rules=Rules(patience=2), trials=1)
+    number = agenda.next_trial(lambda *_: None)
     for count in range(1, 5):
-        found = search.take(number, TrialReport(epochs=epochs([0.5, 0.9, 0.8, 0.9][:count])))
+        found = agenda.take(number, TrialReport(epochs=epochs([0.5, 0.9, 0.8, 0.9][:count])))
         assert found.state == ("complete" if count == 4 else "running")
     (trial,) = study.trials()
     assert (trial.state, trial.score, trial.reason) == ("complete", 0.9, "no better score in 2 epochs")
@@ -156,19 +159,19 @@ def test_patience_completes_a_trial_with_its_best(record):
 
 def test_a_conclusion_that_a_dead_driver_did_not_write_is_drawn_by_the_next(record):
     study = create(record)
-    number = make(study, trials=1).next_trial(lambda _: None)
+    number = make(study, trials=1).next_trial(lambda *_: None)
     schedule = study.trials()[number].schedule
     study.promote_trial(number, 9)
     study.record_epochs(number, epochs([0.5] * schedule))
-    search = make(study, trials=1)
+    agenda = make(study, trials=1)
     assert study.trials()[number].state == "complete"
-    assert not search.is_open
+    assert not agenda.is_open
 
 
 def test_a_stopped_search_puts_its_trials_down_at_their_next_epoch(record):
     workers = Workers(create(record), most=6)
     workers.run()
-    workers.search.stop("the target of 0.9 is reached")
+    workers.agenda.stop("the target of 0.9 is reached")
     workers.most = 10_000
     trials = workers.run()
     assert {trial.state for trial in trials} <= {"complete", "pruned"}
@@ -179,37 +182,41 @@ def test_a_stopped_search_puts_its_trials_down_at_their_next_epoch(record):
 
 def test_the_target_is_a_studys_own_and_minutes_are_the_jobs():
     budget = Budget(minutes=2, training_minutes=5, target=0.9)
-    assert budget.reached(None) is None
-    assert budget.reached(0.89) is None
-    assert "target of 0.9" in budget.reached(0.9)
+    assert budget.reached(None, "accuracy") is None
+    assert budget.reached(0.89, "accuracy") is None
+    assert "target of 0.9" in budget.reached(0.9, "accuracy")
     assert budget.used_up(seconds=119, training_seconds=299) is None
     assert "2 minutes" in budget.used_up(seconds=120, training_seconds=0)
     assert "5 training minutes" in budget.used_up(seconds=0, training_seconds=300)
     assert Budget().used_up(seconds=1e9, training_seconds=1e9) is None
 
 
+def test_the_target_of_a_metric_of_which_less_is_better_is_a_most():
+    budget = Budget(target=0.3)
+    assert budget.reached(-0.31, "log_loss") is None
+    assert "target of 0.3 is reached" in budget.reached(-0.29, "log_loss")
+
+
 def test_first_trials_that_all_fail_alike_end_the_search_and_say_why(record):
     study = create(record)
-    search = make(study)
+    agenda = make(study)
     for _ in range(3):
-        number = search.next_trial(lambda _: None)
-        search.take(number, TrialReport(failure="OutOfMemoryError: no room"))
-        search.put_down(number)
-    assert search.next_trial(lambda _: None) is None
-    assert not search.is_open
-    assert study.attributes["stopped"] == (
-        "the first 3 trials all failed in the same way: OutOfMemoryError: no room"
-    )
+        number = agenda.next_trial(lambda *_: None)
+        agenda.take(number, TrialReport(failure="OutOfMemoryError: no room"))
+        agenda.put_down(number)
+    assert agenda.next_trial(lambda *_: None) is None
+    assert not agenda.is_open
+    assert study.stopped == ("the first 3 trials all failed in the same way: OutOfMemoryError: no room")
 
 
 @pytest.mark.parametrize("third", ["ValueError: other", None])
 def test_different_failures_or_an_epoch_do_not_end_the_search(record, third):
-    search = make(create(record))
+    agenda = make(create(record))
     for failure in ("OutOfMemoryError: no room", "OutOfMemoryError: no room", third):
-        number = search.next_trial(lambda _: None)
-        search.take(number, TrialReport(epochs=[] if failure else epochs([0.5]), failure=failure))
-        search.put_down(number)
-    assert search.next_trial(lambda _: None) is not None
+        number = agenda.next_trial(lambda *_: None)
+        agenda.take(number, TrialReport(epochs=[] if failure else epochs([0.5]), failure=failure))
+        agenda.put_down(number)
+    assert agenda.next_trial(lambda *_: None) is not None
 
 
 def test_the_best_configurations_are_confirmed_with_further_seeds(record):

@@ -13,10 +13,11 @@ from tiny import D, save_tiny_encoder, toy_spans, vocabulary, write_spans
 from pipelines.methods import EMBEDDINGS
 from search.cli.check import print_plan
 from search.cluster.staging import stage
-from search.decisions.experience import gather
 from search.errors import JobError, UserError
+from search.experience import gather
 from search.job.job import SearchJob
 from search.plan import make_plan, searched_values
+from search.record import Winner
 from search.runner import open_studies
 from search.storage import Storage
 from spaces import preset
@@ -237,15 +238,15 @@ def test_experience_is_of_the_same_vectors_only(folder):
     plan = make_plan(made)
     with opened(folder / "runs") as record:
         (study,) = open_studies(record, Storage(made.storage), plan)
-        study.note("winner", {"trial": 0})
+        study.finish(Winner(trial=0, metric="accuracy", validation=0.5, test={}, bundle="b"))
         other = made.model_copy(update={"name": "other"})
 
         def learned(vectors):
             fingerprint = plan.backbone.fingerprint
             return gather(record, other, "embeddings", fingerprint=fingerprint, vectors=vectors).studies
 
-        assert learned(plan.vector_fingerprints) == ["job/mine/embeddings"]
-        assert learned({"glove": "another"}) == []
+        assert learned(plan.vector_fingerprints) == ("job/mine/embeddings",)
+        assert learned({"glove": "another"}) == ()
 
 
 def test_a_trial_of_embeddings_has_six_epochs(folder):

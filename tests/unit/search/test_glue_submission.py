@@ -7,7 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from studies import add, create, opened
+from studies import add, create, note_winner, opened
 from tiny import MAX_TOKENS, save_tiny_encoder
 
 from pipelines.bundle import AdapterBundle, BundleConfig, Prediction, write_bundle
@@ -138,8 +138,7 @@ def test_the_command_takes_the_best_bundle_of_each_task_over_the_jobs(
                 trial = add(study, [score])
                 key = bundle_key(job, task, "adapter")
                 place.upload(bundles[task], key)
-                winner = {"trial": trial, "metric": "accuracy", "test": {"accuracy": score}, "bundle": key}
-                study.note("winner", winner)
+                note_winner(study, trial, test={"accuracy": score}, bundle=key)
     fetched = []
     monkeypatch.setattr(
         Storage, "fetch", lambda self, uri, folder: (fetched.append(uri), fetch(self, uri, folder))

@@ -7,9 +7,10 @@ from ray.tune.schedulers import TrialScheduler
 from studies import SPACE, create, epochs, opened
 
 import search.searcher
-from search.agenda import Search
+from search.agenda import Agenda
 from search.searcher import StudyScheduler, StudySearcher
-from search.workers.trial import REPORT, WORKER_RESTARTS, TrialReport
+from search.workers.reports import REPORT, TrialReport
+from search.workers.trial import WORKER_RESTARTS
 
 
 @pytest.fixture
@@ -33,9 +34,9 @@ def start(tmp_path, killed):
         def begin(*, trials=1, host=None):
             study = create(record)
             searcher = StudySearcher(
-                [Search(study, SPACE, sampler="random", seed=0, trials=trials)],
+                [Agenda(study, SPACE, sampler="random", seed=0, trials=trials)],
                 slots=lambda: trials,
-                listener=lambda *_: None,
+                on_change=lambda *_: None,
                 pick_host=(lambda _: host) if host else None,
             )
             scheduler = StudyScheduler(searcher, lambda *_: None, leaving=lambda: {"spot"})

@@ -5,6 +5,7 @@ import os
 import socket
 import time
 
+import optuna
 import pytest
 import torch
 from studies import BACKBONE_PARAMETERS, add, create, note_winner, opened, start
@@ -13,6 +14,7 @@ from pipelines.bundle import BundleConfig, read_bundle, write_bundle
 from pipelines.config import TrainConfig
 from pipelines.errors import BundleError
 from search.errors import UserError
+from search.record import Driver
 from search.results import (
     export_bundles,
     find_job,
@@ -58,7 +60,7 @@ def win(study, storage, number=0, *, task=None):
 
 
 def drive(study):
-    study.note("driver", {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()})
+    study.note_driver(Driver(socket.gethostname(), os.getpid(), time.time()))
 
 
 def task_of(record, storage, place=0):
@@ -68,7 +70,7 @@ def task_of(record, storage, place=0):
 def test_a_finished_job_has_the_documented_shape(record, storage):
     study = create(record)
     number = add(study, [0.5, 0.75], trained=250)
-    study.note("mlflow_run_id", "abc")
+    study.note_mlflow_run("abc")
     win(study, storage)
     trial = study.trials()[number]
     assert job_results(record.studies("job"), storage) == {
@@ -140,7 +142,7 @@ def test_a_winners_scores_on_further_sets_stand_beside_its_test_score(record, st
         "test": {"accuracy": 0.7, "f1": 0.6},
         "also": {"validation_mismatched": {"accuracy": 0.65, "f1": 0.5}},
     }
-    study.note("winner", {"trial": 0, "metric": "accuracy", "validation": 0.8, "bundle": "x", **scores})
+    note_winner(study, 0, **scores)
     best = task_of(record, storage)["best"]
     assert best["test"] == 0.7
     assert best["also"] == {"validation_mismatched": 0.65}
@@ -156,7 +158,7 @@ def test_a_job_is_running_while_its_driver_lives_and_interrupted_after(record, s
     add(study, [0.5])
     drive(study)
     assert job_results(record.studies("job"), storage)["state"] == "running"
-    study.note("driver", None)
+    study.note_driver(None)
     found = job_results(record.studies("job"), storage)
     assert (found["state"], found["tasks"][0]["state"]) == ("interrupted", "interrupted")
 
@@ -164,7 +166,7 @@ def test_a_job_is_running_while_its_driver_lives_and_interrupted_after(record, s
 def test_a_study_without_a_winner_is_failed_and_says_why(record, storage):
     study = create(record)
     add(study, [], "failed", reason="OutOfMemoryError: no room")
-    study.note("failure", "no trial of 1 ended well: OutOfMemoryError: no room")
+    study.fail("no trial of 1 ended well: OutOfMemoryError: no room")
     found = job_results(record.studies("job"), storage)
     assert (found["state"], found["tasks"][0]["state"]) == ("failed", "failed")
     assert "no room" in found["tasks"][0]["reason"]
@@ -189,7 +191,7 @@ def test_a_job_is_as_far_as_the_least_of_its_studies(record, storage, alive, end
         if end == "winner":
             win(study, storage)
         elif end == "failure":
-            study.note("failure", "no trial of 1 ended well")
+            study.fail("no trial of 1 ended well")
     studies = record.studies("job")
     if alive:
         drive(studies[0])
@@ -220,7 +222,7 @@ def test_an_unknown_job_is_refused_with_those_that_there_are(record, storage):
 
 
 def test_a_job_whose_making_was_cut_short_is_not_found(record, storage):
-    record.create_study("job/task/adapter", {"position": 0})
+    optuna.create_study(study_name="job/task/adapter", storage=record._storage)
     with pytest.raises(UserError, match="no job 'job'"):
         find_job(record, "job", storage)
 

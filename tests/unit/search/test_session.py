@@ -1,19 +1,25 @@
 """Ray for the length of a search, and what signals do meanwhile."""
 
+import os
 import queue
 import signal
 import socket
+import stat
 import tempfile
 import threading
 import time
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from search import session
-from search.session import start_ray, terminate_as_interrupt
+from search.session import start_ray
+from search.signals import terminate_as_interrupt
 from search.storage import Storage
+
+TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 @pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["in front", "in the background"])
@@ -32,35 +38,84 @@ def test_sigterm_interrupts_the_search_however_it_was_started():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize("running", [True, False])
-def test_a_ray_that_does_not_start_is_ended_unless_it_is_the_callers(running, tmp_path, monkeypatch):
+@pytest.fixture
+def ray_calls(raylet, tmp_path, monkeypatch):
+    """Ray's start and end, seen and not done; the folder it is started in is of the test."""
+    calls = []
+
+    def start(**options):
+        calls.append(("init", options, {name: os.environ.get(name) for name in TOKEN_VARIABLES}))
+        return raylet.context
+
+    monkeypatch.setattr(tempfile, "tempdir", str(raylet.folder))
+    monkeypatch.setattr(session.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(session.ray, "init", start)
+    monkeypatch.setattr(session.ray, "shutdown", lambda: calls.append(("shutdown",)))
+    return calls
+
+
+@pytest.fixture
+def storage(tmp_path):
+    storage = Storage(str(tmp_path))
+    storage.path("job").mkdir()
+    return storage
+
+
+def test_a_ray_that_does_not_start_is_ended(ray_calls, storage, monkeypatch):
     def refuse(**_):
         raise RuntimeError("no")
 
-    ended = []
-    monkeypatch.setattr(session.ray, "is_initialized", lambda: running)
     monkeypatch.setattr(session.ray, "init", refuse)
-    monkeypatch.setattr(session.ray, "shutdown", lambda: ended.append(True))
-    storage = Storage(str(tmp_path))
-    storage.path("job").mkdir()
     with pytest.raises(RuntimeError, match="no"), start_ray(storage, "job", cluster=False, warn=print):
         pass
-    assert bool(ended) != running
+    assert ray_calls == [("shutdown",)]
+
+
+def test_a_ray_that_the_caller_has_is_used_and_stays(ray_calls, storage, raylet, monkeypatch):
+    monkeypatch.setattr(session.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(session.ray._private.worker, "_global_node", raylet.context)
+    with start_ray(storage, "job", cluster=False, warn=print):
+        pass
+    assert ray_calls == []
+
+
+def test_a_local_ray_lies_in_a_private_folder_that_goes_with_it(ray_calls, storage):
+    with start_ray(storage, "job", cluster=False, warn=print):
+        folder = Path(ray_calls[0][1]["_temp_dir"]).parent
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert ray_calls[-1] == ("shutdown",)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("mode", [None, "disabled", "token"])
+def test_a_local_ray_has_a_token_of_its_own_whatever_the_environment_says(
+    mode, ray_calls, storage, monkeypatch
+):
+    before = {"RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": "/a/file"}
+    for name, value in before.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    for _ in range(2):
+        with start_ray(storage, "job", cluster=False, warn=print):
+            pass
+    first, second = (call[2] for call in ray_calls if call[0] == "init")
+    assert first["RAY_AUTH_MODE"] == "token"
+    assert len(first["RAY_AUTH_TOKEN"]) == 64
+    assert first["RAY_AUTH_TOKEN"] != second["RAY_AUTH_TOKEN"]
+    assert first["RAY_AUTH_TOKEN_PATH"] is None
+    assert {name: os.environ.get(name) for name in TOKEN_VARIABLES} == before
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_ray_ends_does_not_leave_that_half_done(sent, raylet, tmp_path, monkeypatch):
+def test_a_signal_while_ray_ends_does_not_leave_that_half_done(sent, ray_calls, storage, monkeypatch):
     ended = []
 
     def end():
         signal.raise_signal(sent)
         ended.append(True)
 
-    monkeypatch.setattr(session.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(session.ray, "init", lambda **_: raylet.context)
     monkeypatch.setattr(session.ray, "shutdown", end)
-    storage = Storage(str(tmp_path))
-    storage.path("job").mkdir()
     with terminate_as_interrupt():
         handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
         with start_ray(storage, "job", cluster=False, warn=print):
@@ -89,6 +144,7 @@ class Raylet:
     """What listens where Ray says that its raylet does, in the process of the test."""
 
     def __init__(self, folder):
+        self.folder = Path(folder)
         self.context = SimpleNamespace(
             address_info={"raylet_socket_name": f"{folder}/raylet", "session_dir": str(folder)}
         )

@@ -1,12 +1,20 @@
 """One contract for both forms of a storage: a folder, and a URI (file://, the one that needs no server)."""
 
 import os
+import stat
+import tempfile
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
+from studies import create
 
-from search.errors import UserError
+from search.cli.terminal import open_storage
+from search.errors import JobError, UserError
+from search.job.job import SearchJob
+from search.results import open_record
 from search.storage import Storage, bundle_key, checkpoint_key
+from search.study import Record
 
 KEY = "job/checkpoints/task/adapter/00000.safetensors"
 
@@ -155,11 +163,10 @@ def test_an_upload_that_fails_leaves_what_was_there(storage, bundle, folder, mon
     storage.write("bundles/task/config.json", b"old")
 
     def fail(source, target):
-        Path(target).mkdir(parents=True)
-        Path(target, "half").touch()
+        Path(target).touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shutil.copytree", fail)
+    monkeypatch.setattr("shutil.copyfile", fail)
     with pytest.raises(OSError, match="No space left"):
         storage.upload(bundle, "bundles/task")
     assert content(folder) == {"bundles/task/config.json": b"old"}
@@ -213,6 +220,96 @@ def test_a_folder_keeps_studies_and_runs_beside_each_other():
     assert storage.artifacts == "/mnt/shared/runs/mlartifacts"
     assert storage.path("job/job.json") == Path("/mnt/shared/runs/job/job.json")
     assert storage.uri("a/b") == "/mnt/shared/runs/a/b"
+
+
+@pytest.fixture
+def umask():
+    """Sets the umask for one test."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("mask", "file", "directory"), [(0o022, 0o644, 0o755), (0o002, 0o664, 0o775), (0o077, 0o600, 0o700)]
+)
+def test_the_umask_decides_who_may_read_a_storage(tmp_path, umask, mask, file, directory):
+    umask(mask)
+    source = Path(tempfile.mkdtemp(dir=tmp_path))  # as a bundle is made: for its maker alone
+    (source / "config.json").write_text("{}")
+    (source / "config.json").chmod(0o600)
+    storage = Storage(str(tmp_path / "runs"))
+    storage.write("job/job.json", b"{}")
+    storage.upload(source, "job/bundles/task/adapter")
+    Record(storage).close()
+    for path in (tmp_path / "runs").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (directory if path.is_dir() else file), path
+
+
+def test_what_is_private_is_for_its_owner_whatever_the_umask(tmp_path, umask):
+    umask(0)
+    Storage(str(tmp_path)).write("secret", b"x", private=True)
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+
+
+def test_a_bundle_that_may_not_be_read_is_told_with_what_to_do(storage, bundle, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    storage.upload(bundle, "bundles/task")
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(UserError, match="may not be read by this user"):
+        storage.fetch(storage.uri("bundles/task"), tmp_path / "out")
+
+
+ODD_NAMES = ("a?b", "x%2Fy", "100%", "p#q", "{z}", "a?b=c&d#e%20f", "sp ace", "naïve", "a:b@c", "plus+plus")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_storages_studies_lie_in_it_whatever_its_path(tmp_path, name):
+    (tmp_path / name).mkdir()
+    storage = Storage(str(tmp_path / name))
+    with Record(storage) as record:
+        create(record)
+    with open_record(storage) as record:
+        assert list(record.jobs()) == ["job"]
+    assert (tmp_path / name / "studies.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_relative_database_lies_in_the_working_directory_whatever_its_path(tmp_path, name, monkeypatch):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    raw = {"name": "a", "backbone": "b", "tasks": ["glue_cola"], "database": "sqlite:///mine.db"}
+    job = SearchJob.parse(raw)
+    assert make_url(job.database).database == str(tmp_path / name / "mine.db")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_storage_by_its_uri_is_the_same_folder_whatever_its_path(tmp_path, name):
+    Storage((tmp_path / name).as_uri()).write("key", b"data")
+    assert (tmp_path / name / "key").read_bytes() == b"data"
+    assert Storage(str(tmp_path / name)).read("key") == b"data"
+
+
+@pytest.mark.parametrize(
+    "location", ["my_store://bucket/x", "S3://bucket/x", "s3:/bucket", "dbfs:/mnt", "http://x/y"]
+)
+def test_a_storage_of_an_unknown_kind_is_no_folder(tmp_path, location, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    raw = {"name": "a", "backbone": "b", "tasks": ["glue_cola"], "storage": location}
+    with pytest.raises(JobError, match=r"no storage is known by .*one of s3://, gs://"):
+        SearchJob.parse(raw)
+    with pytest.raises(UserError, match="no storage is known by"):
+        open_storage(location)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_a_colon_may_be_a_storage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_storage("./s3:/x").root == str(tmp_path / "s3:" / "x")
+    assert open_storage("a:b").root == str(tmp_path / "a:b")
 
 
 def test_a_database_of_its_own_takes_the_place_of_the_file():

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 
+import optuna
 import pytest
 import sqlalchemy
 from optuna.storages import RDBStorage
-from studies import ATTRIBUTES, SPACE, add, create, epoch, epochs, opened, start
+from studies import FACTS, SPACE, add, create, epoch, epochs, note_winner, opened, start
 
-import search.study
+import search.database
 from search.liveness import DEAD_AFTER_SECONDS, beat, driver_of, rest
+from search.record import Driver, StudyFacts, Winner
 from search.storage import Storage
 from search.study import Record
 
@@ -82,13 +84,13 @@ def test_a_longer_history_adds_what_is_missing_and_leaves_what_was_recorded(stud
     study.record_epochs(number, epochs([0.5, 0.7]))
     # As a checkpoint has it after a crash; were the first epochs other ones, the study would keep its own.
     assert study.record_epochs(number, epochs([0.1, 0.1, 0.6]))
-    assert [one["score"] for one in study.trials()[number].epochs] == [0.5, 0.7, 0.6]
+    assert [epoch.score for epoch in study.trials()[number].epochs] == [0.5, 0.7, 0.6]
 
 
 def test_epochs_are_in_order_in_whatever_order_they_came(study):
     number = start(study)
     study.record_epochs(number, [epoch(10, 0.3), epoch(2, 0.2), epoch(1, 0.1)])
-    assert [one["epoch"] for one in study.trials()[number].epochs] == [1, 2, 10]
+    assert [epoch.epoch for epoch in study.trials()[number].epochs] == [1, 2, 10]
 
 
 def test_a_complete_trial_has_the_score_of_its_best_epoch(study):
@@ -123,7 +125,7 @@ def test_a_finished_trial_stays_as_it_is(study):
     number = add(study, [0.5])
     before = study.trials()[number]
     study.finish_trial(number, "failed", reason="late news")
-    study.note_trial(number, {"node": "elsewhere", "more": 1})
+    study.note_trial(number, node="elsewhere", trained_parameters=1)
     assert not study.record_epochs(number, epochs([0.5, 0.9]))
     assert study.trials()[number] == before
 
@@ -139,9 +141,10 @@ def test_a_reason_written_by_a_driver_that_died_before_the_end_is_not_kept(study
 
 def test_facts_are_added_and_replaced(study):
     number = start(study)
-    study.note_trial(number, {"node": "a", "trained_parameters": 10})
-    study.note_trial(number, {"node": "b"})
-    assert study.trials()[number].facts == {"node": "b", "trained_parameters": 10}
+    study.note_trial(number, node="a", trained_parameters=10)
+    study.note_trial(number, node="b", trained_parameters=None)
+    trial = study.trials()[number]
+    assert (trial.node, trial.trained_parameters) == ("b", 10)
 
 
 def test_an_epoch_counts_only_once_it_is_written_whole(study):
@@ -158,7 +161,7 @@ def test_another_process_sees_everything(tmp_path, record, study):
     add(study, [0.5, 0.6])
     add(study, [0.9], "failed", reason="OutOfMemoryError: no room")
     add(study, [0.3], "running")
-    study.note("winner", {"trial": 0})
+    note_winner(study, 0)
     seen = json.loads(
         answer(
             python(
@@ -168,19 +171,22 @@ def test_another_process_sees_everything(tmp_path, record, study):
                 "from search.study import Record\n"
                 "with Record(Storage(sys.argv[1])) as record:\n"
                 "    study, = record.studies('job')\n"
-                "    print(json.dumps([study.attributes, [asdict(t) for t in study.trials()]], default=str))",
+                "    trials = [asdict(t) for t in study.trials()]\n"
+                "    print(json.dumps([asdict(study.facts), asdict(study.winner), trials], default=str))",
                 tmp_path,
             )
         )
     )
-    assert seen[0] == {**ATTRIBUTES, "winner": {"trial": 0}}
+    facts, winner, trials = seen
+    assert StudyFacts.from_dict(facts) == FACTS
+    assert Winner.from_dict(winner) == study.winner
     ours = study.trials()
-    assert [one["state"] for one in seen[1]] == ["complete", "failed", "running"]
-    for theirs, mine in zip(seen[1], ours, strict=True):
+    assert [trial["state"] for trial in trials] == ["complete", "failed", "running"]
+    for theirs, mine in zip(trials, ours, strict=True):
         assert theirs["params"] == mine.params
-        assert theirs["epochs"] == list(mine.epochs)
+        assert theirs["epochs"] == [epoch.to_dict() for epoch in mine.epochs]
         assert theirs["reason"] == mine.reason
-        assert theirs["facts"] == mine.facts
+        assert (theirs["node"], theirs["trained_parameters"]) == (mine.node, mine.trained_parameters)
         assert theirs["ended"] == (str(mine.ended) if mine.ended else None)
 
 
@@ -196,12 +202,12 @@ def test_a_process_that_is_open_sees_what_another_one_writes_later(tmp_path, rec
             "with Record(Storage(sys.argv[1])) as record:\n"
             "    study, = record.studies('job')\n"
             "    study.start_trial({'epochs': 3}, space.distributions(), seed=0)\n"
-            "    study.note('exhausted', True)",
+            "    study.exhaust()",
             tmp_path,
         )
     )
     assert [trial.params for trial in study.trials()] == [{"epochs": 3}]
-    assert study.attributes["exhausted"]
+    assert study.exhausted
 
 
 @pytest.mark.integration
@@ -209,12 +215,14 @@ def test_processes_may_open_a_fresh_storage_at_once(tmp_path):
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
+        "from search.record import StudyFacts\n"
         "from search.storage import Storage\n"
         "from search.study import Record\n"
         "Path(sys.argv[1], f'ready-{sys.argv[2]}').touch()\n"
         "while not Path(sys.argv[1], 'go').exists(): time.sleep(0.001)\n"
+        "facts = StudyFacts(metric='accuracy', backbone_parameters=1, job={})\n"
         "with Record(Storage(sys.argv[1] + '/runs')) as record:\n"
-        "    record.create_study(f'job{sys.argv[2]}/task/adapter', {'position': 0})\n"
+        "    record.create_study(f'job{sys.argv[2]}/task/adapter', facts)\n"
         "    print(*record.jobs())"
     )
     processes = [python(code, tmp_path, number) for number in range(4)]
@@ -241,10 +249,13 @@ def test_a_storage_without_the_job_has_no_studies_of_it(record):
 
 
 def test_a_study_whose_making_was_cut_short_is_made_whole(record):
-    first = record.create_study("job/task/adapter", {"position": 3})
+    optuna.create_study(study_name="job/task/adapter", storage=record._storage)
+    (first,) = record.studies("job")
+    assert not first.is_made
     number = start(first)
     again = create(record)
-    assert again.attributes == ATTRIBUTES
+    assert again.is_made
+    assert again.facts == FACTS
     assert [trial.number for trial in again.trials()] == [number]
 
 
@@ -257,7 +268,7 @@ def test_this_process_is_the_driver_until_it_rests(study):
     beat(study)
     driver = driver_of([study])
     assert driver is not None
-    assert (driver["host"], driver["pid"]) == (socket.gethostname(), os.getpid())
+    assert (driver.host, driver.pid) == (socket.gethostname(), os.getpid())
     rest(study)
     assert driver_of([study]) is None
 
@@ -269,7 +280,7 @@ def test_a_job_without_studies_has_no_driver():
 def test_a_driver_whose_process_is_gone_is_dead_at_once(study):
     process = python("")
     answer(process)
-    study.note("driver", {"host": socket.gethostname(), "pid": process.pid, "time": time.time()})
+    study.note_driver(Driver(socket.gethostname(), process.pid, time.time()))
     assert driver_of([study]) is None
 
 
@@ -278,14 +289,14 @@ def test_a_driver_whose_process_is_gone_is_dead_at_once(study):
 )
 @pytest.mark.parametrize("host", ["another-host", socket.gethostname()])
 def test_a_driver_is_alive_while_its_last_sign_is_fresh(study, host, seconds, alive):
-    study.note("driver", {"host": host, "pid": os.getpid(), "time": time.time() - seconds})
+    study.note_driver(Driver(host, os.getpid(), time.time() - seconds))
     assert (driver_of([study]) is not None) is alive
 
 
 def test_a_driver_on_another_host_is_not_looked_for_among_our_processes(study):
     process = python("")
     answer(process)
-    study.note("driver", {"host": "another-host", "pid": process.pid, "time": time.time()})
+    study.note_driver(Driver("another-host", process.pid, time.time()))
     assert driver_of([study]) is not None
 
 
@@ -301,7 +312,7 @@ def test_a_database_whose_tables_another_is_just_making_is_opened_again(
             raise left.pop()
         return real(*arguments, **options)
 
-    monkeypatch.setattr(search.study, "RDBStorage", racing)
-    monkeypatch.setattr(search.study.time, "sleep", lambda _: None)
+    monkeypatch.setattr(search.database, "RDBStorage", racing)
+    monkeypatch.setattr(search.database.time, "sleep", lambda _: None)
     with contextlib.nullcontext() if opens else pytest.raises(sqlalchemy.exc.IntegrityError):
         Record(Storage(str(tmp_path))).close()

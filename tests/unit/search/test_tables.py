@@ -65,7 +65,7 @@ def test_the_leaderboard_has_a_line_for_each_study(study, record, tmp_path):
 def test_a_failed_study_shows_its_reason_as_it_is(record, tmp_path):
     # rich would take [/data/x] for the end of a markup tag, and fail.
     study = create(record)
-    study.note("failure", "no trial of 1 ended well: OSError: [/data/x] is gone")
+    study.fail("no trial of 1 ended well: OSError: [/data/x] is gone")
     text = printed(results_table(job_results(record.studies("job"), Storage(str(tmp_path)))))
     assert "OSError: [/data/x] is gone" in text
 

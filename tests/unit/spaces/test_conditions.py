@@ -5,11 +5,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from studies import epochs
 
 from search.decisions.proposals import SAMPLERS, propose
 from search.errors import JobError
 from search.job.job import SearchJob
-from search.study import TrialRecord
+from search.record import Trial
 from spaces import Space, SpaceError, space
 from spaces.legal import Legal
 
@@ -30,8 +31,7 @@ RANGED = Space.parse(
 
 
 def record(number, params, score):
-    epoch = {"epoch": 1, "score": score, "seconds": 1.0}
-    return TrialRecord(number, "complete", params, (epoch,), None, 0, {"trained_parameters": 5}, None, None)
+    return Trial(number, "complete", params, tuple(epochs([score])), trained_parameters=5)
 
 
 def test_the_points_of_a_conditional_space_are_the_real_ones_each_once():

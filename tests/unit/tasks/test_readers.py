@@ -91,7 +91,7 @@ def test_jsonl_cells_may_be_missing_or_of_any_plain_type(tmp_path):
     lines = '{"body": "x", "queue": true}\n{"body": null, "queue": 1}\n{"queue": NaN}\n{"body": "y"}'
     table = read_written(tmp_path, "a.jsonl", lines)
     assert table.texts == (["x", None, None, "y"],)
-    assert table.labels == ["true", "1", "NaN", None]
+    assert table.labels == ["true", "1", None, None]
 
 
 def test_a_folder_per_class_gives_the_folder_names_as_labels(tmp_path):
@@ -304,3 +304,10 @@ def test_a_hub_dataset_that_cannot_be_read_says_why(hub_path, changes, message):
     with pytest.raises(InputError) as caught:
         read_hub(Hub(**{"path": hub_path, "text": ("sentence",), **changes}), COLA, "cola.hub")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["https://host/a.csv", "s3://bucket/a.csv", "file:///a.csv"])
+def test_an_address_is_refused_as_it_was_given(address):
+    with pytest.raises(InputError, match="is an address, and rows are read from files") as error:
+        read(address)
+    assert error.value.value == address

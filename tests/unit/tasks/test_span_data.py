@@ -64,6 +64,8 @@ def test_answers_not_in_their_context_are_counted_and_leave_training_only(tmp_pa
         "train: 3 answers are not where they are said to be in their context",
         "train: 2 of 13 questions left out: none of their answers is",
         "validation: 2 answers are not where they are said to be in their context",
+        "train: 3 of 11 rows are in validation again, word for word",
+        "train: 3 of 11 rows are in test again, word for word",
     )
     assert data.train[-1].places == ((4, 7),)
 
@@ -190,3 +192,99 @@ def test_the_shared_squad_has_its_manifest_s_sizes():
     assert len(data.train) + len(data.test) == 8378
     assert len(data.validation) == 2192
     assert all(one.places for one in (*data.train, *data.validation, *data.test))
+
+
+# Cells that hold something else
+
+
+def read_train(path):
+    files = Files(train=str(path))
+    return read_task(
+        Task(name="faq", text=("question", "context"), label="answers_text", kind="span", files=files)
+    )
+
+
+def read_columns(path, count, **changes):
+    columns = {name: [one[name] for one in rows(count)] for name in SQUAD_SCHEMA.names}
+    pq.write_table(pa.table({**columns, **changes}), path / "train.parquet")
+    return read_train(path / "train.parquet")
+
+
+@pytest.mark.parametrize("name", ["answers_text", "answer_starts"])
+def test_a_list_with_a_nan_in_it_names_its_row(tmp_path, name):
+    numbers = pa.array([[4.0], [4.0], [float("nan")]], pa.list_(pa.float64()))
+    with pytest.raises(InputError, match=f"{name} that is no list of (texts: row 1|whole numbers: row 3)"):
+        read_columns(tmp_path, 3, **{name: numbers})
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("context", [1, 2, 3, 4, 5], "5 of 5 questions have a context that is no text: row 1, 2, 3, 4, 5"),
+        ("question", [0.5] * 5, "5 of 5 questions have a question that is no text: row 1, 2, 3, 4, 5"),
+        ("question", [["x"]] * 5, "5 of 5 questions have a question that is no text"),
+        ("answers_text", ["two"] * 5, "5 of 5 questions have answers_text that is no list of texts: row 1"),
+        ("answers_text", [2.0, 2.0, float("nan"), 2.0, 2.0], "answers_text that is no list of texts: row 1"),
+        ("answers_text", [[2]] * 5, "5 of 5 questions have answers_text that is no list of texts"),
+        ("answer_starts", [4] * 5, "answer_starts that is no list of whole numbers: row 1"),
+        ("answer_starts", [["4"]] * 5, "answer_starts that is no list of whole numbers"),
+        ("answer_starts", [[4], [4], [4.5], [4], [4]], "1 of 5 questions have answer_starts that is no list"),
+        ("context", [True] * 5, "a context that is no text"),
+    ],
+)
+def test_a_column_of_another_type_names_the_first_rows(tmp_path, name, values, message):
+    with pytest.raises(InputError) as caught:
+        read_columns(tmp_path, 5, **{name: values})
+    assert caught.value.key == "faq.files.train"
+    assert message in caught.value.rule
+
+
+def test_whole_numbers_that_pandas_wrote_as_floats_are_starts(tmp_path):
+    assert read_columns(tmp_path, 20, answer_starts=[[4.0]] * 20).train[0].starts == (4,)
+
+
+@pytest.mark.parametrize("where", ["context", "question", "answer"])
+def test_half_a_character_in_squad_s_json_names_its_row(tmp_path, where):
+    half = {
+        name: "\ud83d" if name == where else "one two three" for name in ("context", "question", "answer")
+    }
+    asked = {
+        "id": "1",
+        "question": half["question"],
+        "answers": [{"text": half["answer"], "answer_start": 0}],
+    }
+    articles = [{"title": "A", "paragraphs": [{"context": half["context"], "qas": [asked]}]}]
+    (tmp_path / "train.json").write_text(json.dumps({"data": articles}))
+    with pytest.raises(
+        InputError, match=r"1 of 1 questions have half a character \(a lone surrogate\): row 1"
+    ):
+        read_train(tmp_path / "train.json")
+
+
+def test_deep_json_is_not_squad_s(tmp_path):
+    (tmp_path / "train.json").write_text("[" * 20_000 + "]" * 20_000)
+    with pytest.raises(InputError, match="is not in SQuAD's format"):
+        read_train(tmp_path / "train.json")
+
+
+def test_contexts_that_unpack_to_gigabytes_are_refused(tmp_path):
+    indices = pa.array([0] * 10_000, pa.int32())
+    long = pa.DictionaryArray.from_arrays(indices, pa.array(["x" * 600_000]))
+    with pytest.raises(InputError, match=r"unpacks to 6.0 GB or more, over the 2 GB of one table"):
+        read_columns(tmp_path, 10_000, context=long)
+
+
+@pytest.mark.parametrize("content", [b"PAR1", b"PAR1" * 40, b""])
+def test_a_file_that_is_no_parquet_is_refused(tmp_path, content):
+    (tmp_path / "train.parquet").write_bytes(content)
+    with pytest.raises(InputError, match="is not valid parquet"):
+        read_train(tmp_path / "train.parquet")
+
+
+def test_parquet_with_a_footer_that_is_damaged_is_refused(tmp_path):
+    path = write(tmp_path / "train.parquet", rows(5))
+    data = bytearray(path.read_bytes())
+    data[-60:-12] = b"\xff" * 48
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="is not valid parquet"):
+        read_train(path)

@@ -131,3 +131,10 @@ def test_long_csv_cells_are_read_by_several_threads_at_once(tmp_path):
         tables = list(pool.map(read, paths * 4))
     assert [table.texts[0][0][0] for table in tables] == [str(number) for number in range(8)] * 4
     assert csv.field_size_limit() == before
+
+
+def test_a_parquet_text_that_is_not_utf8_is_refused(tmp_path):
+    columns = {"body": ["whole", "broken"] * 9, "queue": ["a", "b"] * 9}
+    path = write(tmp_path / "a.parquet", columns, compression="none")
+    path.write_bytes(path.read_bytes().replace(b"broken", b"bro\xb3en"))
+    assert "is not valid parquet: " in refusal(path)

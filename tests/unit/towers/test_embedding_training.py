@@ -17,6 +17,7 @@ from pipelines.encoder.sharing import share
 from pipelines.errors import BundleError, InputError, TrialDiverged
 from pipelines.methods import EMBEDDINGS
 from pipelines.tasks.encoded import encode_task
+from pipelines.tasks.labelled_rows import Examples
 from pipelines.towers.config import PARTS, EmbeddingConfig
 from pipelines.towers.model import predict_towers
 from pipelines.towers.training import EmbeddingTraining
@@ -367,3 +368,13 @@ def test_a_configuration_survives_json():
     one = config(embedding="glove", seed=2**40)
     assert EmbeddingConfig(**json.loads(json.dumps(one.to_dict()))) == one
     assert replace(one, seed=1) != one
+
+
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_texts_without_a_token_are_refused_by_their_split(name):
+    data = toy_data(rows=20)
+    split = getattr(data, name)
+    marks = Examples(texts=(("!!!",),) * len(split), labels=split.labels)
+    with pytest.raises(InputError, match=f"no text of toy's {name} rows has a token left"):
+        training({"strip_non_alphanumerics": True}, data=replace(data, **{name: marks}))
+    training({"strip_non_alphanumerics": False}, data=replace(data, **{name: marks}))

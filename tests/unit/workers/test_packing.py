@@ -7,8 +7,10 @@ from tiny import tiny_backbone, toy_task
 
 import search.workers.hosts
 from search.storage import Storage
+from search.workers.assignment import Assignment
+from search.workers.context import WorkerContext
 from search.workers.hosts import PackHost
-from search.workers.trial import TrialReport, WorkerContext
+from search.workers.reports import TrialReport
 
 
 @pytest.fixture
@@ -27,19 +29,12 @@ def host(monkeypatch, tmp_path):
         gpu=False,
         cache=0,
     )
-    return PackHost(context, places=2)
+    return PackHost(context, capacity=2)
 
 
 def asked(number=0, *, known=0, epochs=3, **params):
     params = {"adapter_size": 4, "learning_rate": 1e-3, "epochs": epochs, "batch_size": 8, **params}
-    return {
-        "task": "toy",
-        "method": "adapter",
-        "number": number,
-        "seed": 0,
-        "params": params,
-        "known": known,
-    }
+    return Assignment("toy", "adapter", number, seed=0, params=params, known=known)
 
 
 def test_trials_are_trained_epoch_by_epoch_side_by_side(host):
@@ -48,7 +43,7 @@ def test_trials_are_trained_epoch_by_epoch_side_by_side(host):
             answers = threads.map(lambda at, k=known: host.next_epoch(asked(at, known=k), f"v{at}"), range(3))
             for report in map(TrialReport.loads, answers):
                 assert report.failure is None
-                assert [one["epoch"] for one in report.epochs] == list(range(1, known + 2))
+                assert [epoch.epoch for epoch in report.epochs] == list(range(1, known + 2))
                 assert report.finished == (known == 2)
 
 

@@ -1,0 +1,100 @@
+"""The database that the studies lie in: opened whole, its tables made by one at a time."""
+
+import contextlib
+import errno
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from optuna.storages import RDBStorage
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
+
+from search.errors import UserError, first_line
+from search.secrets import hide_secrets
+from search.storage import Storage
+
+SQLITE_BUSY_SECONDS = 60
+TABLE_ATTEMPTS = 4  # to open a database whose tables another is just making
+
+
+@contextlib.contextmanager
+def claim_lock(storage: Storage) -> Iterator[None]:
+    """Hold the storage's lock for a moment: for making schemas and for becoming a job's driver."""
+    if not storage.is_folder:
+        yield
+        return
+    Path(storage.root).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(storage.path(".lock"), timeout=SQLITE_BUSY_SECONDS)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        yield  # whoever may only read makes and claims nothing
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def open_database(storage: Storage) -> RDBStorage:
+    """The database of a storage's studies, made if it is not there.
+
+    Raises:
+        UserError: it is damaged; or it is a server's, and cannot be reached.
+    """
+    url = storage.database_url
+    arguments: dict[str, Any] = {"pool_pre_ping": True}  # a connection that was cut is made anew
+    with claim_lock(storage):
+        if url.startswith("sqlite"):
+            arguments = {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
+            file = Path(make_url(url).database or "")
+            if storage.database is None and not file.exists():
+                file.touch()  # as the umask has it: SQLite's own mode is never writable for a group
+            _refuse_damaged(file)
+        for _ in range(1, TABLE_ATTEMPTS):
+            try:
+                return RDBStorage(url, engine_kwargs=arguments)
+            except (IntegrityError, ProgrammingError):
+                time.sleep(1)  # no lock of ours spans machines: two that find no tables both make them
+            except (OperationalError, ArgumentError, NoSuchModuleError, ImportError) as error:
+                if storage.database is None:
+                    raise
+                raise UserError(
+                    f"database {hide_secrets(url)} cannot be opened: {hide_secrets(first_line(error), url)}. "
+                    "Is it up, its driver installed? `database:` in the job file and --database name it."
+                ) from error
+        return RDBStorage(url, engine_kwargs=arguments)
+
+
+def _refuse_damaged(database: Path) -> None:
+    """Look through a study file before anything is read from it; a large one takes some tenths of a second.
+
+    Raises:
+        UserError: it was cut short or changed.
+    """
+    if not database.is_file():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=SQLITE_BUSY_SECONDS)) as connection:
+            (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError:
+        return  # it cannot be opened or read: whoever uses it says why
+    except sqlite3.DatabaseError as error:
+        answer = str(error)
+    if answer != "ok":
+        raise UserError(
+            f"{database} is damaged ({' '.join(answer.split())}). Put a backup of it in its place, or repair "
+            f"it with `sqlite3 {database} .recover`. Without either, move it away: its jobs then start anew."
+        )

@@ -1,0 +1,106 @@
+"""A Ray of our own on this machine: in a private folder, on 127.0.0.1, with a token, without metrics."""
+
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray._raylet
+from ray._private import ray_constants
+from ray._private import utils as ray_utils
+from ray._private.node import Node
+
+from search.private import PrivateFolder
+from search.signals import undisturbed
+
+_RAYLET: Any = ray._raylet  # compiled, and typed in part
+# Ray opens its own folders to everyone (0777): they lie one below ours, which is closed.
+_RAY = "r"  # short, since a socket's path is
+_DEEPEST_SOCKET = f"/{_RAY}/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+
+
+@contextlib.contextmanager
+def local_ray() -> Iterator[Mapping[str, str]]:
+    """Start Ray for the length of a block; gives its addresses.
+
+    Its folder is removed at the end, and left where Ray did not start or the process was killed.
+    """
+    folder = PrivateFolder(deepest_socket=_DEEPEST_SOCKET)
+    with _token_of_our_own():
+        addresses = _start(folder.path / _RAY)
+        try:
+            yield addresses
+        finally:
+            with undisturbed():
+                ray.shutdown()
+                folder.remove()
+
+
+def _start(folder: Path) -> Mapping[str, str]:
+    try:
+        with _nothing_but_workers():
+            context: Any = ray.init(  # declared as the base of Ray's contexts, which has no addresses
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(folder),
+                _node_ip_address="127.0.0.1",
+                _system_config={"enable_metrics_collection": False},
+            )
+    except BaseException:
+        with undisturbed():
+            ray.shutdown()
+        raise
+    addresses: Mapping[str, str] = context.address_info
+    return addresses
+
+
+@contextlib.contextmanager
+def _token_of_our_own() -> Iterator[None]:
+    """A token for this Ray alone, whatever the environment says; and the environment as it was afterwards."""
+    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_AUTH_TOKEN_PATH": None}
+    before = {name: os.environ.get(name) for name in ours}
+    _set_environment(ours)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    """Change variables that Ray has read when it was imported, and have it read them again."""
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    _RAYLET.Config.initialize("")  # first, since a thread of Ray's that still ends may ask for the token
+    _RAYLET.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def _nothing_but_workers() -> Iterator[None]:
+    """Let Ray bind its ports to 127.0.0.1, as it does elsewhere than on Linux, and leave out what only serves
+    a cluster: the autoscaler's monitor, the dashboard and its agent. Each takes time, memory and ports, some
+    of which answer without a token.
+    """
+    missing = ImportError("not wanted")
+    replacements: list[tuple[Any, str, Any]] = [
+        (ray_constants, "ENABLE_RAY_CLUSTER", False),
+        (ray_utils, "get_dashboard_dependency_error", lambda: missing),
+        (Node, "start_monitor", lambda _: None),
+        (Node, "start_api_server", lambda _, **__: None),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in replacements]
+    for owner, name, value in replacements:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)

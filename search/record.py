@@ -1,0 +1,238 @@
+"""What a search's record holds, as values: trials, what a study is about, its winner, its driver.
+
+Free of torch, Ray and Optuna. `search.study` reads and writes them; their fields are the JSON keys of the
+database, so a field is never renamed, and a new one has a default that means what its absence meant.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pipelines.method import epochs_of
+from pipelines.results import EpochResult
+
+FORMAT = 1  # of the record; one without the number, of before there was one, is of format 1
+
+State = Literal["running", "paused", "complete", "pruned", "failed"]
+Outcome = Literal["running", "complete", "pruned", "failed"]  # as Optuna has it
+Params = Mapping[str, Any]  # a trial's parameters, by name
+Scores = Mapping[str, float]  # by metric
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as the study knows it.
+
+    Attributes:
+        number: counted from 0 in each study.
+        state: paused where it waits at a rung: it has come so far and was not let past it.
+        epochs: first epoch first.
+        reason: why it ended, where it did not simply train to its end.
+        trained_parameters: how many; None before its first report.
+        node: the machine that trained it last; None before its first report.
+        rungs: the epochs after which it has to wait.
+        promoted: the last rung that it was let past; 0 for none.
+        confirms: the trial whose configuration it repeats with another seed, for a confirmation.
+        method: the study's: it decides how many epochs there are where no parameter does.
+    """
+
+    number: int
+    state: State
+    params: Params
+    epochs: tuple[EpochResult, ...] = ()
+    reason: str | None = None
+    seed: int = 0
+    trained_parameters: int | None = None
+    node: str | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    rungs: tuple[int, ...] = ()
+    promoted: int = 0
+    confirms: int | None = None
+    method: str = "adapter"
+
+    @property
+    def schedule(self) -> int:
+        """The epochs that it is to train."""
+        return epochs_of(self.params, method=self.method)
+
+    @property
+    def rung(self) -> int | None:
+        """The rung that it waits at, or would wait at if it ran; None where it is free to go on."""
+        return waiting_rung(self.rungs, self.promoted, len(self.epochs))
+
+    @property
+    def best(self) -> EpochResult | None:
+        """The first epoch with the best score so far; None for a failed trial, whatever its epochs gave."""
+        if self.state == "failed" or not self.epochs:
+            return None
+        return max(self.epochs, key=lambda epoch: (epoch.score, -epoch.epoch))
+
+    @property
+    def score(self) -> float | None:
+        """The best epoch's validation score so far; signed, so that higher is better."""
+        return None if self.best is None else self.best.score
+
+    def validation(self, metric: str) -> float | None:
+        """The same as users read it: the raw value of the metric that chooses; less may be better."""
+        return None if self.best is None else self.best.scores.get(metric, self.best.score)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The number of the best epoch."""
+        return None if self.best is None else self.best.epoch
+
+    @property
+    def size(self) -> int:
+        """Trained parameters; 0 before they are known."""
+        return self.trained_parameters or 0
+
+    @property
+    def seconds(self) -> float:
+        """Training time of all its epochs."""
+        return float(sum(epoch.seconds for epoch in self.epochs))
+
+
+def waiting_rung(rungs: Sequence[int], promoted: int, epochs: int) -> int | None:
+    """The last rung that so many epochs have reached, where a trial was not let past it; else None.
+
+    A driver that is killed before it has read a rung's result may find one epoch more in the checkpoint: the
+    trial still waits at that rung.
+    """
+    reached = max((rung for rung in rungs if rung <= epochs), default=0)
+    return reached if reached > promoted else None
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What a study begins with.
+
+    Attributes:
+        studies: names of those that it learns from.
+        portfolio: its first configurations.
+    """
+
+    studies: tuple[str, ...] = ()
+    portfolio: tuple[Params, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFacts:
+    """What a study is about: written when it is made, and never again.
+
+    Attributes:
+        position: of the study in its job, from 0.
+        metric: that chooses.
+        backbone_parameters: how many weights the encoder has.
+        data_fingerprint: SHA-256 of the task's rows; None in a record that has none.
+        backbone_fingerprint: SHA-256 of the encoder's weights, config and tokenizer; None likewise.
+        vectors: SHA-256 of the job's word vectors, by name.
+        sizes: rows of each split, by its name.
+        experience: what it begins with.
+        content: what decides the job's results (`SearchJob.content`).
+        job: the whole job (`SearchJob.to_dict`). Written last: a study that has it was made completely.
+    """
+
+    position: int = 0
+    metric: str
+    backbone_parameters: int
+    data_fingerprint: str | None = None
+    backbone_fingerprint: str | None = None
+    vectors: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    experience: Experience = Experience()
+    content: Mapping[str, Any] = field(default_factory=dict)
+    job: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name, in JSON's types, `job` last."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote, or a version that had fewer fields; other keys are left alone."""
+        known = {one.name: raw[one.name] for one in fields(cls) if one.name in raw}
+        if "experience" in known:
+            learned = known["experience"]
+            known["experience"] = Experience(tuple(learned["studies"]), tuple(learned["portfolio"]))
+        return cls(**known)
+
+    @property
+    def seeks_front(self) -> bool:
+        """Whether the job asks for the front of score against size."""
+        return len(self.job.get("search", {}).get("objectives", ("score",))) > 1
+
+    @property
+    def encoder(self) -> str:
+        """The encoder's name, as the job has it; empty where none was noted."""
+        return str(self.job.get("backbone", ""))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the winner's configuration, with a seed of its own.
+
+    Attributes:
+        validation: the best epoch's score, raw.
+        test: scores of that epoch by metric, read after the choice.
+    """
+
+    trial: int
+    seed: int
+    validation: float
+    test: Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Winner:
+    """What a study came to.
+
+    Attributes:
+        trial: the number of the trial that won.
+        metric: that chose it.
+        validation: its best epoch's score, raw.
+        test: scores of that epoch by metric, read once, after the choice.
+        also: such scores of further labelled sets, by the set's name.
+        runs: it and the confirmations of its configuration; empty in records from before there were any.
+        bundle: the key of its bundle in the storage.
+    """
+
+    trial: int
+    metric: str
+    validation: float
+    test: Scores
+    also: Mapping[str, Scores] = field(default_factory=dict)
+    runs: tuple[Run, ...] = ()
+    bundle: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name, in JSON's types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote, or a version that had fewer fields."""
+        return cls(**{**raw, "runs": tuple(Run(**run) for run in raw.get("runs", ()))})
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A sign of life of the process that drives a job.
+
+    Attributes:
+        host: the machine's name.
+        pid: the process there.
+        time: of the sign, in seconds since 1970 by the driver's clock.
+        started: when the process was started, by its kernel's clock; None where that is not known.
+    """
+
+    host: str
+    pid: int
+    time: float
+    started: str | None = None
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what was written of a driver; keys that a newer version has besides are left alone."""
+        return cls(**{one.name: raw[one.name] for one in fields(cls) if one.name in raw})

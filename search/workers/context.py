@@ -1,0 +1,82 @@
+"""What all of a job's workers share, and how a worker opens it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import ray
+
+from pipelines.method import Method, adopt, find_method
+from search.private import own_folder
+from search.storage import Storage
+
+if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without
+    from pipelines.config import Config
+    from pipelines.encoder.backbone import Backbone
+    from pipelines.encoder.prefix import PrefixCache
+    from pipelines.encoder.sharing import SharedBackbone
+    from pipelines.tasks.encoded import EncodedTask
+    from pipelines.towers.vectors import WordVectors
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """What all of a job's workers share.
+
+    Attributes:
+        backbone: in Ray's object store, whose memory all workers of a machine share.
+        tasks: encoded tasks in Ray's object store, by name.
+        threads: torch's, for one trial; None on a GPU.
+        cache: of outputs of layers that nothing trains, in 10^9 bytes.
+        vectors: word vectors in Ray's object store, by name.
+        methods: the job's rows of the table; a worker may lack one that another package registered.
+    """
+
+    job: str
+    storage: Storage
+    backbone: "ray.ObjectRef[SharedBackbone]"
+    tasks: Mapping[str, "ray.ObjectRef[EncodedTask]"]
+    pooling: str
+    precision: str
+    threads: int | None
+    gpu: bool
+    cache: float
+    vectors: "Mapping[str, ray.ObjectRef[WordVectors]]" = field(default_factory=dict)
+    methods: tuple[Method, ...] = ()
+
+    def vectors_for(self, config: "Config") -> "dict[str, WordVectors]":
+        """Those word vectors that a configuration reads."""
+        used = find_method(config.method).vectors_of(config)
+        return {name: ray.get(self.vectors[name]) for name in used if name in self.vectors}
+
+
+def open_backbone(context: WorkerContext) -> "Backbone":
+    """The job's backbone on this worker's device, torch set to the worker's share of the machine."""
+    import torch
+
+    adopt(context.methods)
+    if context.threads is not None:
+        torch.set_num_threads(context.threads)
+    shared: SharedBackbone = ray.get(context.backbone)
+    backbone = shared.open()
+    if context.gpu:
+        backbone.model.to("cuda")
+    return backbone
+
+
+def open_cache(context: WorkerContext) -> "PrefixCache | None":
+    """Where outputs of layers that nothing trains are kept: in the storage, or on this machine beside it."""
+    from pipelines.encoder.prefix import PrefixCache
+
+    if not context.cache:
+        return None
+    if context.storage.is_folder:
+        return PrefixCache(context.storage.path("cache"), context.cache)
+    try:
+        return PrefixCache(own_folder("cache"), context.cache)
+    except OSError as error:  # slower, not wrong
+        log.warning("nothing is cached on this machine: %s", error)
+        return None
