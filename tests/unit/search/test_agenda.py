@@ -14,6 +14,7 @@ from search.workers.reports import TrialReport
 from spaces import Space
 
 SPACE = Space.parse({"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3, 1e-2], "epochs": [3, 10]})
+SHORT = Space.parse({**SPACE.to_dict(), "epochs": [3, 6]})  # the same rungs, less to write
 HALVING = Rules("halving")
 
 
@@ -34,9 +35,9 @@ def score(params, epoch, seed=0):
     )
 
 
-def make(study, **changes):
+def make(study, *, space=SPACE, **changes):
     given = {"sampler": "tpe", "seed": 0, "trials": 12, "rules": HALVING, **changes}
-    return Agenda(study, SPACE, **given)
+    return Agenda(study, space, **given)
 
 
 class Workers:
@@ -102,11 +103,9 @@ def test_a_pruned_trial_stands_at_a_rung_and_says_whom_it_was_compared_with(reco
 
 @pytest.mark.parametrize("scheduler", ["halving", "median", "none"])
 def test_a_driver_that_dies_after_every_step_decides_the_same(record, scheduler):
-    rules = Rules(scheduler, patience=4)
-    steady = Workers(create(record, "job/steady/adapter"), slots=1, rules=rules, confirm=Confirm(2, 2))
-    dying = Workers(
-        create(record, "job/dying/adapter"), slots=1, rules=rules, confirm=Confirm(2, 2), restart=True
-    )
+    given = {"slots": 1, "space": SHORT, "rules": Rules(scheduler, patience=4), "confirm": Confirm(2, 2)}
+    steady = Workers(create(record, "job/steady/adapter"), **given)
+    dying = Workers(create(record, "job/dying/adapter"), restart=True, **given)
     assert essence(dying.run()) == essence(steady.run())
     assert dying.steps == steady.steps
 
@@ -140,7 +139,7 @@ def test_a_search_of_fewer_trials_than_a_rung_compares_still_trains_its_best_to_
 
 
 def test_the_median_rule_stops_what_is_below_it(record):
-    trials = Workers(create(record), rules=Rules("median"), trials=18).run()
+    trials = Workers(create(record), space=SHORT, rules=Rules("median"), trials=18).run()
     pruned = [trial for trial in trials if trial.state == "pruned"]
     assert pruned
     assert all("is below the median" in trial.reason for trial in pruned)
@@ -221,7 +220,7 @@ def test_different_failures_or_an_epoch_do_not_end_the_search(record, third):
 
 
 def test_the_best_configurations_are_confirmed_with_further_seeds(record):
-    workers = Workers(create(record), confirm=Confirm(top=2, seeds=3))
+    workers = Workers(create(record), space=SHORT, confirm=Confirm(top=2, seeds=3))
     trials = workers.run()
     searched = [trial for trial in trials if trial.confirms is None]
     confirmed = [trial for trial in trials if trial.confirms is not None]
