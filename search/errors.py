@@ -5,6 +5,7 @@ SearchError          what a caller catches for all of it
 │   ├── JobError     a job file, or a job from Python, cannot be used
 │   ├── LinkOut      a link leads out of a folder that is to travel
 │   └── NewerRecord  a record that a newer version has written
+├── RayStartError    Ray did not start on this machine
 ├── StorageError     the storage or the database gave way under a search
 ├── TakenOver        another process drives the job now
 ├── RemoteError      what ran on a cluster failed

@@ -17,6 +17,7 @@ from search.record import Driver
 HEARTBEAT_SECONDS = 10
 WATCH_SECONDS = 30  # without a beat, after which a driver elsewhere is taken for dead
 POLL_SECONDS = 1
+FORGOTTEN_SECONDS = 86_400  # no clocks are so far apart: whose last sign is older is not waited for
 FRESH_SECONDS = 60  # by the clock: what is shown of a driver elsewhere while nobody waits for its pulse
 
 
@@ -49,8 +50,8 @@ def is_alive(driver: Driver, read: Callable[[], Driver | None]) -> bool:
         read: its sign of life as the record has it now.
     """
     seen = process_lives(driver)
-    if seen is not None:
-        return seen
+    if seen is not None or time.time() - driver.time > FORGOTTEN_SECONDS:
+        return bool(seen)
     deadline = time.monotonic() + WATCH_SECONDS
     while time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)

@@ -72,8 +72,8 @@ def _check_file_size() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit != resource.RLIM_INFINITY and limit < SMALLEST_FILE:
         raise UserError(
-            f"files of this process may have {limit:,} bytes at most (RLIMIT_FSIZE, `ulimit -f`): Ray's shared "
-            f"memory is a file of {SMALLEST_FILE:,} or more. Set `ulimit -f unlimited`."
+            f"files of this process may have {limit:,} bytes at most (RLIMIT_FSIZE, `ulimit -f`), and Ray's "
+            f"shared memory is a file of {SMALLEST_FILE:,} or more. Set `ulimit -f unlimited`."
         )
 
 

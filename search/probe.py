@@ -9,21 +9,19 @@ import sys
 import tarfile
 import tempfile
 from collections import defaultdict
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
 from search.errors import first_line
 from search.secrets import hide_secrets
+from search.wire import REQUEST_FILE, UNPACKED_LIMIT_BYTES, encode, version
 
 if TYPE_CHECKING:
     from search.storage import Storage
 
-REQUEST_FILE = "adaptune_probe.json"
 NODE_TIMEOUT_SECONDS = 120
 FETCH_LIMIT_BYTES = 200_000_000  # of the packed folder: it travels through a job's log
-UNPACKED_LIMIT_BYTES = 1_000_000_000  # of its content
 MINIMUM_FREE_BYTES = 1_000_000_000
 SHARE = "Give a folder that every node mounts at this path, writable, or an object store's URI."
 
@@ -33,14 +31,6 @@ OPEN_FOLDER = (
 )
 
 Finding = tuple[str, str, str, str]  # key, value, rule, fix: a Problem of the job file
-
-
-def version() -> str | None:
-    """The installed adaptune's version, None if there is none."""
-    try:
-        return metadata.version("adaptune")
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def find_missing(location: str) -> str | None:
@@ -234,8 +224,6 @@ def pack(folder: str) -> bytes:
 
 def main(nonce: str, verb: str, *arguments: str) -> None:
     """Do what is asked and reply on stdout."""
-    from search.cluster.remote import encode
-
     if verb == "probe":
         payload = json.dumps(probe(json.loads(Path(REQUEST_FILE).read_text()))).encode()
     elif verb == "run":

@@ -1,15 +1,16 @@
 """What came of a job: a function of the record. Others rely on the shape of `adaptune results --json`."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipelines.metrics import METRICS
 from search.decisions.confirmation import Spread
 from search.decisions.selection import pareto_front, pick_best
 from search.errors import UserError
-from search.job.parts import is_name
+from search.job.values import is_name
 from search.liveness import seems_alive
 from search.record import Run, Trial
 from search.storage import Storage

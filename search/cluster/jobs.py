@@ -17,7 +17,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from search.cluster.remote import call, contact, wait
 from search.cluster.staging import GIVE_SHARED, JOB_FILE, StagedJob, is_shared
 from search.errors import JobError, Problem, UserError
-from search.probe import REQUEST_FILE, version
+from search.wire import REQUEST_FILE, version
 
 COMMAND = ("adaptune",)
 DATABASE_FILE = "adaptune_database"  # in the working directory of a resume

@@ -1,8 +1,6 @@
 """What we ask of a Ray cluster through its Jobs API: the connection, and short jobs that send bytes back."""
 
-import base64
 import gzip
-import hashlib
 import io
 import json
 import logging
@@ -31,8 +29,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from pipelines.files import BUNDLE_FILES
 from search.errors import RemoteError, UserError, first_line
-from search.job.parts import is_name
-from search.probe import UNPACKED_LIMIT_BYTES
+from search.job.values import is_name
+from search.wire import UNPACKED_LIMIT_BYTES, decode
 
 TOKEN_FILE = Path(".ray", "auth_token")  # under the home folder; where `ray get-auth-token --generate` writes
 ADVICE = (
@@ -196,7 +194,7 @@ def call(
         log = client.get_job_logs(job)
         if status is not JobStatus.SUCCEEDED:
             raise RemoteError(_explain(verb, status, client.get_job_info(job).message, log))
-        return _decode(log, nonce)
+        return decode(log, nonce)
     finally:
         if not client.get_job_status(job).is_terminal():
             client.stop_job(job)
@@ -221,22 +219,6 @@ def _explain(verb: str, status: JobStatus, message: str | None, log: str) -> str
         )
     tail = "\n".join(log.splitlines()[-15:]) or message or "no output"
     return f"{verb} on the cluster ended as {status}:\n{tail}"
-
-
-def encode(payload: bytes, nonce: str) -> Iterator[str]:
-    """Write bytes as lines that survive between the other lines of a job's log; the reverse of `_decode`."""
-    text = base64.b64encode(payload).decode()
-    for start in range(0, len(text), 3000):
-        yield f"{nonce}:{text[start : start + 3000]}"
-    yield f"{nonce}={hashlib.sha256(payload).hexdigest()}"
-
-
-def _decode(log: str, nonce: str) -> bytes:
-    lines = [line.removeprefix(nonce) for line in log.splitlines() if line.startswith(nonce)]
-    payload = base64.b64decode("".join(line[1:] for line in lines if line.startswith(":")))
-    if not lines or lines[-1] != f"={hashlib.sha256(payload).hexdigest()}":
-        raise RemoteError("The reply of the cluster is incomplete or damaged; try again.")
-    return payload
 
 
 def run_remote(arguments: list[str], *, address: str, files: Mapping[str, str] | None = None) -> str:

@@ -27,22 +27,16 @@ from search.job.parts import (
     BudgetPart,
     CachePart,
     ConfirmPart,
-    DataPath,
-    FolderOrHub,
-    Minutes,
-    Name,
     Part,
     ResourcesPart,
     SearchPart,
     SplitPart,
     Tasks,
-    Text,
     TrackingPart,
-    Uri,
     Vectors,
-    absolute,
 )
 from search.job.space import Methods, Spaces
+from search.job.values import DataPath, FolderOrHub, Minutes, Name, Text, Uri, absolute
 from search.secrets import hide_secrets
 from spaces import FieldError, Space
 

@@ -15,7 +15,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from pipelines.method import METHODS
 from search.job.file import problems_in
-from search.job.parts import check_some, one_or_more
+from search.job.values import check_some, one_or_more
 from spaces import PARAMETERS, FieldError, Space, SpaceError, preset, presets
 from spaces.errors import suggest
 from spaces.legal import Legal

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple
 
 from pipelines.method import METHODS, Method
 from search.report.paper import ADAPTERS, FINE_TUNING, OURS, TABLE_1, TABLE_2, VARIABLE
+from search.report.series import Curve, FigureData, Mark, Missing, Panel, Tasks
 from search.report.statistics import (
     MIN_TASKS,
     Configuration,
@@ -26,81 +26,12 @@ from search.report.statistics import (
 
 MAX_PANELS = 12
 TRAINED = "trained parameters per task"
-Tasks = Mapping[str, Mapping[str, MethodRuns]]  # task -> method -> its runs, both in the job's order
-
-
-class Mark(NamedTuple):
-    """A point of a curve, with what is drawn around it; ``n`` counts tasks or seeds."""
-
-    x: float
-    y: float
-    low: float | None
-    high: float | None
-    n: int
-    label: str  # adapter size, layers or learning rate
-
-
-class Curve(NamedTuple):
-    method: str
-    name: str
-    marks: tuple[Mark, ...]
-
-
-class Panel(NamedTuple):
-    """One pair of axes. ``level`` is drawn across, under its name: what the curves compare with."""
-
-    title: str
-    y_label: str
-    curves: tuple[Curve, ...]
-    level: float | None = None
-    level_name: str = ""
-
-
-@dataclass(frozen=True)
-class FigureData:
-    """A figure as numbers. ``banded``: low and high are percentiles over tasks, else errors over seeds."""
-
-    key: str  # figure_1
-    title: str
-    x_label: str
-    panels: tuple[Panel, ...]
-    banded: bool
-    caption: str
-
-
-class Missing(NamedTuple):
-    """A figure that the jobs at hand have no data for, and what would be needed."""
-
-    title: str
-    reason: str
-    needed: str
 
 
 def make_figures(tasks: Tasks) -> tuple[list[FigureData], list[Missing]]:
-    """The figures that the runs have data for, and the others, in the paper's order."""
-    made = [
-        _percentiles(tasks),
-        _percentiles_by_suite(tasks),
-        _single_tasks(tasks),
-        _squad(tasks),
-        swept_figure(tasks, RATES, key="figure_7", title="Figure 7: the best score at each learning rate"),
-    ]
+    """The figures that the runs have data for, and the others, in the order of `FIGURES`."""
+    made = [figure(tasks) for figure in FIGURES]
     return [m for m in made if isinstance(m, FigureData)], [m for m in made if isinstance(m, Missing)]
-
-
-def figure_rows(figure: FigureData) -> list[list[str | float | int]]:
-    """The numbers of a figure, with a head: one row for each point."""
-    low, high = ("percentile_20", "percentile_80") if figure.banded else ("minus_1_sem", "plus_1_sem")
-    n = "tasks" if figure.banded else "seeds"
-    rows: list[list[str | float | int]] = [
-        ["panel", "method", "level", figure.x_label.replace(" ", "_"), "points_of_100", low, high, n]
-    ]
-    for panel in figure.panels:
-        for curve in panel.curves:
-            for mark in curve.marks:
-                ends = ["" if end is None else end for end in (mark.low, mark.high)]
-                rows.append([panel.title, curve.method, mark.label, mark.x, mark.y, *ends, mark.n])
-    return rows
 
 
 def _percentiles(tasks: Tasks) -> FigureData | Missing:
@@ -399,3 +330,19 @@ def _needed_for_bands() -> str:
         f"{MIN_TASKS} or more finished tasks with two or more values of adapter_size (method adapter) or "
         "top_layers (method top_layers); a fine_tune study for each to compare with"
     )
+
+
+def _learning_rates(tasks: Tasks) -> FigureData | Missing:
+    return swept_figure(
+        tasks, RATES, key="figure_7", title="Figure 7: the best score at each learning rate"
+    )
+
+
+# The figures of a report, in the paper's order. One more: a function of the runs, and its name here.
+FIGURES: list[Callable[[Tasks], FigureData | Missing]] = [
+    _percentiles,
+    _percentiles_by_suite,
+    _single_tasks,
+    _squad,
+    _learning_rates,
+]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.method import METHODS
-from search.report.curves import Curve, FigureData, Panel
+from search.report.series import Curve, FigureData, Panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from search.escapes import escape_markdown
-from search.report.curves import FigureData, Missing
+from search.report.series import FigureData, Missing
 from search.report.tables import Table
 
 # Nothing is loaded from anywhere and nothing runs: whoever opens the page sees what was written.

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UserError
-from search.report.curves import figure_rows, make_figures
+from search.report.curves import make_figures
+from search.report.series import figure_rows
 from search.report.statistics import MethodRuns, Run, configurations_of, counted
 from search.report.figures import figure_files
 from search.report.page import Content, html_page, markdown_page

@@ -11,13 +11,11 @@ from search.report.report import collect_runs, csv_bytes, find_jobs
 from search.report.curves import (
     INITS,
     RATES,
-    FigureData,
     Swept,
-    Tasks,
     default_of,
-    figure_rows,
     swept_figure,
 )
+from search.report.series import FigureData, Tasks, figure_rows
 from search.report.statistics import counted, frontier, levels_of
 from search.report.figures import figure_files
 from search.report.page import Content, markdown_page

@@ -19,7 +19,8 @@ from search.report.paper import (
     PaperTask,
     Score,
 )
-from search.report.curves import Tasks, suite_of
+from search.report.curves import suite_of
+from search.report.series import Tasks
 from search.report.statistics import Mean, MethodRuns, counted, total_encoders, trained_share
 from search.tables import format_params
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from search.addresses import sqlite_url
 from search.database import claim_lock
 from search.errors import UserError
-from search.job.parts import is_name
+from search.job.values import is_name
 from search.secrets import HIDDEN, has_secret, hide_secrets
 from search.storage import TRACKING_DATABASE, Storage
 

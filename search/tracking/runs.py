@@ -1,8 +1,8 @@
 """A job's runs in MLflow: found by their tags, and rid of those that nobody will end.
 
-Two drivers of one job, as after a fault that nothing could prevent, may each have made a run of one trial; and
-a job whose record was lost and that was begun anew has runs that no record knows. Both would stand as running
-for ever.
+Two drivers of one job, as after a fault that nothing could prevent, may each have made a run of one trial;
+and a job whose record was lost and that was begun anew has runs that no record knows. Both would stand as
+running for ever.
 """
 
 import socket

@@ -13,7 +13,7 @@ from search.cluster import jobs as cluster
 from search.cluster.remote import contact, fetch_folder, run_remote
 from search.cluster.staging import stage
 from search.errors import JobError, RemoteError, UserError
-from search.probe import version
+from search.wire import version
 
 pytestmark = pytest.mark.integration
 

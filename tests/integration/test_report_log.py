@@ -9,7 +9,8 @@ from studies import add, create, note_winner, opened
 from search.cli import app as cli
 from search.storage import Storage
 from search.tracking.report import REPORT_TAG, log_report
-from search.tracking.tracker import JOB_TAG, Tracker
+from search.tracking.runs import JOB_TAG
+from search.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.integration
 

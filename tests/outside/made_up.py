@@ -38,7 +38,6 @@ def register() -> None:
     )
     assert "head_only" in METHODS
     READERS[".made"] = read_made
-    register_decisions()
 
 
 def confidence(targets, predictions):

@@ -84,8 +84,29 @@ BANNED = {
 
 # From the ground up: a room may know those below it, never one above it or beside it.
 FLOORS = {
-    "pipelines": [],
-    "search": [],
+    "pipelines": [
+        "errors texts",
+        "files locations results metrics config",
+        "encoder",
+        "tasks",
+        "kinds epochs",
+        "method",
+        "packs towers checkpoint",
+        "methods bundle",
+        "analyses",
+    ],
+    "search": [
+        "secrets escapes addresses signals",
+        "errors",
+        "private wire storage record",
+        "local_ray database liveness decisions probe workers",
+        "study session job",
+        "agenda driver experience machine plan tables results cluster",
+        "searcher card progress report tracking glue_submission",
+        "tuning winner",
+        "runner",
+        "cli",
+    ],
 }
 
 

@@ -17,12 +17,13 @@ from ruamel.yaml import YAML
 
 from search.cluster import jobs as cluster
 from search.cluster import remote, staging
-from search.cluster.remote import contact, encode, find_token, parse_results, unpack
+from search.cluster.remote import contact, find_token, parse_results, unpack
 from search.cluster.staging import JOB_FILE, stage
 from search.errors import JobError, RemoteError, UserError
 from search.job.job import SearchJob
 from search.probe import find_open_folder, reach_database, run
 from search.secrets import hide_secrets
+from search.wire import decode, encode
 
 CLUSTER_STORAGE = "/mnt/adaptune/runs"
 
@@ -419,14 +420,14 @@ def test_a_job_is_not_resumed_in_a_relative_storage():
 def test_a_reply_survives_between_other_lines_of_a_log(size):
     payload = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     lines = [noisy for line in encode(payload, "n0nce") for noisy in ("INFO something", line)]
-    assert remote._decode("\n".join(lines), "n0nce") == payload
+    assert decode("\n".join(lines), "n0nce") == payload
 
 
 def test_a_reply_that_is_cut_or_changed_is_refused():
     lines = list(encode(b"0123456789" * 1000, "n0nce"))
     for damaged in (lines[:-1], lines[1:], []):
         with pytest.raises(RemoteError, match="incomplete or damaged"):
-            remote._decode("\n".join(damaged), "n0nce")
+            decode("\n".join(damaged), "n0nce")
 
 
 @pytest.mark.parametrize("log", ["No module named search.probe", "sh: 1: python: not found"])

@@ -4,11 +4,10 @@ import pytest
 
 from search.report.curves import (
     MAX_PANELS,
-    FigureData,
-    figure_rows,
     make_figures,
     suite_of,
 )
+from search.report.series import FigureData, figure_rows
 from search.report.statistics import MethodRuns, Run, best_of, configurations_of
 from search.report.figures import draw_figure, figure_files
 

@@ -68,7 +68,7 @@ def test_a_ray_that_does_not_start_is_ended(ray_calls, storage, monkeypatch):
 
     monkeypatch.setattr(session.ray, "init", refuse)
     with (
-        pytest.raises(RayStartError, match="did not start .no.*GB of memory.*logs lie"),
+        pytest.raises(RayStartError, match=r"did not start .no.*GB of memory.*logs lie"),
         start_ray(storage, "job", cluster=False, warn=print),
     ):
         pass

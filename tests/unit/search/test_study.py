@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,8 +13,7 @@ from optuna.storages import RDBStorage
 from studies import FACTS, SPACE, add, create, epoch, epochs, note_winner, opened, start
 
 import search.database
-from search.liveness import DEAD_AFTER_SECONDS, beat, driver_of, rest
-from search.record import Driver, StudyFacts, Winner
+from search.record import StudyFacts, Winner
 from search.storage import Storage
 from search.study import Record
 
@@ -261,43 +258,6 @@ def test_a_study_whose_making_was_cut_short_is_made_whole(record):
 
 def test_a_study_knows_its_job_task_and_method(study):
     assert (study.job, study.task, study.method) == ("job", "task", "adapter")
-
-
-def test_this_process_is_the_driver_until_it_rests(study):
-    assert driver_of([study]) is None
-    beat(study)
-    driver = driver_of([study])
-    assert driver is not None
-    assert (driver.host, driver.pid) == (socket.gethostname(), os.getpid())
-    rest(study)
-    assert driver_of([study]) is None
-
-
-def test_a_job_without_studies_has_no_driver():
-    assert driver_of([]) is None
-
-
-def test_a_driver_whose_process_is_gone_is_dead_at_once(study):
-    process = python("")
-    answer(process)
-    study.note_driver(Driver(socket.gethostname(), process.pid, time.time()))
-    assert driver_of([study]) is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "alive"), [(DEAD_AFTER_SECONDS - 5, True), (DEAD_AFTER_SECONDS + 5, False)]
-)
-@pytest.mark.parametrize("host", ["another-host", socket.gethostname()])
-def test_a_driver_is_alive_while_its_last_sign_is_fresh(study, host, seconds, alive):
-    study.note_driver(Driver(host, os.getpid(), time.time() - seconds))
-    assert (driver_of([study]) is not None) is alive
-
-
-def test_a_driver_on_another_host_is_not_looked_for_among_our_processes(study):
-    process = python("")
-    answer(process)
-    study.note_driver(Driver("another-host", process.pid, time.time()))
-    assert driver_of([study]) is not None
 
 
 @pytest.mark.parametrize(("failures", "opens"), [(1, True), (99, False)])
