@@ -44,7 +44,7 @@ def scores(trials):
 
 
 def losses(trials):
-    return [epoch["train_loss"] for key in sorted(trials) for epoch in trials[key].epochs]
+    return [epoch.train_loss for key in sorted(trials) for epoch in trials[key].epochs]
 
 
 @pytest.fixture(scope="module")
