@@ -20,10 +20,10 @@ from material import save_random_encoder, toy_job
 from tables import Report
 
 from pipelines.encoder.backbone import Backbone, load_backbone
+from search.local.session import start_ray
 from search.plan import make_plan
 from search.progress import Progress
 from search.runner import _worker_context
-from search.session import start_ray
 from search.storage import Storage
 from search.workers.context import WorkerContext, open_backbone
 

@@ -33,14 +33,14 @@ from search.errors import (
 )
 from search.experience import gather
 from search.job.job import SearchJob, differences
-from search.machine import best_node, local_problems, missing_resources
+from search.local.machine import best_node, local_problems, missing_resources
+from search.local.session import check_callers_ray, start_ray
+from search.local.signals import terminate_as_interrupt
 from search.plan import Plan, make_plan, searched_values
 from search.progress import Progress
 from search.record import Experience, StudyFacts
 from search.results import has_record, is_finished, job_results
 from search.secrets import hide_secrets
-from search.session import check_callers_ray, start_ray
-from search.signals import terminate_as_interrupt
 from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study
 from search.tracking.client import keep_secret

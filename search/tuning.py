@@ -12,8 +12,8 @@ from ray.tune import TuneError
 from search.agenda import Agenda, OnChange
 from search.job.job import SearchJob
 from search.job.parts import ResourcesPart
+from search.local.signals import keeping_interrupt
 from search.searcher import LeavingNodes, StudyScheduler, StudySearcher
-from search.signals import keeping_interrupt
 from search.storage import Storage
 from search.workers.context import WorkerContext
 from search.workers.hosts import PROXY_CPUS, HostPool, PackedTrial

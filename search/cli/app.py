@@ -28,7 +28,7 @@ from pipelines.errors import PipelineError
 from search.cli import analyse, check, cluster, data, lookup, predict, report, results, run, ui
 from search.cli.terminal import err, prepare_streams, write
 from search.errors import SearchError
-from search.private import ensure_home
+from search.local.private import ensure_home
 from search.secrets import hide_secrets
 
 GROUPS = (check, run, results, predict, ui, report, analyse, cluster, data, lookup)  # in the order of --help

@@ -24,7 +24,7 @@ def check(job: JobFile, storage: JobStorage = None) -> None:
     """
     from search.experience import gather
     from search.job.job import SearchJob
-    from search.machine import local_problems
+    from search.local.machine import local_problems
     from search.plan import make_plan, name_collisions
     from search.results import has_record
     from search.storage import Storage

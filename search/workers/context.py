@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import ray
 
 from pipelines.method import Method, adopt, find_method
-from search.private import own_folder
+from search.local.private import own_folder
 from search.storage import Storage
 
 if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from search.session import start_ray
+from search.local.session import start_ray
 from search.storage import Storage
 
 pytestmark = pytest.mark.integration

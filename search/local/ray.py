@@ -16,8 +16,8 @@ from ray._private import utils as ray_utils
 from ray._private.node import Node
 
 from search.errors import RayStartError, UserError, first_line
-from search.private import PrivateFolder
-from search.signals import undisturbed
+from search.local.private import PrivateFolder
+from search.local.signals import undisturbed
 
 SMALLEST_FILE = 78_643_200  # bytes: the least that Ray takes for its shared memory
 _RAYLET: Any = ray._raylet  # compiled, and typed in part

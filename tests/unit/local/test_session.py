@@ -14,10 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from search import local_ray, session
 from search.errors import RayStartError, UserError
-from search.session import start_ray
-from search.signals import terminate_as_interrupt
+from search.local import ray as local_ray
+from search.local import session
+from search.local.session import start_ray
+from search.local.signals import terminate_as_interrupt
 from search.storage import Storage
 
 TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from search import private
 from search.errors import UserError
-from search.private import PrivateFolder, ensure_home, own_folder
+from search.local import private
+from search.local.private import PrivateFolder, ensure_home, own_folder
 
 SOCKET = "/sockets/store"
 

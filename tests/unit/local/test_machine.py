@@ -3,9 +3,9 @@
 import pytest
 import ray
 
-from search import machine
 from search.job.parts import ResourcesPart
-from search.machine import Machine, local_problems, missing_resources, this_machine
+from search.local import machine
+from search.local.machine import Machine, local_problems, missing_resources, this_machine
 
 LAPTOP = Machine(cpus=2, gpus=0)
 

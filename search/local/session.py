@@ -14,8 +14,8 @@ import ray
 import ray.util.client
 
 from search.errors import UserError, first_line
-from search.local_ray import local_ray
-from search.signals import interrupting_later, undisturbed
+from search.local.ray import local_ray
+from search.local.signals import interrupting_later, undisturbed
 from search.storage import Storage
 
 WORKER_SECONDS = 120  # until a worker has started, on a busy machine

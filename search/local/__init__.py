@@ -1,0 +1,1 @@
+"""Ray and signals on this machine: private folders, a Ray of our own or the caller's."""
