@@ -51,7 +51,7 @@ class Agenda:
                 self._apply(trial.number, own_verdict(trial, self.rules))
         self.best = max((trial.score for trial in trials if trial.score is not None), default=None)
         self.seconds = sum(trial.seconds for trial in trials)
-        self.started = sum(trial.confirms is None for trial in trials)
+        self.started = sum(trial.confirms is None and trial.retries is None for trial in trials)
         self.unfinished = [t.number for t in self.study.trials() if t.state == "running"]
 
     @property
@@ -63,8 +63,11 @@ class Agenda:
     @property
     def is_searching(self) -> bool:
         """Whether trials of the search itself, not only confirmations, are still to be started or ended."""
-        return self.growing or any(
-            trial.state in ("running", "paused") and trial.confirms is None for trial in self.study.trials()
+        trials = self.study.trials()
+        return (
+            self.growing
+            or bool(self._failed_again(trials))
+            or any(trial.state in ("running", "paused") and trial.confirms is None for trial in trials)
         )
 
     @property
@@ -72,7 +75,7 @@ class Agenda:
         """Whether a trial is still to be started or ended."""
         trials = self.study.trials()
         under_way = any(trial.state in ("running", "paused") for trial in trials)
-        return self.growing or under_way or bool(self._missing_runs(trials))
+        return self.growing or under_way or bool(self._failed_again(trials) or self._missing_runs(trials))
 
     def next_trial(self, on_change: OnChange) -> int | None:
         """The number of the trial to run next, written to the study; None when there is none now.
@@ -82,6 +85,8 @@ class Agenda:
         number = self._next_unfinished(on_change)
         if number is None and self.stopped is None:
             number = self._next_promotion()
+        if number is None:
+            number = self._next_retry()
         if number is None and self.growing:
             number = self._next_new()
         if number is None:
@@ -96,8 +101,10 @@ class Agenda:
             self.stopped = reason
             self.study.stop(reason)
 
-    def end_waiting(self, number: int) -> bool:
-        """End a trial that no worker has begun, where the search was stopped; returns whether it did."""
+    def end_stopped(self, number: int) -> bool:
+        """End a trial of a search that was stopped as it stands in the record: one that no worker has begun,
+        or whose epoch is long. Returns whether it did.
+        """
         trial = self.study.trials()[number]
         if self.stopped is None or trial.confirms is not None or trial.state != "running":
             return False
@@ -134,6 +141,10 @@ class Agenda:
         if common is not None:
             self.stop(common)
 
+    def put_back(self, number: int) -> None:
+        """A trial has lost its worker by no fault of its own: next, it goes on from its checkpoint."""
+        self.unfinished.append(number)
+
     def put_down(self, number: int) -> None:
         """Tune has a trial no more: it ended, waits at a rung, or is left for the next driver."""
         self.live.discard(number)
@@ -155,6 +166,22 @@ class Agenda:
             return None
         self.study.promote_trial(trial.number, trial.rung)
         return trial.number
+
+    def _failed_again(self, trials: Sequence[Trial]) -> list[Trial]:
+        """The failed trials that are still to be tried again."""
+        if self.stopped is not None:
+            return []
+        tried = {trial.retries for trial in trials}
+        return [trials[number] for number in self.study.again if number not in tried]
+
+    def _next_retry(self) -> int | None:
+        failed = self._failed_again(self.study.trials())
+        if not failed:
+            return None
+        params, rungs = failed[0].params, self.rules.rungs(failed[0].schedule)
+        return self.study.start_trial(
+            params, self.space.distributions(), seed=failed[0].seed, rungs=rungs, retries=failed[0].number
+        )
 
     def _next_new(self) -> int | None:
         params = self._propose()

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -78,23 +79,47 @@ def open_database(storage: Storage) -> RDBStorage:
         return RDBStorage(url, engine_kwargs=arguments)
 
 
+def describe_loss(storage: Storage) -> str | None:
+    """What has become of a study file under those that use it, and what to do; None where nothing is seen."""
+    url = storage.database_url
+    if not url.startswith("sqlite"):
+        return None
+    file = Path(make_url(url).database or "")
+    if not file.is_file():
+        return (
+            f"the study file {file} is gone: it was moved or deleted while it was in use. Put it back, or a "
+            "backup of it; without either, the job starts anew"
+        )
+    if not os.access(file, os.W_OK):
+        return f"the study file {file} cannot be written any more. Give its permissions back"
+    if _damage(file) is not None:
+        return (
+            f"the study file {file} was changed or cut short while it was in use. Put a backup of it in its "
+            f"place, or repair it with `sqlite3 {file} .recover`"
+        )
+    return None
+
+
 def _refuse_damaged(database: Path) -> None:
     """Look through a study file before anything is read from it; a large one takes some tenths of a second.
 
     Raises:
         UserError: it was cut short or changed.
     """
-    if not database.is_file():
-        return
+    damage = _damage(database) if database.is_file() else None
+    if damage is not None:
+        raise UserError(
+            f"{database} is damaged ({damage}). Put a backup of it in its place, or repair "
+            f"it with `sqlite3 {database} .recover`. Without either, move it away: its jobs then start anew."
+        )
+
+
+def _damage(database: Path) -> str | None:
     try:
         with contextlib.closing(sqlite3.connect(database, timeout=SQLITE_BUSY_SECONDS)) as connection:
             (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError:
-        return  # it cannot be opened or read: whoever uses it says why
+        return None  # it cannot be opened or read: whoever uses it says why
     except sqlite3.DatabaseError as error:
         answer = str(error)
-    if answer != "ok":
-        raise UserError(
-            f"{database} is damaged ({' '.join(answer.split())}). Put a backup of it in its place, or repair "
-            f"it with `sqlite3 {database} .recover`. Without either, move it away: its jobs then start anew."
-        )
+    return None if answer == "ok" else " ".join(answer.split())

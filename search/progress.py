@@ -46,7 +46,11 @@ class _StudyView:
 
     @property
     def ended(self) -> list[Trial]:
-        return [trial for trial in self.trials.values() if trial.state in ENDED and trial.confirms is None]
+        return [
+            trial
+            for trial in self.trials.values()
+            if trial.state in ENDED and trial.confirms is None and trial.retries is None
+        ]
 
     @property
     def running(self) -> list[Trial]:

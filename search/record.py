@@ -34,6 +34,7 @@ class Trial:
         rungs: the epochs after which it has to wait.
         promoted: the last rung that it was let past; 0 for none.
         confirms: the trial whose configuration it repeats with another seed, for a confirmation.
+        retries: the failed trial whose configuration it tries again, with the same seed.
         method: the study's: it decides how many epochs there are where no parameter does.
     """
 
@@ -50,6 +51,7 @@ class Trial:
     rungs: tuple[int, ...] = ()
     promoted: int = 0
     confirms: int | None = None
+    retries: int | None = None
     method: str = "adapter"
 
     @property

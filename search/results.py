@@ -140,6 +140,7 @@ def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str
         "state": state,
         "reason": study.failure or study.stopped or _describe_exhausted(study),
         "trials": {name: counts[name] for name in ("complete", "pruned", "failed", "running", "paused")},
+        "retries": [trial.retries for trial in trials if trial.retries is not None],
         "confirmations": [_confirmation(t, study.facts.metric) for t in trials if t.confirms is not None],
         "front": [_on_front(trial, study.facts.metric) for trial in pareto_front(trials)]
         if study.facts.seeks_front

@@ -17,7 +17,7 @@ from pipelines.method import METHODS
 from pipelines.tasks.encoded import encode_task
 from pipelines.tasks.rows import TaskData
 from search.agenda import Agenda
-from search.database import claim_lock
+from search.database import claim_lock, describe_loss
 from search.decisions.budget import Budget
 from search.decisions.confirmation import Confirm
 from search.decisions.rules import Rules
@@ -63,6 +63,7 @@ def run(
     source: str = "job",
     cluster: bool = False,
     mend: bool = False,
+    retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run a job to its end, or go on with it; returns what `adaptune results --json` prints.
@@ -73,6 +74,7 @@ def run(
         source: what errors call the job.
         cluster: join the Ray cluster that this process belongs to, instead of starting Ray here.
         mend: of a finished job, compare MLflow with the record once more.
+        retry_failed: try the configurations again whose trials failed; a finished job is opened once more.
         progress: told of what happens.
 
     Raises:
@@ -82,10 +84,19 @@ def run(
         TakenOver: another process drives the job now.
     """
     with terminate_as_interrupt():
-        return _run(job, progress or Progress(), source=source, cluster=cluster, mend=mend)
+        return _run(
+            job,
+            progress or Progress(),
+            source=source,
+            cluster=cluster,
+            mend=mend,
+            retry_failed=retry_failed,
+        )
 
 
-def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool, mend: bool) -> dict[str, Any]:
+def _run(
+    job: SearchJob, progress: Progress, *, source: str, cluster: bool, mend: bool, retry_failed: bool
+) -> dict[str, Any]:
     storage = Storage(job.storage, job.database)
     progress.message(f"{job.name}: reading the data, loading the encoder")
     if ray.is_initialized() and not cluster:
@@ -97,6 +108,11 @@ def _run(job: SearchJob, progress: Progress, *, source: str, cluster: bool, mend
     storage.prepare()
     with _saying_what_gave_way(storage), Record(storage) as record:
         studies = open_studies(record, storage, plan)
+        if retry_failed:
+            with drive(storage, studies, say=progress.message):
+                reopened = [study.reopen() for study in studies]
+                if not any(reopened):
+                    progress.message(f"{job.name}: no trial is to be tried again")
         if not is_finished(studies):
             with drive(storage, studies, say=progress.message) as clock:
                 storage.tidy(job.name)
@@ -140,6 +156,8 @@ def _saying_what_gave_way(storage: Storage) -> Iterator[None]:
             what = f"{cause.filename} cannot be written ({cause.strerror})"
             raise StorageError(what if elsewhere else unwritable(storage, cause)) from error
         where = hide_secrets(storage.database_url)
+        if (loss := describe_loss(storage)) is not None:
+            raise StorageError(loss) from error
         raise StorageError(
             f"storage {storage.root} cannot be written or read: its database {where} answers "
             f"{hide_secrets(first_line(cause), storage.database_url)}"
@@ -271,6 +289,7 @@ def _search(
                 cluster=cluster,
                 on_change=on_change,
                 check_budget=lambda: _check_budget(job, agendas, clock, progress),
+                warn=progress.warn,
             )
             clock.check()
             if any(agenda.is_open for agenda in agendas):

@@ -21,9 +21,12 @@ from ray.tune.search import Searcher
 
 from search.agenda import Agenda, OnChange
 from search.errors import StorageError
+from search.local.memory import MemoryWatch
 from search.workers.assignment import Assignment
 from search.workers.reports import REPORT, TrialReport
 
+MEMORY_RETRIES = 3  # of a trial that has lost its worker for want of memory, beside Tune's own restarts
+STOP_GRACE_SECONDS = 10  # for the epochs that run when their search is stopped; longer ones are cut short
 DRAIN_POLL_SECONDS = 2  # between two looks at which nodes are about to be taken away
 
 
@@ -35,7 +38,9 @@ class Stretch:
         seconds: what it had trained before.
         host: the actor that trains it beside others, where there are such.
         running_since: when Tune was first seen to run it (monotonic seconds).
+        stopping_since: when it was first seen to run though its search was stopped (monotonic seconds).
         loss: what Ray said of the last worker that it lost.
+        for_memory: whether memory had run out then.
     """
 
     agenda: Agenda
@@ -43,7 +48,9 @@ class Stretch:
     seconds: float
     host: str | None = None
     running_since: float | None = None
+    stopping_since: float | None = None
     loss: str = "no reason known"
+    for_memory: bool = False
 
 
 class StudySearcher(Searcher):
@@ -76,6 +83,8 @@ class StudySearcher(Searcher):
         self.check_budget = check_budget
         self.live: dict[str, Stretch] = {}  # by Tune's trial id
         self.idle = False  # whether nothing can be run until a live trial reports
+        self._most: int | None = None  # live trials that memory suffices for, where it once did not
+        self._put_back: Counter[tuple[str, int]] = Counter()  # by study and trial
         self.problem: Exception | None = None  # what ended Tune's run
 
     @contextlib.contextmanager
@@ -94,7 +103,7 @@ class StudySearcher(Searcher):
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         self.check_budget()
-        if self.idle or len(self.live) >= self._slots():
+        if self.idle or len(self.live) >= self._room():
             over = not self.live and all(agenda.stopped is not None for agenda in self._agendas)
             return Searcher.FINISHED if over else None
         for agenda in sorted(self._agendas, key=_turn):
@@ -111,6 +120,15 @@ class StudySearcher(Searcher):
         self.idle = bool(self.live)
         return Searcher.FINISHED if not self.live else None
 
+    def _room(self) -> int:
+        slots = self._slots()
+        return slots if self._most is None else min(slots, self._most)
+
+    def go_on_with_fewer(self) -> int:
+        """Memory did not suffice for as many trials as are live: one less from now on. Returns how many."""
+        self._most = max(1, min(len(self.live), self._most or len(self.live)) - 1)
+        return self._most
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: `StudyScheduler` has recorded it, also where Tune would not have called us."""
 
@@ -126,10 +144,25 @@ class StudySearcher(Searcher):
             return
         with self.keeping_problems():
             if error:
-                reason = f"its worker died, and again after each restart: {stretch.loss}"
-                stretch.agenda.fail(stretch.number, reason)
+                self._take_lost(stretch)
             stretch.agenda.put_down(stretch.number)
             self._on_change(stretch.agenda.study, stretch.number)
+
+    def _take_lost(self, stretch: Stretch) -> None:
+        """A trial whose worker is lost for good has failed, unless it was for want of memory: it waits until
+        there is more of it.
+        """
+        trial = stretch.agenda.study.name, stretch.number
+        if stretch.for_memory and self._put_back[trial] < MEMORY_RETRIES:
+            self._put_back[trial] += 1
+            stretch.agenda.put_back(stretch.number)
+            return
+        why = (
+            "for want of memory, and again with fewer at once"
+            if stretch.for_memory
+            else "and again after each restart"
+        )
+        stretch.agenda.fail(stretch.number, f"its worker died, {why}: {stretch.loss}")
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study has it all."""
@@ -150,6 +183,8 @@ class StudyScheduler(FIFOScheduler):
     Args:
         timeout: minutes that a trial may take; one that takes longer is failed, even if it hangs.
         leaving: the nodes that are about to be taken away, by Ray's ids.
+        memory: tells a worker that was lost for want of memory from others.
+        warn: told where the search goes on with fewer trials at once.
     """
 
     def __init__(
@@ -159,12 +194,16 @@ class StudyScheduler(FIFOScheduler):
         *,
         timeout: float | None = None,
         leaving: Callable[[], Container[str]] = tuple,
+        memory: MemoryWatch | None = None,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # untyped in Ray
         self._searcher = searcher
         self._on_change = on_change
         self._timeout = timeout
         self._leaving = leaving
+        self._memory = memory or MemoryWatch()
+        self._warn = warn
         self._moved: set[tuple[str, str]] = set()  # hosts, with the nodes that they were taken from
         self._chosen: set[str] = set()  # Tune's trials that have, or are getting, a worker
 
@@ -190,6 +229,14 @@ class StudyScheduler(FIFOScheduler):
         stretch = self._searcher.live.get(trial.trial_id)
         if stretch is not None and trial.error_file is not None:
             stretch.loss = _last_error(Path(trial.error_file))
+            stretch.for_memory = self._memory.ran_out(stretch.loss)
+            if stretch.for_memory:
+                most = self._searcher.go_on_with_fewer()
+                self._warn(
+                    f"{stretch.agenda.study.name} trial {stretch.number} lost its worker: memory ran out. It "
+                    f"goes on from its checkpoint, with {most} at once from now on. To start so: "
+                    f"resources: {{concurrent: {most}}}"
+                )
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The next trial to get a worker, warm or new; none that is getting one.
@@ -202,7 +249,7 @@ class StudyScheduler(FIFOScheduler):
         live: Collection[Trial] = tune_controller.get_live_trials()
         with self._searcher.keeping_problems():
             self._searcher.check_budget()
-            self._end_waiting(live, tune_controller)
+            self._end_stopped(live, tune_controller)
         if self._timeout is not None:
             with self._searcher.keeping_problems():
                 self._end_overdue(live)
@@ -228,13 +275,22 @@ class StudyScheduler(FIFOScheduler):
             trial.max_failures += 1  # it did not fail
             ray.kill(trial.temporary_state.ray_actor)
 
-    def _end_waiting(self, trials: Collection[Trial], tune_controller: Any) -> None:
-        """End the trials of stopped searches for which no worker has come."""
+    def _end_stopped(self, trials: Collection[Trial], tune_controller: Any) -> None:
+        """End the trials of stopped searches for which no worker has come, or whose epoch is long."""
+        now = time.monotonic()
         for trial in tuple(trials):
             stretch = self._searcher.live.get(trial.trial_id)
-            waits = trial.status == Trial.PENDING and trial.temporary_state.ray_actor is None
-            if stretch is not None and waits and stretch.agenda.end_waiting(stretch.number):
-                tune_controller.stop_trial(trial)
+            if stretch is None or stretch.agenda.stopped is None:
+                continue
+            if trial.status == Trial.PENDING and trial.temporary_state.ray_actor is None:
+                if stretch.agenda.end_stopped(stretch.number):
+                    tune_controller.stop_trial(trial)
+            elif trial.status == Trial.RUNNING:
+                if stretch.stopping_since is None:
+                    stretch.stopping_since = now
+                late = now - stretch.stopping_since > STOP_GRACE_SECONDS
+                if late and stretch.agenda.end_stopped(stretch.number):
+                    _cut_short(trial, stretch)
 
     def _end_overdue(self, trials: Collection[Trial]) -> None:
         now = time.monotonic()
@@ -248,12 +304,7 @@ class StudyScheduler(FIFOScheduler):
             if stretch.seconds + now - stretch.running_since > 60 * self._timeout:
                 reason = f"TrialTimeout: it took more than trial_timeout: {self._timeout:g} minutes"
                 stretch.agenda.fail(stretch.number, reason)
-                # A worker that hangs answers nothing: only killing it gives its cores back.
-                trial.max_failures = 0
-                ray.kill(worker)
-                if stretch.host is not None:
-                    with contextlib.suppress(ValueError):  # the host is gone as well
-                        ray.get_actor(stretch.host).drop.remote(Assignment.from_tune(trial.config), None)
+                _cut_short(trial, stretch)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -271,6 +322,19 @@ class LeavingNodes:
             self._looked_at = time.monotonic()
             self._draining = ray._private.state.state.get_draining_nodes().keys()
         return self._draining
+
+
+def _cut_short(trial: Trial, stretch: Stretch) -> None:
+    """Take a trial whose end is recorded from its worker. One that hangs, or is in a long epoch, answers
+    nothing: only killing it gives its cores back. In a pack the others go on: a host drops a trial between
+    two steps.
+    """
+    trial.max_failures = 0
+    if trial.temporary_state.ray_actor is not None:
+        ray.kill(trial.temporary_state.ray_actor)
+    if stretch.host is not None:
+        with contextlib.suppress(ValueError):  # the host is gone as well
+            ray.get_actor(stretch.host).drop.remote(Assignment.from_tune(trial.config), None)
 
 
 def _turn(agenda: Agenda) -> tuple[bool, int, float, int]:

@@ -26,11 +26,12 @@ _FORMAT, _MADE, _POSITION = "format", "job", "position"
 _WINNER, _FAILURE, _STOPPED, _EXHAUSTED = "winner", "failure", "stopped", "exhausted"
 _DRIVER, _SEARCHED_SECONDS = "driver", "searched_seconds"
 _TRACKING_KEY, _MLFLOW_RUN, _TRACKED = "tracking_key", "mlflow_run_id", "tracked"
+_AGAIN = "again"
 # User attributes of a trial.
 _EPOCH = "epoch:"  # epoch:N -> an EpochResult as a dict
 _TRAINED_PARAMETERS, _NODE = "fact:trained_parameters", "fact:node"
 _SEED, _REASON = "seed", "reason"
-_RUNGS, _PROMOTED, _CONFIRMS = "rungs", "promoted", "confirms"
+_RUNGS, _PROMOTED, _CONFIRMS, _RETRIES = "rungs", "promoted", "confirms", "retries"
 
 _STATES: dict[TrialState, Outcome] = {
     TrialState.RUNNING: "running",
@@ -94,7 +95,28 @@ class Study:
     @property
     def is_finished(self) -> bool:
         """Whether it has its winner, or is known to have none."""
-        return not {_WINNER, _FAILURE}.isdisjoint(self._attributes)
+        return any(self._attributes.get(key) is not None for key in (_WINNER, _FAILURE))
+
+    @property
+    def again(self) -> tuple[int, ...]:
+        """The failed trials whose configurations are to be tried again, each once."""
+        return tuple(self._attributes.get(_AGAIN, ()))
+
+    def reopen(self) -> bool:
+        """Ask for the trials that failed to be tried again, those of confirmations apart, and open the study
+        once more; returns whether there are any. The failed ones stay in the record as they are.
+        """
+        trials = self.trials()
+        tried = {trial.retries for trial in trials}
+        failed = [t.number for t in trials if t.state == "failed" and t.confirms is None]
+        left = [number for number in failed if number not in tried and number not in self.again]
+        if not left:
+            return False
+        self._set(_AGAIN, [*self.again, *left])  # first: a driver that dies here leaves nothing half said
+        for key in (_WINNER, _FAILURE, _STOPPED, _TRACKED):
+            if self._attributes.get(key) is not None:
+                self._set(key, None)
+        return True
 
     @property
     def stopped(self) -> str | None:
@@ -199,6 +221,7 @@ class Study:
         seed: int,
         rungs: Sequence[int] = (),
         confirms: int | None = None,
+        retries: int | None = None,
     ) -> int:
         """Write a new RUNNING trial; returns its number.
 
@@ -206,12 +229,15 @@ class Study:
             distributions: of the whole space; those of the parameters that the trial has are kept.
             rungs: the epochs after which it waits for its promotion.
             confirms: the trial that it repeats with another seed.
+            retries: the failed trial that it tries again.
         """
         attributes: dict[str, Any] = {_SEED: seed}
         if rungs:
             attributes[_RUNGS] = list(rungs)
         if confirms is not None:
             attributes[_CONFIRMS] = confirms
+        if retries is not None:
+            attributes[_RETRIES] = retries
         template = create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
@@ -349,5 +375,6 @@ def _trial_of(trial: FrozenTrial, method: str) -> Trial:
         rungs=rungs,
         promoted=promoted,
         confirms=attributes.get(_CONFIRMS),
+        retries=attributes.get(_RETRIES),
         method=method,
     )

@@ -28,6 +28,7 @@ def run_trials(
     cluster: bool,
     on_change: OnChange,
     check_budget: Callable[[], None],
+    warn: Callable[[str], None],
 ) -> None:
     """Run trials until nothing is left to try, or something wants an end; what is left is in the studies.
 
@@ -35,6 +36,7 @@ def run_trials(
         cluster: whether Ray is a cluster, which may grow.
         on_change: called after each change of a trial's record.
         check_budget: called before each question for a trial.
+        warn: told what the user has to know.
 
     Raises:
         StorageError: the storage gave way.
@@ -62,7 +64,9 @@ def run_trials(
         )
         stack.callback(_forget_scratch, context.storage, job.name)
         if any(agenda.is_open for agenda in agendas):
-            scheduler = StudyScheduler(searcher, on_change, timeout=job.trial_timeout, leaving=LeavingNodes())
+            scheduler = StudyScheduler(
+                searcher, on_change, timeout=job.trial_timeout, leaving=LeavingNodes(), warn=warn
+            )
             _fit(job, trainable, searcher, scheduler, context)
 
 

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -57,6 +57,9 @@ def resume(
     database: DatabaseOption = None,
     address: AddressOption = None,
     cluster: ClusterOption = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try the configurations again whose trials failed.")
+    ] = False,
 ) -> None:
     """Go on with a job after any interruption.
 
@@ -66,7 +69,9 @@ def resume(
         from search.cluster import jobs
 
         print_submission(
-            jobs.resume(name, address=address, storage=storage, database=database), name, address
+            jobs.resume(name, address=address, storage=storage, database=database, retry_failed=retry_failed),
+            name,
+            address,
         )
         return
     _prepare_environment()
@@ -80,10 +85,10 @@ def resume(
         loaded = SearchJob.from_dict(find_job(record, name, place)[0].facts.job)
     # The folder may be mounted elsewhere now, and the database reached by another name.
     moved = loaded.model_copy(update={"storage": place.root, "database": place.database})
-    _run(moved, source=name, cluster=cluster, mend=True)
+    _run(moved, source=name, cluster=cluster, mend=True, retry_failed=retry_failed)
 
 
-def _run(job: Any, *, source: str, cluster: bool, mend: bool = False) -> None:
+def _run(job: Any, *, source: str, cluster: bool, mend: bool = False, retry_failed: bool = False) -> None:
     from search.progress import ConsoleProgress
     from search.runner import run as run_job
     from search.tables import results_table
@@ -92,7 +97,14 @@ def _run(job: Any, *, source: str, cluster: bool, mend: bool = False) -> None:
     again = command("resume", job.name, *storage)
     out.goes_on = f"the search goes on. {command('results', job.name, *storage)} shows what it has"
     try:
-        found = run_job(job, source=source, cluster=cluster, mend=mend, progress=ConsoleProgress(out))
+        found = run_job(
+            job,
+            source=source,
+            cluster=cluster,
+            mend=mend,
+            retry_failed=retry_failed,
+            progress=ConsoleProgress(out),
+        )
     except (Interrupted, KeyboardInterrupt) as error:
         raise Interrupted(f"interrupted; nothing is lost. Go on with: {again}") from error
     except StorageError as error:
@@ -107,6 +119,9 @@ def _run(job: Any, *, source: str, cluster: bool, mend: bool = False) -> None:
     for entry in found["tasks"]:
         if entry["state"] == "failed":
             err.print(f"{entry['task']}/{entry['method']}: {entry['reason']}", soft_wrap=True)
+    if failed := sum(entry["trials"]["failed"] - len(entry["retries"]) for entry in found["tasks"]):
+        retry = command("resume", job.name, "--retry-failed", *storage)
+        err.print(f"trials that failed: {failed}. Try them again with: {retry}", soft_wrap=True)
     winners = [entry for entry in found["tasks"] if entry["state"] == "finished"]
     if winners:
         _print_next(job, winners, cluster=cluster)

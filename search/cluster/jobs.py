@@ -73,12 +73,20 @@ def submit(staged: StagedJob, *, address: str) -> str:
         return _start(client, staged.job.name, staged.storage, arguments, package, address=address)
 
 
-def resume(name: str, *, address: str, storage: str | None = None, database: str | None = None) -> str:
+def resume(
+    name: str,
+    *,
+    address: str,
+    storage: str | None = None,
+    database: str | None = None,
+    retry_failed: bool = False,
+) -> str:
     """Go on with a job on the cluster; its new submission id.
 
     Args:
         storage: where its record lies; needed if the cluster itself was started anew and forgot the job.
         database: its studies' SQLAlchemy URI, where the job file gave one.
+        retry_failed: try the configurations again whose trials failed.
 
     Raises:
         UserError: the cluster cannot be reached or does not know the job, it is running, or the storage is
@@ -90,6 +98,8 @@ def resume(name: str, *, address: str, storage: str | None = None, database: str
         _refuse_live(client, name, address)
         storage = storage or _find(client, name, address).storage
         arguments = ["resume", name, "--storage", storage, "--cluster"]
+        if retry_failed:
+            arguments.append("--retry-failed")
         if database is None:
             return _start(client, name, storage, arguments, address=address)
         with tempfile.TemporaryDirectory(prefix="adaptune-") as folder:

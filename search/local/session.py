@@ -19,6 +19,8 @@ from search.local.signals import interrupting_later, undisturbed
 from search.storage import Storage
 
 WORKER_SECONDS = 120  # until a worker has started, on a busy machine
+POLL_SECONDS = 1  # between two looks at whether the search has ended
+REFUSALS, REFUSED_SECONDS = 3, 0.5  # in a row, after which a server is taken for dead
 
 
 @contextlib.contextmanager
@@ -42,7 +44,7 @@ def start_ray(storage: Storage, job: str, *, cluster: bool, warn: Callable[[str]
             with contextlib.chdir(neutral), interrupting_later():
                 addresses = stack.enter_context(_joined_cluster() if cluster else local_ray())
         again = f"adaptune resume {job} --storage {storage.root}"
-        with _ending_with_ray(addresses, again, warn):
+        with _ending_with_ray(addresses, again, warn, control=not cluster):
             yield
 
 
@@ -102,29 +104,37 @@ def _callers_addresses() -> Mapping[str, str]:
 
 
 @contextlib.contextmanager
-def _ending_with_ray(addresses: Mapping[str, str], again: str, warn: Callable[[str], None]) -> Iterator[None]:
+def _ending_with_ray(
+    addresses: Mapping[str, str], again: str, warn: Callable[[str], None], *, control: bool
+) -> Iterator[None]:
     """End this process when the raylet that it talks to dies. Ray does so itself some seconds later, without
     a word on how to go on; meanwhile Tune restarts workers in vain and takes their trials for failed.
+
+    Args:
+        control: whether to end with Ray's control service, too: without it, Ray waits for a minute.
     """
+    done = threading.Event()
     raylet = socket.socket(socket.AF_UNIX)
     raylet.connect(addresses["raylet_socket_name"])
-    done = threading.Event()
+    watched: dict[str, Callable[[], None]] = {"raylet": lambda: _wait_for_end(raylet)}
+    if control:
+        watched["gcs_server"] = lambda: _wait_for_server(addresses["gcs_address"], done)
 
-    def watch() -> None:
-        with contextlib.suppress(OSError):
-            raylet.recv(1)  # it sends nothing: this returns when it is gone, or we are
+    def watch(part: str, wait: Callable[[], None]) -> None:
+        wait()
         if done.is_set():
             return
         warn(
-            "Ray has died on this machine: was its raylet killed, or memory used up? See "
-            f"{addresses['session_dir']}/logs/raylet.out. Nothing that was recorded is lost. "
+            f"Ray has died on this machine: was its {part} killed, or memory used up? See "
+            f"{addresses['session_dir']}/logs/{part}.out. Nothing that was recorded is lost. "
             f"Go on with: {again}"
         )
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
 
-    threading.Thread(target=watch, name="raylet watch", daemon=True).start()
+    for part, wait in watched.items():
+        threading.Thread(target=watch, args=(part, wait), name=f"{part} watch", daemon=True).start()
     try:
         yield
     finally:
@@ -132,3 +142,31 @@ def _ending_with_ray(addresses: Mapping[str, str], again: str, warn: Callable[[s
         with contextlib.suppress(OSError):
             raylet.shutdown(socket.SHUT_RDWR)
         raylet.close()
+
+
+def _wait_for_end(connection: socket.socket) -> None:
+    """It sends nothing: this returns when the other side is gone, or we are."""
+    with contextlib.suppress(OSError):
+        connection.recv(1)
+
+
+def _wait_for_server(address: str, done: threading.Event) -> None:
+    """Return when nobody listens at HOST:PORT any more. A connection that says nothing may be closed: then
+    there is another.
+    """
+    host, _, port = address.rpartition(":")
+    refused = 0
+    while refused < REFUSALS and not done.wait(REFUSED_SECONDS if refused else 0):
+        try:
+            with socket.create_connection((host, int(port)), timeout=POLL_SECONDS) as connection:
+                refused = 0
+                while not done.is_set():
+                    try:
+                        if not connection.recv(1):
+                            break
+                    except TimeoutError:
+                        continue
+        except ConnectionRefusedError:
+            refused += 1
+        except OSError:  # out of file handles, or cut: the next try tells
+            done.wait(REFUSED_SECONDS)

@@ -246,6 +246,8 @@ class Tracker:
             client.set_tag(parent, f"best_{name}", str(value))
         if BUNDLE_TAG not in client.get_run(run).data.tags:
             self._log_bundle(client, run, winner.bundle)
+        if study.mlflow_run_id not in (None, run):  # of a job that was opened once more
+            client.set_tag(study.mlflow_run_id, "winner", "false")
         study.note_mlflow_run(run)
         client.set_terminated(parent)
 

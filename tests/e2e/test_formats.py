@@ -39,7 +39,9 @@ def test_a_search_that_an_earlier_commit_began_is_resumed_with_nothing_lost(tmp_
 def test_the_command_reads_what_an_earlier_commit_wrote(tmp_path):
     folder = unpack(tmp_path / "old")
     for job in ("methods", "kinds"):
-        assert read_json(adaptune("results", job, "--json", folder=folder)) == expected(folder)[job]
+        results = read_json(adaptune("results", job, "--json", folder=folder))
+        assert [task.pop("retries") for task in results["tasks"]] == [[] for _ in results["tasks"]]  # newer
+        assert results == expected(folder)[job]
     adaptune("report", "methods", "kinds", "--out", "report", folder=folder)
     assert (folder / "report" / "report.md").is_file()
     (answer,) = adaptune(

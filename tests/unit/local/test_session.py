@@ -153,13 +153,17 @@ def test_a_signal_that_comes_while_something_is_freed_is_not_dropped(capsys):
 
 
 class Raylet:
-    """What listens where Ray says that its raylet does, in the process of the test."""
+    """What listens where Ray says that its raylet and its control service do, in the process of the test."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        self.context = SimpleNamespace(
-            address_info={"raylet_socket_name": f"{folder}/raylet", "session_dir": str(folder)}
-        )
+        self._control = socket.create_server(("127.0.0.1", 0))
+        addresses = {
+            "raylet_socket_name": f"{folder}/raylet",
+            "gcs_address": f"127.0.0.1:{self._control.getsockname()[1]}",
+            "session_dir": str(folder),
+        }
+        self.context = SimpleNamespace(address_info=addresses)
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(f"{folder}/raylet")
         self._listening.listen()
@@ -169,6 +173,7 @@ class Raylet:
 
     def close(self):
         self._listening.close()
+        self._control.close()
 
 
 @pytest.fixture
@@ -189,7 +194,9 @@ def ended_with(monkeypatch):
 
 def test_when_ray_dies_the_search_ends_with_it_and_says_how_to_go_on(raylet, ended_with):
     said = []
-    with session._ending_with_ray(raylet.context.address_info, "adaptune resume topics", said.append):
+    with session._ending_with_ray(
+        raylet.context.address_info, "adaptune resume topics", said.append, control=False
+    ):
         raylet.die()
         assert ended_with.get(timeout=60) == 1
     assert "adaptune resume topics" in said[0]
@@ -198,10 +205,46 @@ def test_when_ray_dies_the_search_ends_with_it_and_says_how_to_go_on(raylet, end
 
 def test_a_search_that_ends_before_ray_does_ends_in_order(raylet, ended_with):
     said = []
-    with session._ending_with_ray(raylet.context.address_info, "adaptune resume topics", said.append):
+    with session._ending_with_ray(
+        raylet.context.address_info, "adaptune resume topics", said.append, control=False
+    ):
         pass
     for watch in [one for one in threading.enumerate() if one.name == "raylet watch"]:
         watch.join(timeout=60)
         assert not watch.is_alive()
     assert said == []
     assert ended_with.empty()
+
+
+def test_a_control_service_that_closes_a_silent_connection_is_not_dead_and_one_that_listens_no_more_is(
+    monkeypatch,
+):
+    monkeypatch.setattr(session, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(session, "REFUSED_SECONDS", 0.01)
+    server = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{server.getsockname()[1]}"
+    waiting = threading.Thread(target=session._wait_for_server, args=(address, threading.Event()))
+    waiting.start()
+    for _ in range(3):
+        connection, _ = server.accept()
+        connection.close()
+    assert waiting.is_alive()
+    connection, _ = server.accept()
+    server.close()
+    connection.close()
+    waiting.join(60)
+    assert not waiting.is_alive()
+
+
+def test_the_watch_on_a_control_service_ends_with_the_search(monkeypatch):
+    monkeypatch.setattr(session, "POLL_SECONDS", 0.01)
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        waiting = threading.Thread(target=session._wait_for_server, args=(address, done))
+        waiting.start()
+        connection, _ = server.accept()
+        done.set()
+        waiting.join(60)
+        connection.close()
+    assert not waiting.is_alive()

@@ -15,7 +15,9 @@ def old(tmp_path_factory):
 
 @pytest.mark.parametrize("job", ["methods", "kinds", "topics"])
 def test_the_results_of_an_old_record_are_what_they_were(old, job):
-    assert read_results(job, Storage(str(old / "runs"))) == expected(old)[job]
+    results = read_results(job, Storage(str(old / "runs")))
+    assert [task.pop("retries") for task in results["tasks"]] == [[] for _ in results["tasks"]]  # a newer key
+    assert results == expected(old)[job]
 
 
 def test_an_old_record_can_be_reported(old):

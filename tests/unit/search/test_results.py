@@ -84,6 +84,7 @@ def test_a_finished_job_has_the_documented_shape(record, storage):
                 "state": "finished",
                 "reason": None,
                 "trials": {"complete": 1, "pruned": 0, "failed": 0, "running": 0, "paused": 0},
+                "retries": [],
                 "confirmations": [],
                 "front": None,
                 "seconds": 1.0,
