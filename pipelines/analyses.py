@@ -81,10 +81,10 @@ def adapted_layers(bundle: AdapterBundle) -> tuple[int, ...]:
     if not find_method(config.method).removable:
         rule = f"its method is {config.method}: there are no adapters to remove"
         known = " or ".join(name for name, method in METHODS.items() if method.removable)
-        raise InputError("BUNDLE", bundle.config.task, rule, f"Give a bundle of the method {known}.")
+        raise InputError("BUNDLE", bundle.name, rule, f"Give a bundle of the method {known}.")
     if backbone.architecture.shared_layers:
         rule = f"the layers of {backbone.name!r} share their weights, and so their adapters"
-        raise InputError("BUNDLE", bundle.config.task, rule, "Give a bundle of another architecture.")
+        raise InputError("BUNDLE", bundle.name, rule, "Give a bundle of another architecture.")
     inserts = trained_parts(backbone, bundle.model.occupants[0].config).inserts
     return tuple(sorted({insert.layer for insert in inserts}))
 

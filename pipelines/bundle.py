@@ -125,9 +125,16 @@ def write_bundle(
 
 
 class AdapterBundle:
-    """A loaded bundle, of any method: `AdapterBundle.load(folder).predict(texts)`."""
+    """A loaded bundle, of any method: `AdapterBundle.load(folder).predict(texts)`.
 
-    def __init__(self, config: BundleConfig, backbone: Backbone, trained: TrainedModel) -> None:
+    Attributes:
+        name: what errors call it: its folder; of one that was made in memory, its task.
+    """
+
+    def __init__(
+        self, config: BundleConfig, backbone: Backbone, trained: TrainedModel, *, name: str | None = None
+    ) -> None:
+        self.name = name or config.task
         self.config = config
         self.backbone = backbone
         self._trained = trained
@@ -137,7 +144,7 @@ class AdapterBundle:
         """The encoder with what was trained in it. Raises InputError for a bundle without an encoder."""
         if not isinstance(self._trained, TrainedEncoder):
             rule = f"its method is {self.config.train.method}: it has trained nothing in an encoder"
-            raise InputError("BUNDLE", self.config.task, rule, "Give a bundle of another method.")
+            raise InputError("BUNDLE", self.name, rule, "Give a bundle of another method.")
         return self._trained.model
 
     @classmethod
@@ -160,7 +167,8 @@ class AdapterBundle:
                 f"{config.backbone_fingerprint[:12]}, but {backbone.name!r} has {backbone.fingerprint[:12]}: "
                 "its weights, config or tokenizer differ. Give the backbone it was trained on."
             )
-        return cls(config, backbone, _open_trained(Path(folder), config, backbone, parameters))
+        trained = _open_trained(Path(folder), config, backbone, parameters)
+        return cls(config, backbone, trained, name=str(folder))
 
     def predict(self, texts: Sequence[str | tuple[str, ...]], *, precision: str = "auto") -> list[Prediction]:
         """Predict labels for texts, or for pairs where the task has two text columns; answers for pairs of

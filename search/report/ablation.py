@@ -140,7 +140,7 @@ def _score(
 ) -> float:
     config = bundle.config
     if not np.isfinite(outputs).all():
-        raise InputError("BUNDLE", config.task, "its outputs are not finite", "Export it again.")
+        raise InputError("BUNDLE", bundle.name, "its outputs are not finite", "Export it again.")
     scores = config.rules.score(outputs, targets, metrics=[metric], positive=positive, scale=config.scale)
     return scores[metric]
 
