@@ -19,8 +19,8 @@ from pipelines.files import METRICS
 from pipelines.metrics import metrics_for
 from pipelines.tasks.readers import READERS, read_columns
 from search.errors import UserError
-from search.report.report import csv_bytes
 from search.report.figures import DPI, SVG_SALT
+from search.report.report import csv_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

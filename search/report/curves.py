@@ -77,7 +77,9 @@ def suite_of(task: str) -> str:
 
 def _band_panel(tasks: Tasks, title: str) -> tuple[Panel | None, str]:
     """Percentiles over tasks of what each method's levels score, and the caption or what is in the way."""
-    baselines = {task: full.score for task, methods in tasks.items() if (full := _full_best(methods)) is not None}
+    baselines = {
+        task: full.score for task, methods in tasks.items() if (full := _full_best(methods)) is not None
+    }
     unknown = [task for task in tasks if task not in baselines]
     if unknown:
         baselines = {
@@ -333,9 +335,7 @@ def _needed_for_bands() -> str:
 
 
 def _learning_rates(tasks: Tasks) -> FigureData | Missing:
-    return swept_figure(
-        tasks, RATES, key="figure_7", title="Figure 7: the best score at each learning rate"
-    )
+    return swept_figure(tasks, RATES, key="figure_7", title="Figure 7: the best score at each learning rate")
 
 
 # The figures of a report, in the paper's order. One more: a function of the runs, and its name here.

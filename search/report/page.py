@@ -116,7 +116,9 @@ def _html_table(table: Table) -> str:
 def _markdown_section(table: Table) -> str:
     rules = ["---" if text else "---:" for text in _text_columns(table)]
     rows = "\n".join(_markdown_row(row) for row in (table.heads, rules, *table.rows))
-    return "\n\n".join([f"## {escape_markdown(table.title)}", rows, *(escape_markdown(note) for note in table.notes)])
+    return "\n\n".join(
+        [f"## {escape_markdown(table.title)}", rows, *(escape_markdown(note) for note in table.notes)]
+    )
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

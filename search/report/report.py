@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UserError
+from search.record import Winner
 from search.report.curves import make_figures
-from search.report.series import figure_rows
-from search.report.statistics import MethodRuns, Run, configurations_of, counted
 from search.report.figures import figure_files
 from search.report.page import Content, html_page, markdown_page
+from search.report.series import figure_rows
+from search.report.statistics import MethodRuns, Run, configurations_of, counted
 from search.report.tables import NONE, Table, make_tables, score_rows, winners_table
 from search.results import find_job, open_record
 from search.storage import Storage
-from search.record import Winner
 from search.study import Record, Study
 
 PAGE = "report.html"
@@ -174,9 +174,7 @@ def _method_runs(study: Study, winner: Winner) -> MethodRuns:
 
 def _test_scores(winner: Winner, metric: str) -> dict[int, float]:
     """The test scores that were read, by trial: the winner's, and those of its runs with further seeds."""
-    return {run.trial: run.test[metric] for run in winner.runs} | {
-        winner.trial: winner.test[metric]
-    }
+    return {run.trial: run.test[metric] for run in winner.runs} | {winner.trial: winner.test[metric]}
 
 
 def _kind(study: Study) -> str:

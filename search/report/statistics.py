@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines.method import METHODS
-
 from pipelines.tasks.kind import Kind, kind_of
 
 MIN_TASKS = 3  # fewer have no percentiles worth a band

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from search.errors import UserError
-from search.report.paper import ADAPTERS, OURS, SIZES
-from search.report.report import collect_runs, csv_bytes, find_jobs
 from search.report.curves import (
     INITS,
     RATES,
@@ -15,10 +13,12 @@ from search.report.curves import (
     default_of,
     swept_figure,
 )
-from search.report.series import FigureData, Tasks, figure_rows
-from search.report.statistics import counted, frontier, levels_of
 from search.report.figures import figure_files
 from search.report.page import Content, markdown_page
+from search.report.paper import ADAPTERS, OURS, SIZES
+from search.report.report import collect_runs, csv_bytes, find_jobs
+from search.report.series import FigureData, Tasks, figure_rows
+from search.report.statistics import counted, frontier, levels_of
 from search.report.tables import NONE, Table, show_mean
 from search.results import open_record
 from search.storage import Storage

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.method import METHODS
+from search.report.curves import suite_of
 from search.report.paper import METHODS as PAPER_METHODS
 from search.report.paper import (
     SQUAD,
@@ -19,7 +20,6 @@ from search.report.paper import (
     PaperTask,
     Score,
 )
-from search.report.curves import suite_of
 from search.report.series import Tasks
 from search.report.statistics import Mean, MethodRuns, counted, total_encoders, trained_share
 from search.tables import format_params

@@ -89,7 +89,9 @@ def test_a_bundle_of_towers_has_no_adapters_to_ablate(finished: Path) -> None:
     bundle = finished / "runs" / "topics" / "bundles" / "topics" / "embeddings"
     arguments = ("analyse", "ablation", bundle, "--input", "test.csv", "--out", "figures")
     done = adaptune(*arguments, folder=finished, check=2)
-    assert f"BUNDLE = {str(bundle)!r}: its method is embeddings: there are no adapters to remove" in done.stderr
+    assert (
+        f"BUNDLE = {str(bundle)!r}: its method is embeddings: there are no adapters to remove" in done.stderr
+    )
 
 
 def test_a_report_has_towers_beside_adapters(finished: Path) -> None:

@@ -7,9 +7,9 @@ from search.report.curves import (
     make_figures,
     suite_of,
 )
+from search.report.figures import draw_figure, figure_files
 from search.report.series import FigureData, figure_rows
 from search.report.statistics import MethodRuns, Run, best_of, configurations_of
-from search.report.figures import draw_figure, figure_files
 
 FULL = 10_000
 
