@@ -12,7 +12,8 @@ from pipelines.tasks.registry import registered_hub, registered_task
 from search.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.bundle import BundleConfig, Prediction
+    from pipelines.bundle import Prediction
+    from pipelines.bundle_files import BundleConfig
     from pipelines.encoder.backbone import Backbone
 
 _ENTAILMENT = {"entailment": "entailment", "not_entailment": "not_entailment"}
@@ -116,7 +117,8 @@ def write_submission(
             the server's, or the file is there already.
         InputError, BundleError: a test set or a bundle cannot be read.
     """
-    from pipelines.bundle import AdapterBundle, read_bundle
+    from pipelines.bundle import AdapterBundle
+    from pipelines.bundle_files import read_files
 
     if out.exists():
         raise UserError(f"{out} exists already. Choose another --out, or remove it first.")
@@ -125,7 +127,7 @@ def write_submission(
     missing = [task for task in TASKS if task not in bundles]
     if missing:
         raise UserError(f"a submission needs a bundle of {', '.join(missing)}: the server takes all of GLUE.")
-    configs = {task: read_bundle(folder)[0] for task, folder in bundles.items() if task in TASKS}
+    configs = {task: read_files(folder)[0] for task, folder in bundles.items() if task in TASKS}
     for one in FILES:
         _check_bundle(one, configs[one.task])
     texts: dict[str, list[tuple[str, ...]]] = {}

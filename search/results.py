@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipelines.bundle_files import read_files
 from pipelines.metrics import METRICS
 from search.decisions.confirmation import Spread
 from search.decisions.selection import pareto_front, pick_best
@@ -89,8 +90,6 @@ def export_bundles(
     Raises:
         UserError: there is no such task, a task has no bundle yet, or a folder there is not empty.
     """
-    from pipelines.bundle import read_bundle  # torch takes seconds, and `adaptune results` needs none
-
     entries = select_task(results, task)["tasks"]
     best: dict[str, dict[str, Any]] = {}
     finished = [entry for entry in entries if entry["state"] == "finished"]
@@ -114,7 +113,7 @@ def export_bundles(
         raise UserError(f"{', '.join(taken)} is not empty. Choose another --out, or empty it first.")
     for name, folder in folders.items():
         fetch(best[name]["bundle"], folder)
-        read_bundle(folder)  # whole, as it was written
+        read_files(folder)  # whole, as it was written
     return folders
 
 

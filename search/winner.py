@@ -11,7 +11,8 @@ from typing import Any
 import ray
 import torch
 
-from pipelines.bundle import BundleConfig, write_bundle
+from pipelines.bundle import write_bundle
+from pipelines.bundle_files import BundleConfig
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
 from pipelines.epochs import TrainingState

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock
 from processes import wait_until_gone
 
-from pipelines.bundle import read_bundle
+from pipelines.bundle_files import read_files
 from search.decisions.selection import pick_best
 from search.record import Trial
 from search.storage import Storage
@@ -121,7 +121,7 @@ def check_winner(study: Study, place: Storage) -> None:
     assert winner is not None
     assert (winner.trial, winner.validation) == (best.number, best.score)
     folder = Path(place.uri(winner.bundle).removeprefix("file://"))
-    config, _ = read_bundle(folder)
+    config, _ = read_files(folder)
     metrics = json.loads((folder / "metrics.json").read_text())
     trained = config.train.to_dict()
     assert {name: trained[name] for name in best.params} == dict(best.params)

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution
+from optuna.storages._rdb import storage as optuna_storage
 from sqlalchemy import Engine, event
 
 from pipelines.results import EpochResult
@@ -29,6 +30,20 @@ def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
     """Tests have no power cuts: without this, most of their time goes into waiting for the disk."""
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous = OFF")
+
+
+# Optuna reads its migration scripts whenever it opens a database; they do not change while tests run.
+_read_head_version = optuna_storage._VersionManager.get_head_version
+_head_versions: list[str] = []
+
+
+def _head_version(versions: Any) -> str:
+    if not _head_versions:
+        _head_versions.append(_read_head_version(versions))
+    return _head_versions[0]
+
+
+optuna_storage._VersionManager.get_head_version = _head_version
 
 
 def epoch(number: int, score: float, loss: float | None = None) -> EpochResult:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, BertTokenizer, PretrainedConfig
 
-from pipelines.bundle import BundleConfig
+from pipelines.bundle_files import BundleConfig
 from pipelines.config import TrainConfig
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.backbone import Backbone

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import clone_backbone, tiny_tokenizer, toy_task
 
-from pipelines.bundle import AdapterBundle, BundleConfig, write_bundle
+from pipelines.bundle import AdapterBundle, write_bundle
+from pipelines.bundle_files import BundleConfig
 from pipelines.config import TrainConfig
 from pipelines.encoder.backbone import load_backbone
 from pipelines.encoder.tokens import encode

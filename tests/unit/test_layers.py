@@ -91,7 +91,7 @@ FLOORS = {
         "tasks",
         "kinds epochs",
         "method",
-        "packs towers checkpoint",
+        "bundle_files packs towers checkpoint",
         "methods bundle",
         "analyses",
     ],

@@ -9,7 +9,8 @@ import sys
 import pytest
 from studies import add, create, opened
 
-from pipelines.bundle import AdapterBundle, BundleConfig, Prediction
+from pipelines.bundle import AdapterBundle, Prediction
+from pipelines.bundle_files import BundleConfig
 from pipelines.config import TrainConfig
 from search.cli import app as cli
 from search.cli import terminal

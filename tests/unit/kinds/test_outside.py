@@ -7,7 +7,8 @@ import pytest
 from tiny import MAX_TOKENS, save_tiny_encoder, tiny_backbone, toy_task, training
 
 from pipelines import AdapterBundle, Task, TrainConfig, Training, encode_task, load_backbone, read_task
-from pipelines.bundle import BundleConfig, write_bundle
+from pipelines.bundle import write_bundle
+from pipelines.bundle_files import BundleConfig
 from pipelines.kinds import KINDS, register_kind
 from pipelines.kinds.labelled import Labelled
 from pipelines.metrics import METRICS, Metric, register_metric

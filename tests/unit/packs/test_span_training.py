@@ -6,7 +6,8 @@ import torch
 from tiny import MAX_TOKENS, save_tiny_encoder, toy_spans
 from torch.nn import functional
 
-from pipelines.bundle import AdapterBundle, BundleConfig, write_bundle
+from pipelines.bundle import AdapterBundle, write_bundle
+from pipelines.bundle_files import BundleConfig
 from pipelines.config import TrainConfig
 from pipelines.encoder.backbone import load_backbone
 from pipelines.errors import InputError

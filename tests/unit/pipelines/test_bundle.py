@@ -13,7 +13,8 @@ import safetensors.torch
 import torch
 from tiny import MAX_TOKENS, save_tiny_encoder, toy_task
 
-from pipelines.bundle import AdapterBundle, BundleConfig, read_bundle, write_bundle
+from pipelines.bundle import AdapterBundle, read_bundle, write_bundle
+from pipelines.bundle_files import BundleConfig
 from pipelines.config import TrainConfig
 from pipelines.encoder.backbone import Backbone, load_backbone
 from pipelines.encoder.tokens import encode
@@ -244,7 +245,7 @@ def test_an_edited_config_is_refused(folder, key, value):
 
 def test_a_bundle_of_a_later_format_asks_for_an_update(tmp_path, single, monkeypatch):
     config, parameters = read_bundle(single.folder)
-    monkeypatch.setattr("pipelines.bundle.FORMAT", 2)
+    monkeypatch.setattr("pipelines.bundle_files.FORMAT", 2)
     write_bundle(tmp_path / "later", config, parameters, metrics={}, card="")
     monkeypatch.undo()
     assert "has bundle format 2, this adaptune reads 1. Update adaptune." in refusal(tmp_path / "later")

@@ -10,7 +10,8 @@ import pytest
 from studies import add, create, note_winner, opened
 from tiny import MAX_TOKENS, save_tiny_encoder
 
-from pipelines.bundle import AdapterBundle, BundleConfig, Prediction, write_bundle
+from pipelines.bundle import AdapterBundle, Prediction, write_bundle
+from pipelines.bundle_files import BundleConfig
 from pipelines.config import TrainConfig
 from pipelines.encoder.backbone import load_backbone
 from pipelines.errors import InputError

@@ -10,7 +10,8 @@ import pytest
 import torch
 from studies import BACKBONE_PARAMETERS, add, create, note_winner, opened, start
 
-from pipelines.bundle import BundleConfig, read_bundle, write_bundle
+from pipelines.bundle import read_bundle, write_bundle
+from pipelines.bundle_files import BundleConfig
 from pipelines.config import TrainConfig
 from pipelines.errors import BundleError
 from search.errors import UserError

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import MAX_TOKENS, bundle_config, tiny_backbone, toy_spans
 
-from pipelines.bundle import AdapterBundle, BundleConfig, write_bundle
+from pipelines.bundle import AdapterBundle, write_bundle
+from pipelines.bundle_files import BundleConfig
 from pipelines.checkpoint import dump_state, load_state
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.prefix import PrefixCache
