@@ -1,4 +1,4 @@
-"""A bundle as files: what it says of itself; written, read, verified. Torch, which is slow to load, stays out."""
+"""A bundle as files: what it says of itself; written, read, verified. Without torch, which is slow to load."""
 
 import hashlib
 import json
