@@ -17,6 +17,7 @@ from pipelines.method import METHODS
 from pipelines.tasks.encoded import encode_task
 from pipelines.tasks.rows import TaskData
 from search.agenda import Agenda
+from search.commands import command, storage_options
 from search.database import claim_lock, describe_loss
 from search.decisions.budget import Budget
 from search.decisions.confirmation import Confirm
@@ -226,7 +227,7 @@ def _refuse_other(study: Study, plan: Plan, data: TaskData | None, storage: Stor
     if what:
         name = plan.job.name
         same = not differences(old.content, plan.job.content())  # then `resume` is refused for this too
-        go_on = f"Go on with that one as it is (`adaptune resume {name} --storage {storage.root}`)"
+        go_on = f"Go on with that one as it is (`{command('resume', name, *storage_options(storage))}`)"
         if same:
             go_on = "To go on with that one, put the rows, the encoder or the vectors back as they were"
         raise UserError(
@@ -323,9 +324,10 @@ def _tracking(
         if not tracker.close(patience, while_it_advances=catching_up):
             where = hide_secrets(job.tracking.uri or storage.tracking_uri)
             problem = hide_secrets(str(tracker.problem), job.tracking.uri)
+            again = command("resume", job.name, *storage_options(storage))
             progress.warn(
-                f"MLflow is behind ({problem}). Nothing is lost: `adaptune resume {job.name}` brings "
-                f"{where} up to date. If it is damaged, move it away first."
+                f"MLflow is behind ({problem}). Nothing is lost: `{again}` brings {where} up to date. "
+                "If it is damaged, move it away first."
             )
     if is_finished(studies) and not tracker.behind:
         studies[0].note_tracked()

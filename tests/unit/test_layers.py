@@ -99,7 +99,7 @@ FLOORS = {
         "secrets escapes addresses",
         "errors",
         "wire storage record",
-        "database liveness decisions probe",
+        "database liveness decisions probe commands",
         "study job",
         "local driver experience plan tables results cluster",
         "workers",
