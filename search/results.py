@@ -48,10 +48,14 @@ def read_results(name: str, storage: Storage) -> dict[str, Any]:
 
 
 def has_record(storage: Storage) -> bool:
-    """Whether there are studies in a storage, as far as can be seen without opening it."""
+    """Whether there are studies in a storage, as far as can be seen without opening it.
+
+    Raises:
+        UserError: they may not be read.
+    """
     if storage.database is not None or not storage.is_folder:
         return storage.database is not None
-    return storage.path(STUDY_DATABASE).is_file()
+    return storage.has(STUDY_DATABASE)
 
 
 def open_record(storage: Storage) -> Record:

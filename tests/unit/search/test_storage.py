@@ -1,6 +1,8 @@
 """One contract for both forms of a storage: a folder, and a URI (file://, the one that needs no server)."""
 
+import contextlib
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -10,6 +12,7 @@ from sqlalchemy.engine import make_url
 from studies import create
 
 from search.cli.terminal import open_storage
+from search.cli.ui import ui
 from search.errors import JobError, UserError
 from search.job.job import SearchJob
 from search.results import open_record
@@ -259,6 +262,58 @@ def test_a_bundle_that_may_not_be_read_is_told_with_what_to_do(storage, bundle, 
     storage.upload(bundle, "bundles/task")
     monkeypatch.setattr("os.open", refuse)
     with pytest.raises(UserError, match="may not be read by this user"):
+        storage.fetch(storage.uri("bundles/task"), tmp_path / "out")
+
+
+@pytest.fixture
+def refused():
+    """A storage of somebody else with a study file and a bundle, and what closes a part of it to us."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own folders are closed to all but root
+    folder.chmod(0o755)
+    (folder / "bundles" / "task").mkdir(parents=True)
+    for name in ("studies.db", "mlflow.db"):
+        (folder / name).touch()
+    closed = []
+
+    @contextlib.contextmanager
+    def close(part):
+        path = folder / part
+        closed.append((path, path.stat().st_mode))
+        path.chmod(0)
+        users = os.getresuid()
+        if 0 in users:  # whom no mode keeps out
+            os.setresuid(65534, 65534, 0)
+        try:
+            yield Storage(str(folder))
+        finally:
+            os.setresuid(*users)
+
+    yield close
+    for path, mode in closed:
+        path.chmod(mode)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("part", ["", "studies.db"])
+def test_studies_that_may_not_be_read_are_named_with_what_to_do(refused, part):
+    with refused(part) as storage, pytest.raises(UserError) as told:
+        open_record(storage)
+    assert str(told.value).startswith(f"{storage.root}/studies.db may not be read by this user.")
+    assert "docs/cluster.md says under Several users" in str(told.value)
+
+
+@pytest.mark.parametrize("part", ["", "mlflow.db"])
+def test_an_mlflow_that_may_not_be_read_is_named(refused, part):
+    with refused(part) as storage, pytest.raises(UserError, match=r"mlflow\.db may not be read by this user"):
+        ui(storage.root)
+
+
+@pytest.mark.parametrize("part", ["", "bundles"])
+def test_a_folder_of_bundles_that_may_not_be_read_is_named(refused, part, tmp_path):
+    with (
+        refused(part) as storage,
+        pytest.raises(UserError, match="bundles/task may not be read by this user"),
+    ):
         storage.fetch(storage.uri("bundles/task"), tmp_path / "out")
 
 
