@@ -34,6 +34,7 @@ from search.errors import (
 )
 from search.experience import gather
 from search.job.job import SearchJob, differences
+from search.job.parts import ResourcesPart
 from search.local.machine import best_node, local_problems, missing_resources
 from search.local.session import check_callers_ray, start_ray
 from search.local.signals import terminate_as_interrupt
@@ -279,8 +280,7 @@ def _search(
 
         try:
             if cluster:
-                for problem in missing_resources(job.resources, best_node("the largest node of the cluster")):
-                    progress.warn(f"{problem} Until a node comes that has them, trials wait.")
+                _warn_of_missing(job.resources, progress)
             progress.start([(study, plan.trials_of(study.method)) for study in studies])
             context = _worker_context(plan, storage, progress)
             run_trials(
@@ -298,6 +298,13 @@ def _search(
             finish_studies(plan, context, studies, cluster=cluster, progress=progress)
         finally:
             progress.stop()
+
+
+def _warn_of_missing(resources: ResourcesPart, progress: Progress) -> None:
+    """Say what no node of the cluster has of what a trial asks for: an autoscaler may bring one."""
+    nearest = best_node(resources, "the node of the cluster that comes nearest")
+    for problem in missing_resources(resources, nearest):
+        progress.warn(f"{problem} Until a node comes that has them, trials wait.")
 
 
 @contextlib.contextmanager

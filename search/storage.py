@@ -163,7 +163,7 @@ class Storage:
 
         Raises:
             FileNotFoundError: there is no such folder.
-            UserError: one of its files is a link, no file at all, larger than any bundle's, or may not be read.
+            UserError: one of its files is a link, no file at all, unreadable, or larger than any bundle's.
         """
         filesystem, path = self._open(uri.removeprefix(self.root.rstrip("/")).lstrip("/"))
         known = filesystem or fs.LocalFileSystem()

@@ -10,6 +10,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from jobs import write_job
 from studies import add, create, note_winner, opened
 
 from pipelines.errors import BundleError, InputError
@@ -305,6 +306,22 @@ def test_a_job_file_with_errors_has_them_all_on_stderr(adaptune, tmp_path):
     for key in ("sampelr", "tasks", "backbone"):
         assert f"  {key} = " in run.err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_what_this_machine_does_not_have_is_refused_before_anything_starts(adaptune, tmp_path, command):
+    run = adaptune(command, write_job(tmp_path, resources={"cpus": 9999}))
+    assert run.code == 2
+    assert "resources.cpus = 9999: this machine has " in run.err
+    assert not (tmp_path / "runs" / "studies.db").exists()
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_database_that_is_away_is_named_with_what_to_look_at(adaptune, tmp_path, command):
+    run = adaptune(command, write_job(tmp_path, database="sqlite:////not/there/x.db"))
+    assert run.code == 2
+    assert "database sqlite:////not/there/x.db cannot be opened" in run.err
+    assert "`database:` in the job file and --database name it." in run.err
 
 
 def test_a_missing_job_file_is_named(adaptune):

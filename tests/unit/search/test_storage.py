@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 from studies import create
+from users import enterable_folder, kept_out
 
 from search.cli.terminal import open_storage
 from search.cli.ui import ui
@@ -268,30 +268,19 @@ def test_a_bundle_that_may_not_be_read_is_told_with_what_to_do(storage, bundle, 
 @pytest.fixture
 def refused():
     """A storage of somebody else with a study file and a bundle, and what closes a part of it to us."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own folders are closed to all but root
-    folder.chmod(0o755)
-    (folder / "bundles" / "task").mkdir(parents=True)
-    for name in ("studies.db", "mlflow.db"):
-        (folder / name).touch()
-    closed = []
+    with enterable_folder() as folder:
+        (folder / "bundles" / "task").mkdir(parents=True)
+        for name in ("studies.db", "mlflow.db"):
+            (folder / name).touch()
 
-    @contextlib.contextmanager
-    def close(part):
-        path = folder / part
-        closed.append((path, path.stat().st_mode))
-        path.chmod(0)
-        users = os.getresuid()
-        if 0 in users:  # whom no mode keeps out
-            os.setresuid(65534, 65534, 0)
-        try:
-            yield Storage(str(folder))
-        finally:
-            os.setresuid(*users)
+        @contextlib.contextmanager
+        def close(part):
+            (folder / part).chmod(0)
+            with kept_out():
+                yield Storage(str(folder))
+            (folder / part).chmod(0o700)
 
-    yield close
-    for path, mode in closed:
-        path.chmod(mode)
-    shutil.rmtree(folder)
+        yield close
 
 
 @pytest.mark.parametrize("part", ["", "studies.db"])
