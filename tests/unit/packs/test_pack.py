@@ -98,6 +98,12 @@ def test_who_left_in_the_middle_of_an_epoch_goes_on_elsewhere_as_if_nothing_had_
     assert_same(training, alone(backbone, task, mine))
 
 
+def test_a_training_in_the_middle_of_an_epoch_has_no_state(backbone, task):
+    training = together(backbone, task, [config(seed=1), config(seed=2)], leaves=0)[0]
+    with pytest.raises(ValueError, match="stands within epoch 2: it has no state"):
+        training.state()
+
+
 @pytest.mark.parametrize("model_type", PACKABLE)
 def test_every_architecture_can_be_packed_with_its_own_dropout(model_type):
     backbone, task = tiny_backbone(model_type), toy_task(rows=24, validation_rows=8)
