@@ -57,7 +57,7 @@ def resume(
     address: AddressOption = None,
     cluster: ClusterOption = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try the configurations again whose trials failed.")
+        bool, typer.Option("--retry-failed", help="Try failed trials again, but those that diverged.")
     ] = False,
 ) -> None:
     """Go on with a job after any interruption.
@@ -123,8 +123,7 @@ def _run(job: Any, *, source: str, cluster: bool, mend: bool = False, retry_fail
         if entry["state"] == "failed":
             err.print(f"{entry['task']}/{entry['method']}: {entry['reason']}", soft_wrap=True)
     if failed := sum(entry["trials"]["failed"] - len(entry["retries"]) for entry in found["tasks"]):
-        retry = command("resume", job.name, "--retry-failed", *where)
-        err.print(f"trials that failed: {failed}. Try them again with: {retry}", soft_wrap=True)
+        err.print(f"trials that failed: {failed}.{_advise_retry(job, failed)}", soft_wrap=True)
     winners = [entry for entry in found["tasks"] if entry["state"] == "finished"]
     if winners:
         _print_next(job, winners, cluster=cluster)
@@ -142,6 +141,20 @@ def _is_begun(job: Any) -> bool:
             return bool(find_job(record, job.name, storage))
     except Exception:  # what failed may be the record itself: then nothing is promised
         return False
+
+
+def _advise_retry(job: Any, failed: int) -> str:
+    """How to try failed trials again, where that may help."""
+    from search.results import find_job, open_record
+
+    storage = Storage(job.storage, job.database)
+    with open_record(storage) as record:
+        retryable = sum(len(study.retryable) for study in find_job(record, job.name, storage))
+    if not retryable:
+        return ""
+    which = "them" if retryable == failed else f"{retryable} of them"
+    retry = command("resume", job.name, "--retry-failed", *storage_options(storage))
+    return f" Try {which} again with: {retry}"
 
 
 def _print_next(job: Any, winners: Sequence[Mapping[str, Any]], *, cluster: bool) -> None:

@@ -232,6 +232,34 @@ def printed_command(text, start):
     return shlex.split(line[line.index("adaptune ") :])[1:]
 
 
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [
+        (["TrialDiverged: loss nan at step 3"], "trials that failed: 1.\n"),
+        (
+            ["TrialDiverged: loss nan at step 3", "its worker died", "TrialTimeout: it took too long"],
+            "trials that failed: 3. Try 2 of them again with: adaptune resume tickets --retry-failed\n",
+        ),
+    ],
+)
+def test_trying_again_is_advised_for_trials_that_it_can_help_alone(
+    adaptune, tiny_job, tmp_path, monkeypatch, reasons, said
+):
+    with opened(tmp_path / "runs") as record:
+        study = create(record, "tickets/queue/adapter")
+        note_winner(study, add(study, [0.5, 0.75]))
+        for reason in reasons:
+            add(study, [], "failed", reason=reason)
+    monkeypatch.setattr("search.runner.run", recorded)
+    run = adaptune("run", tiny_job("tickets"))
+    assert run.code == 0
+    assert run.err == said
+
+
+def recorded(job, **_):
+    return read_results(job.name, Storage(job.storage, job.database))
+
+
 def test_what_an_interrupted_search_elsewhere_prints_can_be_typed(adaptune, elsewhere, monkeypatch):
     begun = []
 
@@ -247,10 +275,7 @@ def test_what_an_interrupted_search_elsewhere_prints_can_be_typed(adaptune, else
 
 
 def test_each_command_under_next_of_a_search_elsewhere_finds_its_record(adaptune, elsewhere, monkeypatch):
-    def finished(job, **_):
-        return read_results(job.name, Storage(job.storage, job.database))
-
-    monkeypatch.setattr("search.runner.run", finished)
+    monkeypatch.setattr("search.runner.run", recorded)
     run = adaptune("run", elsewhere)
     exported = []
     monkeypatch.setattr("search.results.export_bundles", lambda found, *_, **__: exported.append(found) or {})

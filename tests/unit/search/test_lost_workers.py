@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray.tune.experiment import Trial
-from studies import SPACE, create, opened
+from studies import SPACE, create, opened, start
 
 import search.searcher
 from search.agenda import Agenda
@@ -157,6 +157,14 @@ def test_the_failed_are_tried_again_on_demand_each_once_and_stay_in_the_record(r
     assert [trials[number].params for number in numbers] == [trials[0].params, trials[1].params]
     assert run.states()[:2] == ["failed", "failed"]
     assert not run.study.reopen()
+
+
+def test_a_trial_that_diverged_is_not_tried_again(run):
+    run.study.finish_trial(start(run.study), "failed", reason="TrialDiverged: loss nan at step 3")
+    assert not run.study.reopen()
+    run.lose(run.ask(), GONE)
+    assert run.study.reopen()
+    assert run.study.again == (1,)
 
 
 def test_a_finished_study_is_opened_once_more_for_what_had_failed(run):
