@@ -291,7 +291,9 @@ def unpack(payload: bytes, destination: Path) -> None:
 
 
 def _unpack_file(archive: tarfile.TarFile, member: tarfile.TarInfo, destination: Path) -> None:
-    content = archive.extractfile(member) if member.isreg() and member.name in BUNDLE_FILES else None
+    # A sparse file is regular, too, and its holes are no bytes of the archive, which alone are counted.
+    plain = member.isreg() and not member.issparse() and member.size <= BUNDLE_FILES.get(member.name, -1)
+    content = archive.extractfile(member) if plain else None
     if content is None:
         raise RemoteError(
             f"What the cluster sent cannot be unpacked: {member.name!r} is no file of a bundle."

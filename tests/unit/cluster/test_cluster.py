@@ -15,6 +15,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.job_submission import JobDetails, JobStatus, JobType
 from ruamel.yaml import YAML
 
+from pipelines.files import BUNDLE_FILES
 from search.cluster import jobs as cluster
 from search.cluster import remote, staging
 from search.cluster.remote import contact, find_token, parse_results, unpack
@@ -455,6 +456,19 @@ def link(name, target, kind=tarfile.SYMTYPE):
     return made
 
 
+def sparse(name, size):
+    """A file of nothing but a hole, as GNU tar may write it: a few bytes of archive for any size."""
+    made = tarfile.TarInfo(name)
+    made.pax_headers = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.map": f"{size},0",
+        "GNU.sparse.name": name,
+        "GNU.sparse.realsize": str(size),
+    }
+    return made
+
+
 def test_a_bundles_files_are_unpacked(tmp_path):
     files = {"config.json": b"{}", "adapter.safetensors": b"x" * 100_000, "README.md": b""}
     unpack(packed(*files.items()), tmp_path / "inside")
@@ -474,6 +488,9 @@ def test_a_bundles_files_are_unpacked(tmp_path):
         link("config.json", "", tarfile.FIFOTYPE),
         link("README.md", "", tarfile.CHRTYPE),
         link("README.md", "", tarfile.DIRTYPE),
+        sparse("README.md", 20_000_000),
+        sparse("config.json", 1000),
+        ("config.json", bytes(BUNDLE_FILES["config.json"] + 1)),
     ],
 )
 def test_nothing_but_plain_files_of_a_bundle_is_unpacked(tmp_path, member):
