@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from search.cli.terminal import HERE, DatabaseOption, StorageOption, err, open_storage, out
+from search.errors import first_line
 
 commands = typer.Typer()
 
@@ -35,7 +36,6 @@ def report(
     try:
         run = log_report(names, files, place)
     except Exception as error:  # whatever MLflow or the network throws: the report is written
-        reason = (str(error).splitlines() or [""])[0]
-        err.print(f"MLflow does not have it: {type(error).__name__}: {reason}", soft_wrap=True)
+        err.print(f"MLflow does not have it: {type(error).__name__}: {first_line(error)}", soft_wrap=True)
     else:
         out.print(f"MLflow run: {run}", soft_wrap=True)
