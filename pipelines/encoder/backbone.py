@@ -184,7 +184,9 @@ def _check_files(location: str, config: PretrainedConfig) -> None:
     peft beside it follows.
     """
     if named := getattr(config, "transformers_weights", None):
-        raise ValueError(f"its config.json names {named!r} for its weights, and only model.safetensors is read")
+        raise ValueError(
+            f"its config.json names {named!r} for its weights, and only model.safetensors is read"
+        )
     if cached_file(location, ADAPTER_CONFIG_NAME, **_OR_NONE) is not None:
         raise ValueError(f"it has an adapter of its own, {ADAPTER_CONFIG_NAME}: merge it, or take it out")
     index = cached_file(location, SAFE_WEIGHTS_INDEX_NAME, **_OR_NONE)

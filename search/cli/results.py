@@ -18,6 +18,7 @@ from search.cli.terminal import (
     out,
     write,
 )
+from search.storage import check_storage
 
 commands = typer.Typer()
 
@@ -81,6 +82,8 @@ def _fetch_results(
     from search.cluster.jobs import status as cluster_status
     from search.cluster.remote import parse_results, run_remote
 
+    if storage:
+        check_storage(storage)
     place = storage or cluster_status(name, address).storage
     arguments = ["results", name, "--json", "--storage", place]
     files = {}

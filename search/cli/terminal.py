@@ -15,10 +15,10 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from search.addresses import is_uri, storage_problem
+from search.addresses import is_uri
 from search.errors import UserError, first_line
 from search.escapes import show_control
-from search.storage import Storage
+from search.storage import Storage, check_storage
 
 HERE = "Search here"  # the panel of --help with what works on this machine
 
@@ -167,6 +167,5 @@ def flags(flag: str, value: str | None, *, default: str | None = None) -> list[s
 
 def open_storage(root: str | None, database: str | None = None) -> Storage:
     chosen = root or "runs"
-    if problem := storage_problem(chosen):
-        raise UserError(f"--storage {chosen}: {problem[0]}. {problem[1]}")
+    check_storage(chosen)
     return Storage(chosen if is_uri(chosen) else str(Path(chosen).expanduser().absolute()), database)

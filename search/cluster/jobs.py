@@ -17,6 +17,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from search.cluster.remote import call, contact, wait
 from search.cluster.staging import GIVE_SHARED, JOB_FILE, StagedJob, is_shared
 from search.errors import JobError, Problem, UserError
+from search.storage import check_storage
 from search.wire import REQUEST_FILE, version
 
 COMMAND = ("adaptune",)
@@ -90,10 +91,12 @@ def resume(
 
     Raises:
         UserError: the cluster cannot be reached or does not know the job, it is running, or the storage is
-            relative.
+            relative or none.
     """
-    if storage and not is_shared(storage):
-        raise UserError(f"storage = {storage!r} is relative. {GIVE_SHARED}")
+    if storage:
+        check_storage(storage)
+        if not is_shared(storage):
+            raise UserError(f"storage = {storage!r} is relative. {GIVE_SHARED}")
     with contact(address) as client:
         _refuse_live(client, name, address)
         storage = storage or _find(client, name, address).storage
