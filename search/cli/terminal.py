@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import io
+import logging
 import os
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from rich.segment import Segment
 from search.addresses import is_uri
 from search.errors import UserError, first_line
 from search.escapes import show_control
+from search.secrets import hide_secrets
 from search.storage import Storage, check_storage
 
 HERE = "Search here"  # the panel of --help with what works on this machine
@@ -64,8 +66,22 @@ class Terminal(Console):
         err.print(f"{why}; {self.goes_on}", soft_wrap=True)
 
 
+class LogHandler(logging.Handler):
+    """Our own logged warnings, told as errors are: on the error output, harmless and without secrets."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            err.print(hide_secrets(self.format(record)), soft_wrap=True)
+        except Exception:  # as every handler: what cannot be logged ends no work
+            self.handleError(record)
+
+
 out = Terminal()
 err = Terminal(stderr=True)
+logged = LogHandler()
 
 JobFile = Annotated[
     Path, typer.Argument(metavar="JOB", help="The job file (YAML); docs/job-file.md has every key.")
