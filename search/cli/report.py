@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from search.cli.terminal import HERE, DatabaseOption, StorageOption, err, open_storage, out
+from search.cli.terminal import HERE, DatabaseOption, StorageOption, err, local_path, open_storage, out
 from search.errors import first_line
 
 commands = typer.Typer()
@@ -17,7 +17,10 @@ def report(
     storage: StorageOption = None,
     database: DatabaseOption = None,
     to: Annotated[
-        Path, typer.Option("--out", help="Folder for the report: a new one, or an earlier report's.")
+        Path,
+        typer.Option(
+            "--out", parser=local_path, help="Folder for the report: a new one, or an earlier report's."
+        ),
     ] = Path("report"),
 ) -> None:
     """Write tables and figures over one or many jobs, as in the paper: HTML, Markdown, CSV, PNG and SVG."""

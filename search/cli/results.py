@@ -14,6 +14,7 @@ from search.cli.terminal import (
     Name,
     StorageOption,
     TaskOption,
+    local_path,
     open_storage,
     out,
     write,
@@ -46,7 +47,9 @@ def results(
 @commands.command(rich_help_panel=HERE)
 def export(
     name: Name,
-    to: Annotated[Path, typer.Option("--out", help="Folder for the bundles: OUT/<task>/.")],
+    to: Annotated[
+        Path, typer.Option("--out", parser=local_path, help="Folder for the bundles: OUT/<task>/.")
+    ],
     task: TaskOption = None,
     storage: StorageOption = None,
     database: DatabaseOption = None,

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from pipelines.locations import is_address
 from search.addresses import is_uri
 from search.errors import UserError, first_line
 from search.escapes import show_control
@@ -83,8 +84,26 @@ out = Terminal()
 err = Terminal(stderr=True)
 logged = LogHandler()
 
+
+def local_path(text: str | Path) -> Path:
+    """The parser of every argument that takes a path: of s3://b a Path alone makes s3:/b.
+
+    Raises:
+        UserError: it is an address.
+    """
+    if is_address(str(text)):
+        raise UserError(
+            f"{text} is an address, and this takes a file or folder of this machine. Download what lies "
+            "there, or copy there afterwards, and give the path here; ./ before a path with a colon."
+        )
+    return Path(text)
+
+
 JobFile = Annotated[
-    Path, typer.Argument(metavar="JOB", help="The job file (YAML); docs/job-file.md has every key.")
+    Path,
+    typer.Argument(
+        metavar="JOB", parser=local_path, help="The job file (YAML); docs/job-file.md has every key."
+    ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A job's name, as its file gives it.")]
 StorageOption = Annotated[
@@ -100,7 +119,7 @@ def read_database(given: str | None) -> str | None:
     if given is None or not given.startswith("@"):
         return given
     try:
-        return Path(given[1:]).read_text(encoding="utf-8").strip()
+        return local_path(given[1:]).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise UserError(f"--database {given}: the file cannot be read ({first_line(error)}).") from error
 
