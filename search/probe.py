@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from search.errors import first_line
 from search.secrets import hide_secrets
-from search.wire import REQUEST_FILE, UNPACKED_LIMIT_BYTES, encode, version
+from search.wire import REQUEST_FILE, UNPACKED_LIMIT_BYTES, close_to_others, encode, version
 
 if TYPE_CHECKING:
     from search.storage import Storage
@@ -59,7 +59,9 @@ def examine_node(request: dict[str, Any], node: str) -> list[Finding]:
         rule = f"is installed, and {request['version']} where you submit from"
         return [("adaptune", installed or "nothing", rule, "Install the same version on every node.")]
     from search.storage import Storage
+    from search.wire import close_to_others  # here: a node of another version may have none
 
+    close_to_others()
     findings: list[Finding] = []
     for key, location in request["locations"]:
         try:
@@ -234,6 +236,7 @@ def pack(folder: str) -> bytes:
 
 def main(nonce: str, verb: str, *arguments: str) -> None:
     """Do what is asked and reply on stdout."""
+    close_to_others()
     if verb == "probe":
         payload = json.dumps(probe(json.loads(Path(REQUEST_FILE).read_text()))).encode()
     elif verb == "run":

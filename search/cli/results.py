@@ -81,9 +81,9 @@ def _fetch_results(
 
     if address is None:
         return read_results(name, open_storage(storage, database))
-    from search.cluster.jobs import DATABASE_FILE
     from search.cluster.jobs import status as cluster_status
     from search.cluster.remote import parse_results, run_remote
+    from search.wire import DATABASE_FILE
 
     if storage:
         check_storage(storage)

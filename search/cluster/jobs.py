@@ -15,13 +15,12 @@ from pathlib import Path
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from search.cluster.remote import answers_anyone, call, contact, wait
-from search.cluster.staging import GIVE_SHARED, JOB_FILE, StagedJob, is_shared
+from search.cluster.staging import GIVE_SHARED, StagedJob, is_shared
 from search.errors import JobError, Problem, UserError
 from search.storage import check_storage
-from search.wire import REQUEST_FILE, version
+from search.wire import DATABASE_FILE, JOB_FILE, REQUEST_FILE, version
 
 COMMAND = ("adaptune",)
-DATABASE_FILE = "adaptune_database"  # in the working directory of a resume
 STOP_TIMEOUT_SECONDS = 120
 OPEN_CLUSTER = (
     "This cluster answers without a token: whoever reaches %s can run code on it. Start Ray with "

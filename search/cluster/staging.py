@@ -26,8 +26,8 @@ from search.cluster.uploads import (
 )
 from search.errors import JobError, LinkOut, Problem
 from search.job.job import SearchJob
+from search.wire import JOB_FILE
 
-JOB_FILE = "adaptune_job.yaml"
 DATA_FOLDER = "adaptune_data"
 LIMIT_BYTES = 200_000_000  # Ray keeps the package in its head's memory and copies it to every node
 MOST_LISTED = 20  # files of a folder that are listed one by one

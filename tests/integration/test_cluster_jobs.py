@@ -13,7 +13,7 @@ from search.cluster import jobs as cluster
 from search.cluster.remote import contact, fetch_folder, run_remote
 from search.cluster.staging import stage
 from search.errors import JobError, RemoteError, UserError
-from search.wire import version
+from search.wire import DATABASE_FILE, version
 
 pytestmark = pytest.mark.integration
 
@@ -189,9 +189,9 @@ def test_a_databases_password_shows_in_no_job_and_no_log(ray_cluster, slow_drive
     wait_for_log("secretive", address, f"GOT {len(uri)}")
     with pytest.raises((UserError, RemoteError)) as error:
         run_remote(
-            ["results", "secretive", "--storage", storage, "--database", f"@{cluster.DATABASE_FILE}"],
+            ["results", "secretive", "--storage", storage, "--database", f"@{DATABASE_FILE}"],
             address=address,
-            files={cluster.DATABASE_FILE: uri},
+            files={DATABASE_FILE: uri},
         )
     assert "hunter2" not in str(error.value)
     with contact(address) as client:

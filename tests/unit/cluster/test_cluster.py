@@ -19,12 +19,12 @@ from pipelines.files import BUNDLE_FILES
 from search.cluster import jobs as cluster
 from search.cluster import remote, staging
 from search.cluster.remote import contact, find_token, parse_results, unpack
-from search.cluster.staging import JOB_FILE, stage
+from search.cluster.staging import stage
 from search.errors import JobError, RemoteError, UserError
 from search.job.job import SearchJob
 from search.probe import find_open_folder, reach_database, run
 from search.secrets import hide_secrets
-from search.wire import decode, encode
+from search.wire import JOB_FILE, decode, encode
 
 CLUSTER_STORAGE = "/mnt/adaptune/runs"
 
