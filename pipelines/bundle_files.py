@@ -1,4 +1,4 @@
-"""A bundle as files: what it says of itself; written, read, verified. Without torch, which is slow to load."""
+"""A bundle as files: what it says of itself; written, read, verified. Without torch, which loads slowly."""
 
 import hashlib
 import json
