@@ -18,7 +18,7 @@ TRIALS = 6
 
 
 def write_grid(folder: Path, **changes: Any) -> Path:
-    """The job file `topics.yaml` in a folder, two trials at a time; some twenty seconds, half of them training."""
+    """The job file `topics.yaml` in a folder: two trials at a time, in some twenty seconds."""
     grid = {"space": SPACE, "search": SEARCH, "precision": "fp32", "resources": {"concurrent": 2}}
     return write_job(folder, **{**grid, **changes})
 
