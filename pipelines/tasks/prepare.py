@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.errors import InputError, nearest
-from pipelines.tasks.raw import PLACE, READERS, RawRows
+from pipelines.tasks.raw import PLACE, PUBLIC_FILES, RawRows
 from pipelines.tasks.registry import Sizes, registered_entry, registered_tasks
 from pipelines.tasks.span_rows import SQUAD_SCHEMA, read_squad_json
 from pipelines.tasks.task import SPLITS
@@ -75,7 +75,7 @@ def prepare(name: str, source: Path, out: Path) -> Prepared:
         tables, dropped = _squad(source)
         classes = 0
     else:
-        rows = READERS[name].read(source)
+        rows = PUBLIC_FILES[name].read(source)
         dropped = list(rows.dropped)
         splits = _split(rows, entry.sizes, dropped)
         tables = {
