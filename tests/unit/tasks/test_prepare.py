@@ -262,7 +262,7 @@ def test_a_csv_column_s_name_may_be_as_long_as_a_cell(tmp_path):
 def test_a_header_that_is_no_csv_is_refused_as_a_row_is(tmp_path, monkeypatch):
     monkeypatch.setattr(raw, "MOST_BYTES", 0)  # leaves the csv module's own limit
     path = write_csv(tmp_path / "raw.csv", "content,sentiment," + "x" * 200_000, [["no sleep", "worry", ""]])
-    with pytest.raises(InputError, match="is not valid csv: field larger than field limit.*Get the file"):
+    with pytest.raises(InputError, match=r"is not valid csv: field larger than field limit.*Get the file"):
         PUBLIC_FILES["cf_emotion"].read(path)
 
 

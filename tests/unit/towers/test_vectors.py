@@ -90,7 +90,7 @@ def test_a_pipe_a_device_and_a_folder_are_refused_unread(tmp_path):
     (tmp_path / "device.txt").symlink_to("/dev/zero")
     (tmp_path / "folder.txt").mkdir()
     for name in ("pipe", "device", "folder"):
-        with pytest.raises(InputError, match="is not a plain file. Name a plain text file of word vectors"):
+        with pytest.raises(InputError, match=r"is not a plain file\. Name a plain text file of word vectors"):
             read_vectors("glove", str(tmp_path / f"{name}.txt"))
 
 
