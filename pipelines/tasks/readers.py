@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from pipelines.errors import InputError, nearest
 from pipelines.locations import DOWNLOAD, NO_FILE, is_address, resolve_location
-from pipelines.tasks.parquet import MOST_BYTES, cells_of, read_parquet, too_large
+from pipelines.tasks.parquet import MOST_BYTES, cells_of, check_table, read_parquet, too_large
 from pipelines.tasks.task import SPLITS, Hub, Task
 
 Column = list[str | None]
@@ -235,8 +235,12 @@ def load_hub(hub: Hub, place: str) -> Any:
     """The dataset's splits by its names for them, as `datasets.load_dataset` gives them.
 
     Raises:
-        InputError: it does not exist or cannot be fetched.
+        InputError: it does not exist or cannot be fetched; or, in a local folder, a parquet file unpacks to
+            more than one table may have, and `datasets` unpacks it before it can be asked.
     """
+    for path in sorted(Path(hub.path).glob("**/*.parquet")):
+        if path.is_file() and not any(part[0] == "." for part in path.relative_to(hub.path).parts):
+            read_parquet(path, list, f"{place}.path")
     import datasets  # here only: slow to import, and nothing else needs it
 
     try:
@@ -254,7 +258,7 @@ def read_hub(hub: Hub, task: Task, place: str) -> dict[str, Table]:
     where a whole split has no other.
 
     Raises:
-        InputError: the dataset, a split or a column does not exist or cannot be fetched.
+        InputError: the dataset, a split or a column does not exist, cannot be fetched, or is too large.
     """
     loaded = load_hub(hub, place)
     task = replace(task, text=hub.text or task.text)
@@ -269,6 +273,7 @@ def read_hub(hub: Hub, task: Task, place: str) -> dict[str, Table]:
         rows = loaded[name]
         picked = _check_columns(rows.column_names, _wanted(task), hub.path)
         arrow = rows.select_columns(list(picked)).with_format("arrow")[:]
+        check_table(arrow, f"{hub.path}, {name}", f"{place}.{split}")
         *texts, labels = _from_arrow(arrow, _wanted(task), hub.path)
         table = Table(texts=tuple(texts), labels=labels)
         names = hub.labels or tuple(getattr(rows.features[task.label], "names", None) or ())

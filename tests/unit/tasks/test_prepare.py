@@ -356,6 +356,20 @@ def test_squad_s_files_become_rows_of_questions(tmp_path):
     }
 
 
+def test_a_question_of_squad_s_that_was_cut_within_a_character_is_dropped_with_its_reason(tmp_path):
+    answers = [{"text": "2016", "answer_start": 3}]
+    asked = [
+        {"id": f"q{n}", "question": f"When{end}?", "answers": answers} for n, end in enumerate(["", "\ud83d"])
+    ]
+    content = {"data": [{"title": "x", "paragraphs": [{"context": "In 2016.", "qas": asked}]}]}
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}-v1.1.json").write_text(json.dumps(content))
+    done = prepare("squad_v1", tmp_path, tmp_path / "data")
+    assert done.sizes == {"train": 1, "validation": 1}
+    reason = "half a character (a lone surrogate)"
+    assert done.dropped == {f"train-v1.1.json: {reason}": (2,), f"dev-v1.1.json: {reason}": (2,)}
+
+
 def test_json_that_is_not_squad_s_is_refused(tmp_path):
     (tmp_path / "train-v1.1.json").write_text('{"data": [{"title": "x"}]}')
     with pytest.raises(InputError, match="is not in SQuAD's format: no 'paragraphs' in it"):
