@@ -37,7 +37,7 @@ def read_parquet(path: Path, pick: Callable[[Sequence[str]], Sequence[str]], pla
                 _check_bytes(unpacked, path, place)
                 batch.validate(full=True)  # that texts are UTF-8, among other things
                 batches.append(batch)
-            schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+            schema = pa.schema([field for field in file.schema_arrow if field.name in columns])
             return pa.Table.from_batches(batches, schema=batches[0].schema if batches else schema)
     except (pa.ArrowException, OSError) as error:  # pyarrow's is an OSError, too
         if isinstance(error, OSError) and error.strerror:
