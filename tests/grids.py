@@ -18,8 +18,9 @@ TRIALS = 6
 
 
 def write_grid(folder: Path, **changes: Any) -> Path:
-    """The job file `topics.yaml` in a folder; some twenty seconds, half of them training."""
-    return write_job(folder, **{"space": SPACE, "search": SEARCH, "precision": "fp32", **changes})
+    """The job file `topics.yaml` in a folder: two trials at a time, in some twenty seconds."""
+    grid = {"space": SPACE, "search": SEARCH, "precision": "fp32", "resources": {"concurrent": 2}}
+    return write_job(folder, **{**grid, **changes})
 
 
 def count_epochs(storage: Path) -> int:

@@ -33,7 +33,10 @@ def write_topics(path: Path, *, rows: int, seed: int) -> None:
 
 
 def write_job(folder: Path, *, name: str = "topics", **changes: Any) -> Path:
-    """A job file with its data and its encoder in a folder; `changes` replace keys of the file."""
+    """A job file with its data and its encoder in a folder; `changes` replace keys of the file.
+
+    One trial at a time: a second worker would import torch for some seconds, beside another test that does.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     encoder = folder / "encoder"
     if not encoder.exists():
@@ -52,6 +55,7 @@ def write_job(folder: Path, *, name: str = "topics", **changes: Any) -> Path:
             "epochs": [5],
         },
         "search": {"trials": 3, "scheduler": "none"},
+        "resources": {"concurrent": 1},
         **changes,
     }
     path = folder / f"{name}.yaml"

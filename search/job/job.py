@@ -35,7 +35,7 @@ from search.job.parts import (
     TrackingPart,
     Vectors,
 )
-from search.job.space import Methods, Spaces
+from search.job.space import Methods, Spaces, space_schema
 from search.job.values import DataPath, FolderOrHub, Minutes, Name, Text, Uri, absolute
 from search.secrets import hide_secrets
 from spaces import FieldError, Space
@@ -266,4 +266,7 @@ def _leaves(content: Any, location: tuple[int | str, ...] = ()) -> Iterator[tupl
 def job_schema() -> dict[str, Any]:
     """JSON schema of the job file, for editors."""
     schema = SearchJob.model_json_schema(by_alias=True)
+    space, definitions = space_schema()
+    schema["properties"]["space"] |= space
+    schema["$defs"] |= definitions
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "adaptune job file"}

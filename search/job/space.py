@@ -132,8 +132,8 @@ def _value_schema(legal: Legal) -> dict[str, Any]:
     return {"type": kind, "minimum": legal.low, "maximum": legal.high}
 
 
-def _space_schema() -> dict[str, Any]:
-    """JSON schema of ``space``."""
+def space_schema() -> tuple[dict[str, Any], dict[str, Any]]:
+    """JSON schema of ``space``, and the definitions that it refers to by "#/$defs/NAME"."""
     ends = {"low": {"type": "number"}, "high": {"type": "number"}, "log": {"type": "boolean"}}
     value = {"type": ["number", "string", "boolean"]}
     above = {
@@ -146,13 +146,13 @@ def _space_schema() -> dict[str, Any]:
     when = {
         "description": "The parameter exists only where these others have these values.",
         "type": "object",
-        "properties": dict.fromkeys(PARAMETERS, wanted),
+        "properties": {name: {"$ref": "#/$defs/Wanted"} for name in PARAMETERS},
         "additionalProperties": False,
         "minProperties": 1,
     }
     span = {
         "type": "object",
-        "properties": {**ends, "when": when},
+        "properties": {**ends, "when": {"$ref": "#/$defs/When"}},
         "required": ["low", "high"],
         "additionalProperties": False,
     }
@@ -162,17 +162,18 @@ def _space_schema() -> dict[str, Any]:
         choice = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
         conditional = {
             "type": "object",
-            "properties": {"values": {"anyOf": [one, choice]}, "when": when},
+            "properties": {"values": {"anyOf": [one, choice]}, "when": {"$ref": "#/$defs/When"}},
             "required": ["values"],
             "additionalProperties": False,
         }
-        shapes = [one, choice, conditional, *([span] if legal.is_number else [])]
+        shapes = [one, choice, conditional, *([{"$ref": "#/$defs/Span"}] if legal.is_number else [])]
         parameters[name] = {"description": f"Each value {legal.rule}.", "anyOf": shapes}
     inline = {"type": "object", "properties": parameters, "additionalProperties": False, "minProperties": 1}
     named = {"enum": sorted(presets())}
-    each = {method: {"anyOf": [named, inline]} for method in METHODS}
+    one_space = [named, {"$ref": "#/$defs/Space"}]
+    each = {method: {"anyOf": one_space} for method in METHODS}
     by_method = {"type": "object", "properties": each, "additionalProperties": False, "minProperties": 1}
-    return {"anyOf": [named, inline, by_method]}
+    return {"anyOf": [*one_space, by_method]}, {"Wanted": wanted, "When": when, "Span": span, "Space": inline}
 
 
 def _method_schema() -> dict[str, Any]:
@@ -202,5 +203,5 @@ Spaces = Annotated[
     dict[str, Space],
     PlainValidator(_read_spaces),
     PlainSerializer(_write_spaces),
-    _SchemaOf(_space_schema),
+    _SchemaOf(dict),  # `job_schema` has it: pydantic takes no references that are not its own
 ]

@@ -17,7 +17,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     something in a URL, as Jenkins makes such names of branches.
     """
     folder = tmp_path_factory.mktemp("finished") / "x%2Fy?a=b#c"
-    write_job(folder)
+    write_job(folder, resources={"concurrent": 2})
     done = adaptune("run", "topics.yaml", folder=folder)
     assert "trial 2" in done.stdout
     return folder

@@ -17,8 +17,8 @@ def test_of_two_runs_of_one_job_one_is_refused_and_one_job_of_another_name_runs_
 ) -> None:
     """On one storage that none of them has made yet."""
     mark = secrets.token_hex(8)
-    write_grid(tmp_path)
-    write_grid(tmp_path, name="others")
+    write_grid(tmp_path, resources={"concurrent": 1})
+    write_grid(tmp_path, name="others", resources={"concurrent": 1})
     first, second, other = (
         Command("run", f"{name}.yaml", folder=tmp_path, mark=mark) for name in (NAME, NAME, "others")
     )
