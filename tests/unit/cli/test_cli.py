@@ -181,6 +181,7 @@ def test_an_unforeseen_error_says_how_to_see_more_and_promises_nothing_where_not
     assert "resume" not in run.err
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("name", "begun"), [("tickets", True), ("others", False)])
 def test_an_unforeseen_error_in_a_search_says_how_to_go_on_where_it_was_begun(
     adaptune, storage, tiny_job, monkeypatch, name, begun
@@ -336,6 +337,7 @@ def test_a_job_file_with_errors_has_them_all_on_stderr(adaptune, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_what_this_machine_does_not_have_is_refused_before_anything_starts(adaptune, tmp_path, command):
     run = adaptune(command, write_job(tmp_path, resources={"cpus": 9999}))

@@ -157,6 +157,7 @@ def test_a_user_without_a_home_gets_one(homeless):
     assert mode_of(Path.home()) == 0o700
 
 
+@pytest.mark.integration
 def test_a_program_of_a_user_without_a_home_can_import_what_a_search_needs(tmp_path):
     program = """
 import os, pwd

@@ -73,6 +73,7 @@ def assert_same(packed, single, but=()):
         assert (mine - own).norm() <= 1e-5 * own.norm(), kind
 
 
+@pytest.mark.integration
 def test_four_trials_of_different_sizes_and_rates_give_what_they_give_alone(backbone, task):
     """One joins late, one leaves early; without dropout, in fp32."""
     configs = [
