@@ -1,8 +1,8 @@
 """The command `adaptune` in processes that start at once: forked from one that has imported what it needs.
 
 Each is a process of its own, with its own folder, environment, output, signals and exit code; only imports
-are saved, a third of the tests' time. What depends on how Python itself is started (an environment, a package's
-path) has to start it: `jobs.adaptune` and `processes.Command` see to that.
+are saved, a third of the tests' time. What depends on how Python itself is started (an environment, a path)
+has to start it: `jobs.adaptune` and `processes.Command` see to that.
 """
 
 import atexit

@@ -114,8 +114,8 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
 @contextlib.contextmanager
 def _nothing_but_workers() -> Iterator[None]:
     """Let Ray bind its ports to 127.0.0.1, as it does elsewhere than on Linux, and leave out what only serves
-    a cluster or shows what workers print: the autoscaler's monitor, that of logs, the dashboard and its agent.
-    Each takes time, memory and ports, some of which answer without a token.
+    a cluster or shows what workers print: the autoscaler's monitor, that of logs, the dashboard and its
+    agent. Each takes time, memory and ports, some of which answer without a token.
     """
     missing = ImportError("not wanted")
     replacements: list[tuple[Any, str, Any]] = [
