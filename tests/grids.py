@@ -33,3 +33,12 @@ def count_epochs(storage: Path) -> int:
             return int(count)
     except sqlite3.OperationalError:  # its tables are being made
         return 0
+
+
+def checkpoints_of(storage: Path) -> list[Path]:
+    return sorted((storage / NAME / "checkpoints").rglob("*.safetensors"))
+
+
+def cut_short(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])

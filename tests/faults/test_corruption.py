@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from aftermath import Reference, check_finished, check_interrupted
-from grids import NAME, TRIALS, count_epochs, write_grid
+from grids import NAME, TRIALS, checkpoints_of, count_epochs, cut_short, write_grid
 from jobs import adaptune
 from processes import Command, wait_until_gone
 from studies import add
@@ -30,15 +30,6 @@ def interrupt(folder: Path, *, epochs: int = 20) -> Command:
     return command
 
 
-def checkpoints_of(storage: Path) -> list[Path]:
-    return sorted((storage / NAME / "checkpoints").rglob("*.safetensors"))
-
-
-def cut_short(path: Path) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-
-
 def flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-len(data) // 3] ^= 4
@@ -49,7 +40,7 @@ def take_away(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.e2e
+@pytest.mark.faults
 def test_damaged_checkpoints_are_trained_again(tmp_path: Path, reference: Reference) -> None:
     command = interrupt(tmp_path)
     storage = tmp_path / "runs"

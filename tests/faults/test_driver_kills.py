@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from aftermath import Reference, check_finished, check_interrupted
-from grids import NAME, TRIALS, count_epochs, write_grid
+from grids import NAME, TRIALS, checkpoints_of, count_epochs, cut_short, write_grid
 from jobs import adaptune
 from processes import Command, agents, kill_all, slow_disk, wait_for_end, workers
 
@@ -16,13 +16,14 @@ SEED = 20261125  # of the moments
 
 
 @pytest.mark.e2e
-def test_a_job_killed_while_it_writes_a_checkpoint_and_while_it_selects_is_as_if_nothing_had_happened(
+def test_a_job_killed_while_it_writes_a_checkpoint_then_damaged_then_killed_while_it_selects_lacks_nothing(
     tmp_path: Path, reference: Reference
 ) -> None:
     write_grid(tmp_path)
     storage, mark = tmp_path / "runs", secrets.token_hex(8)
     kill_while_writing(tmp_path, mark)
     assert check_interrupted(storage, NAME, at_most=TRIALS) > 0
+    cut_short(checkpoints_of(storage)[-1])  # in turn with a killed write: trained again as well
 
     command = Command("run", f"{NAME}.yaml", folder=tmp_path, mark=mark)
     assert command.wait_for_output("reading the test set")
