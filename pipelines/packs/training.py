@@ -207,7 +207,7 @@ class Training:
         self._unweighed = []
         return True
 
-    def end_epoch(self, evaluate: Callable[[], NDArray[np.float64]], trained: Mapping[str, Tensor]) -> None:
+    def end_epoch(self, outputs: NDArray[np.float64], trained: Mapping[str, Tensor]) -> None:
         """Validate, and add the epoch's result; keep what is trained if it is the best so far.
 
         Raises:
@@ -215,7 +215,7 @@ class Training:
         """
         seconds = time.perf_counter() - self._started
         result = epoch_result(
-            evaluate(),
+            outputs,
             self.task,
             self.config,
             number=len(self.epochs) + 1,

@@ -1,0 +1,173 @@
+"""Batches of a pack: the next texts of several trials, padded or flat."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.encoder.batches import Batch, as_floats, collate
+from pipelines.encoder.tokens import Tokens
+from pipelines.packs.layout import ROUND, TILE, Flat, Layout, Texts, cut_groups, even_texts, padded_layout
+
+
+@dataclass(frozen=True)
+class Part:
+    """A place's texts in a batch: which of its tokens; hidden states (total, d) of all of these, if known.
+
+    Attributes:
+        spans: whether its head reads every token.
+    """
+
+    place: int
+    tokens: Tokens
+    indices: NDArray[np.int64]
+    hidden: NDArray[np.generic] | None = None
+    spans: bool = False
+
+
+def padded_batch(
+    parts: Sequence[Part], *, count: int, pad_id: int, device: torch.device
+) -> tuple[Batch, Layout]:
+    """A line for each text, all as long as the longest.
+
+    Args:
+        count: how many places there are.
+    """
+    hidden = [part.hidden for part in parts if part.hidden is not None]
+    batch = collate(
+        [(part.tokens, part.indices) for part in parts],
+        pad_id=pad_id,
+        device=device,
+        prefixes=hidden or None,
+    )
+    rows = len(batch.input_ids) // len(parts)
+    return batch, padded_layout([part.place for part in parts], count, rows, device)
+
+
+def flat_batch(
+    parts: Sequence[Part], *, count: int, pad_id: int, device: torch.device
+) -> tuple[Batch, Layout]:
+    """The tokens of each place side by side, in tiles.
+
+    Args:
+        count: how many places there are.
+    """
+    lengths = [part.tokens.lengths[part.indices] for part in parts]
+    tiles = [max(1, -(-int(own.sum()) // TILE)) for own in lengths]
+    starts = np.cumsum([0, *tiles[:-1]]) * TILE  # where each place's first token lies
+    total = sum(tiles) * TILE
+    source = [
+        np.concatenate([np.arange(part.tokens.offsets[i], part.tokens.offsets[i + 1]) for i in part.indices])
+        for part in parts
+    ]
+    begins = [np.concatenate([[0], np.cumsum(own)[:-1]]) for own in lengths]  # of each text in its place
+    ids = np.full(total, pad_id, dtype=np.int64)
+    types = np.zeros(total, dtype=np.int64)
+    numbers = np.zeros(total, dtype=np.int32)
+    positions = np.zeros(total, dtype=np.int64)
+    real = np.zeros((total, 1), dtype=bool)
+    first_hidden = parts[0].hidden
+    hidden = None
+    if first_hidden is not None:
+        hidden = np.zeros((total, first_hidden.shape[1]), dtype=first_hidden.dtype)
+    for part, start, where, own, begin in zip(parts, starts, source, lengths, begins, strict=True):
+        line = slice(start, start + len(where))
+        ids[line] = part.tokens.ids[where]
+        if part.tokens.types is not None:
+            types[line] = part.tokens.types[where]
+        numbers[line] = np.repeat(np.arange(len(own)), own)
+        positions[line] = np.arange(len(where)) - np.repeat(begin, own)
+        real[line] = True
+        if hidden is not None and part.hidden is not None:
+            hidden[line] = part.hidden[where]
+    flat = _flat(parts, starts, lengths, begins, tiles, real, numbers, positions, device)
+    places = [part.place for part in parts]
+    chosen = None if len(places) in (1, count) else torch.tensor(places, device=device)
+    rows = max(map(len, lengths))
+    shape = (sum(tiles), TILE)
+
+    def moved(array: NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(array).view(*shape, *array.shape[1:]).to(device)
+
+    batch = Batch(
+        input_ids=moved(ids),
+        attention_mask=None,
+        token_type_ids=None if any(part.tokens.types is None for part in parts) else moved(types),
+        hidden=None if hidden is None else as_floats(hidden).view(*shape, -1).to(device),
+        positions=moved(positions),
+    )
+    return batch, Layout(tuple(places), chosen, even_texts(places, rows, device), flat)
+
+
+def _flat(
+    parts: Sequence[Part],
+    starts: NDArray[np.int64],
+    lengths: Sequence[NDArray[np.int64]],
+    begins: Sequence[NDArray[np.int64]],
+    tiles: Sequence[int],
+    real: NDArray[np.bool_],
+    numbers: NDArray[np.int32],
+    positions: NDArray[np.int64],
+    device: torch.device,
+) -> Flat:
+    rows = max(map(len, lengths))
+    every = np.concatenate(lengths)
+    where = np.concatenate([start + begin for start, begin in zip(starts, begins, strict=True)])
+    whose = np.repeat([part.place for part in parts], [len(own) for own in lengths])
+    number = np.concatenate([np.arange(len(own)) for own in lengths])
+    order = np.argsort(-every, kind="stable")
+    grouped, attended, masks = [], [], []
+    # Padding stands for a token of its own place, always: what is not a number in one must not reach another.
+    located = np.zeros(len(real), dtype=np.int64)
+    done, cut = 0, 0
+    for end in cut_groups(every[order]):
+        texts, cut = order[cut:end], end
+        longest = -(-int(every[texts].max()) // ROUND) * ROUND
+        steps = np.arange(longest)
+        mask = steps < every[texts][:, None]
+        index = where[texts][:, None] + np.where(mask, steps, 0)
+        located[index[mask]] = done + np.flatnonzero(mask)
+        done += mask.size
+        grouped.append(index.ravel())
+        attended.append(mask.ravel())
+        masks.append(torch.from_numpy(mask).to(device))
+    for part_start, count in zip(starts, tiles, strict=True):
+        line = slice(part_start, part_start + count * TILE)
+        located[line] = np.where(real[line, 0], located[line], located[part_start])
+    # The even grid: a place that has fewer texts repeats its first.
+    firsts = np.concatenate([[0], np.cumsum([len(own) for own in lengths])[:-1]])
+    grid = np.concatenate(
+        [
+            first + np.where(np.arange(rows) < len(own), np.arange(rows), 0)
+            for first, own in zip(firsts, lengths, strict=True)
+        ]
+    )
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+
+    def moved(array: NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return Flat(
+        tiles=moved(np.repeat([part.place for part in parts], tiles)),
+        numbers=moved(numbers.reshape(-1, TILE)),
+        positions=moved(positions.reshape(-1, TILE).astype(np.int32)),
+        texts=Texts(moved(whose[order]), moved(number[order].astype(np.int32))),
+        masks=tuple(masks),
+        grouped=moved(np.concatenate(grouped)),
+        attended=moved(np.concatenate(attended)[:, None]),
+        located=moved(located),
+        real=moved(real),
+        first=moved(where[grid]),
+        order=moved(rank[grid]),
+        spans={
+            part.place: moved(
+                start
+                + np.where(np.arange(own.max()) < own[:, None], begin[:, None] + np.arange(own.max()), 0)
+            )
+            for part, start, own, begin in zip(parts, starts, lengths, begins, strict=True)
+            if part.spans
+        },
+    )
