@@ -31,7 +31,7 @@ class Ablation:
 
     Attributes:
         layers: those that have adapters, lowest first; 0 is the encoder's lowest.
-        full: the score with all adapters; a fraction or a correlation.
+        full: the score with all adapters, as the metric has it.
         scores: by span, first <= last, both of `layers`.
         examples: how many were scored.
     """

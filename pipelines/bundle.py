@@ -37,12 +37,20 @@ class AdapterBundle:
 
     Attributes:
         name: what errors call it: its folder; of one that was made in memory, its task.
+        metrics: the winner's scores and what they are of, as `write_bundle` took them.
     """
 
     def __init__(
-        self, config: BundleConfig, backbone: Backbone, trained: TrainedModel, *, name: str | None = None
+        self,
+        config: BundleConfig,
+        backbone: Backbone,
+        trained: TrainedModel,
+        *,
+        name: str | None = None,
+        metrics: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name or config.task
+        self.metrics = metrics or {}
         self.config = config
         self.backbone = backbone
         self._trained = trained
@@ -66,7 +74,7 @@ class AdapterBundle:
             BundleError: something is missing, cut short or changed; or the backbone is another one.
             InputError: the backbone cannot be loaded.
         """
-        config, parameters = read_bundle(Path(folder))
+        config, weights, metrics = read_files(Path(folder))
         if not isinstance(backbone, Backbone):
             backbone = _load_backbone(folder, config.backbone, backbone)
         if backbone.fingerprint != config.backbone_fingerprint:
@@ -75,8 +83,8 @@ class AdapterBundle:
                 f"{config.backbone_fingerprint[:12]}, but {backbone.name!r} has {backbone.fingerprint[:12]}: "
                 "its weights, config or tokenizer differ. Give the backbone it was trained on."
             )
-        trained = _open_trained(Path(folder), config, backbone, parameters)
-        return cls(config, backbone, trained, name=str(folder))
+        trained = _open_trained(Path(folder), config, backbone, safetensors.torch.load(weights))
+        return cls(config, backbone, trained, name=str(folder), metrics=metrics)
 
     def predict(self, texts: Sequence[str | tuple[str, ...]], *, precision: str = "auto") -> list[Prediction]:
         """Predict labels for texts, or for pairs where the task has two text columns; answers for pairs of
@@ -117,10 +125,12 @@ def _load_backbone(folder: str | Path, name: str, elsewhere: str | None) -> Back
     try:
         return load_backbone(elsewhere or name)
     except InputError as error:
-        if elsewhere is not None:
-            raise
-        moved = f"If the encoder of {folder} is elsewhere now, say where: --backbone, or backbone= in Python."
-        raise InputError(error.key, error.value, error.rule, f"{error.fix} {moved}") from error
+        advice = f"It was given as the encoder of {folder}."
+        if elsewhere is None:
+            advice = (
+                f"If the encoder of {folder} is elsewhere now, say where: --backbone, or backbone= in Python."
+            )
+        raise InputError(error.key, error.value, error.rule, f"{error.fix} {advice}") from error
 
 
 def _open_trained(
@@ -170,5 +180,5 @@ def read_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Tensor]]:
     Raises:
         BundleError: something is missing, cut short or changed.
     """
-    config, weights = read_files(folder)
+    config, weights, _ = read_files(folder)
     return config, safetensors.torch.load(weights)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 
@@ -108,11 +108,20 @@ def write_files(
     (folder / CONFIG).write_bytes(_json(content | {"checksum": _sha256(_json(content))}))
 
 
-def read_files(folder: Path) -> tuple[BundleConfig, bytes]:
-    """Read and verify a bundle's files; the weights as safetensors has them.
+class BundleFiles(NamedTuple):
+    """A verified bundle: weights as safetensors has them, scores as `write_files` took them."""
+
+    config: BundleConfig
+    weights: bytes
+    metrics: Mapping[str, Any]
+
+
+def read_files(folder: Path) -> BundleFiles:
+    """Read and verify a bundle's files.
 
     Raises:
-        BundleError: something is missing, cut short or changed.
+        BundleError: something is missing, cut short or changed, or is of a kind or method that is not
+            registered here.
     """
     content = {name: _read(folder, name) for name in (CONFIG, WEIGHTS, METRICS)}
     try:
@@ -137,12 +146,27 @@ def read_files(folder: Path) -> tuple[BundleConfig, bytes]:
             raise BundleError(f"{folder}/{name} was changed or cut short. Export the bundle again.")
     try:
         _safetensors.deserialize(content[WEIGHTS])
-        return BundleConfig.from_dict(fields), content[WEIGHTS]
+        config = BundleConfig.from_dict(fields)
+        kind_of(config.kind)
     except InputError as error:
         fix = "Import the package that registers it, or update adaptune."
-        raise BundleError(f"{folder} needs a method that is not there ({error}). {fix}") from error
+        raise BundleError(f"{folder} needs what is not there ({error}). {fix}") from error
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise BundleError(f"{folder} cannot be read ({error}). Export the bundle again.") from error
+    return BundleFiles(config, content[WEIGHTS], _parse_metrics(content[METRICS], folder))
+
+
+def _parse_metrics(data: bytes, folder: Path) -> dict[str, Any]:
+    """Scores, and what they are of: `metric`, `positive` and `label` are names, where they are there."""
+    try:
+        metrics = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{folder}/{METRICS} is damaged ({error}). Export the bundle again.") from error
+    if not isinstance(metrics, dict) or not all(
+        isinstance(metrics.get(key), str | None) for key in ("metric", "positive", "label")
+    ):
+        raise BundleError(f"{folder}/{METRICS} holds no scores of a task. Export the bundle again.")
+    return metrics
 
 
 def _read(folder: Path, name: str) -> bytes:
@@ -162,6 +186,8 @@ def _check_fields(raw: Mapping[str, Any]) -> None:
     numbers = [raw["max_tokens"], raw.get("target_mean", 0.0), raw.get("target_std", 1.0)]
     if not all(type(text) is str for text in texts):
         raise TypeError("a name or a label is no text")
+    if len(raw["text_columns"]) not in (1, 2):
+        raise ValueError("text_columns are not one or two")
     if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
         raise TypeError("max_tokens or the targets' scale is no number")
     if type(raw["max_tokens"]) is not int or raw["max_tokens"] < 1 or not isinstance(raw["train"], dict):

@@ -127,7 +127,7 @@ def write_submission(
     missing = [task for task in TASKS if task not in bundles]
     if missing:
         raise UserError(f"a submission needs a bundle of {', '.join(missing)}: the server takes all of GLUE.")
-    configs = {task: read_files(folder)[0] for task, folder in bundles.items() if task in TASKS}
+    configs = {task: read_files(folder).config for task, folder in bundles.items() if task in TASKS}
     for one in FILES:
         _check_bundle(one, configs[one.task])
     texts: dict[str, list[tuple[str, ...]]] = {}

@@ -1,6 +1,5 @@
 """What has to be true of a job after a fault, and once it was resumed: everything, counted."""
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -121,8 +120,7 @@ def check_winner(study: Study, place: Storage) -> None:
     assert winner is not None
     assert (winner.trial, winner.validation) == (best.number, best.score)
     folder = Path(place.uri(winner.bundle).removeprefix("file://"))
-    config, _ = read_files(folder)
-    metrics = json.loads((folder / "metrics.json").read_text())
+    config, _, metrics = read_files(folder)
     trained = config.train.to_dict()
     assert {name: trained[name] for name in best.params} == dict(best.params)
     assert (metrics["trial"], metrics["epoch"]) == (best.number, best.best_epoch)

@@ -37,7 +37,7 @@ def read_parquet(path: Path, pick: Callable[[Sequence[str]], Sequence[str]], pla
                 _check_bytes(unpacked, path, place)
                 batch.validate(full=True)  # that texts are UTF-8, among other things
                 batches.append(batch)
-            schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+            schema = pa.schema([field for field in file.schema_arrow if field.name in columns])
             return pa.Table.from_batches(batches, schema=batches[0].schema if batches else schema)
     except (pa.ArrowException, OSError) as error:  # pyarrow's is an OSError, too
         if isinstance(error, OSError) and error.strerror:
@@ -47,10 +47,17 @@ def read_parquet(path: Path, pick: Callable[[Sequence[str]], Sequence[str]], pla
         raise InputError(place, str(path), rule, "Write the file again.") from error
 
 
-def too_large(path: Path, rule: str, place: str) -> InputError:
+def check_table(table: pa.Table, source: str, place: str) -> None:
+    """Raise InputError for a table, mapped from its file as yet, of more than `read_parquet` reads."""
+    count = sum(_unpacked_bytes(chunk) for column in table.columns for chunk in column.chunks)
+    _check_bytes(count, source, place)
+    _check_cells(table.num_rows, source, place)
+
+
+def too_large(source: Path | str, rule: str, place: str) -> InputError:
     """The refusal of a table that memory may not hold."""
     fix = "Keep the rows that are needed, or shorten the texts: the encoder sees max_tokens of each."
-    return InputError(place, str(path), rule, fix)
+    return InputError(place, str(source), rule, fix)
 
 
 def cells_of(column: pa.ChunkedArray) -> list[Any]:
@@ -74,20 +81,26 @@ def _check_metadata(metadata: pq.FileMetaData, wanted: set[str], path: Path, pla
                 sizes += chunk.total_uncompressed_size
                 counts[chunk.path_in_schema] += chunk.num_values
     _check_bytes(sizes, path, place)
-    if (most := max(metadata.num_rows, *counts.values(), 0)) > MOST_CELLS:
-        raise too_large(path, f"holds {most:,} cells in a column, more than {MOST_CELLS:,}", place)
+    _check_cells(max(metadata.num_rows, *counts.values(), 0), path, place)
 
 
-def _check_bytes(count: int, path: Path, place: str) -> None:
+def _check_cells(count: int, source: Path | str, place: str) -> None:
+    if count > MOST_CELLS:
+        raise too_large(source, f"holds {count:,} cells in a column, more than {MOST_CELLS:,}", place)
+
+
+def _check_bytes(count: int, source: Path | str, place: str) -> None:
     if count > MOST_BYTES:
         rule = f"unpacks to {count / 1e9:.1f} GB or more, over the {MOST_BYTES / 1e9:g} GB of one table"
-        raise too_large(path, rule, place)
+        raise too_large(source, rule, place)
 
 
 def _unpacked_bytes(array: pa.Array) -> int:
     """What an array comes to with its dictionary's texts written out."""
     while pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
         array = array.flatten()
+    if pa.types.is_struct(array.type):
+        return sum(map(_unpacked_bytes, array.flatten()))
     if not pa.types.is_dictionary(array.type):
         return int(array.nbytes)
     lengths = pc.binary_length(array.dictionary).cast(pa.int64())

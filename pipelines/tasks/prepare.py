@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.errors import InputError, nearest
-from pipelines.tasks.raw import PLACE, READERS, RawRows
+from pipelines.tasks.raw import PLACE, PUBLIC_FILES, RawRows
 from pipelines.tasks.registry import Sizes, registered_entry, registered_tasks
-from pipelines.tasks.span_rows import SQUAD_SCHEMA, read_squad_json
+from pipelines.tasks.span_rows import HALF_CHARACTER, SQUAD_SCHEMA, is_cut, read_squad_json
 from pipelines.tasks.task import SPLITS
 
 DROPPED = "dropped.csv"
@@ -75,7 +75,7 @@ def prepare(name: str, source: Path, out: Path) -> Prepared:
         tables, dropped = _squad(source)
         classes = 0
     else:
-        rows = READERS[name].read(source)
+        rows = PUBLIC_FILES[name].read(source)
         dropped = list(rows.dropped)
         splits = _split(rows, entry.sizes, dropped)
         tables = {
@@ -138,12 +138,12 @@ def _squad(source: Path) -> tuple[dict[str, pa.Table], list[tuple[int, str]]]:
             close = f" {nearest(name, there)}" if there else ""
             raise InputError(PLACE, str(source), f"holds no {name}.{close}".rstrip("."), fix)
         rows = read_squad_json(path, PLACE)
-        kept = [row for row in rows if row["answers_text"]]
-        dropped += [
-            (number, f"{name}: no answer")
-            for number, row in enumerate(rows, start=1)
-            if not row["answers_text"]
-        ]
+        kept = []
+        for number, row in enumerate(rows, start=1):
+            if reason := "no answer" if not row["answers_text"] else HALF_CHARACTER if is_cut(row) else "":
+                dropped.append((number, f"{name}: {reason}"))
+            else:
+                kept.append(row)
         tables[split] = pa.Table.from_pylist(kept, schema=SQUAD_SCHEMA)
     return tables, dropped
 

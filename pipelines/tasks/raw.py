@@ -63,10 +63,10 @@ class CsvFile:
         """Raises InputError: no csv, no such column, or a field without an end."""
         rows = RawRows()
         lines = iter(csv.reader(_lines(path)))
-        header = [_plain(name) for name in next(lines, [])]
-        text, label = self._column(header, self.text, path), self._column(header, self.label, path)
         try:
             with long_fields(MOST_BYTES):
+                header = [_plain(name) for name in next(lines, [])]
+                text, label = self._column(header, self.text, path), self._column(header, self.label, path)
                 for number, row in enumerate((row for row in lines if row), start=1):
                     if len(row) != len(header):
                         rows.dropped.append((number, f"{len(row)} fields instead of {len(header)}"))
@@ -189,7 +189,7 @@ _Q1 = (
 _Q2 = "q2_which_of_the_options_below_is_true_about_the_opinion_in_the_tweet"
 _COLLECTION = {"b": "business", "e": "entertainment", "m": "health", "t": "science_technology"}
 
-READERS: dict[str, CsvFile | TabFile | PostFolders] = {  # by task; docs/tasks.md describes the files
+PUBLIC_FILES: dict[str, CsvFile | TabFile | PostFolders] = {  # by task; docs/tasks.md describes the files
     "newsgroups20": PostFolders(labels=registered_entry("newsgroups20").labels),
     "cf_airline": CsvFile(text="text", label="airline_sentiment", labels=_same("cf_airline")),
     "cf_corporate_messaging": CsvFile(text="text", label="category", labels=_same("cf_corporate_messaging")),

@@ -9,6 +9,7 @@ import codecs
 import csv
 import io
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,11 +21,12 @@ import pyarrow as pa
 
 from pipelines.errors import InputError, nearest
 from pipelines.locations import DOWNLOAD, NO_FILE, is_address, resolve_location
-from pipelines.tasks.parquet import MOST_BYTES, cells_of, read_parquet, too_large
+from pipelines.tasks.parquet import MOST_BYTES, cells_of, check_table, read_parquet, too_large
 from pipelines.tasks.task import SPLITS, Hub, Task
 
 Column = list[str | None]
 _field_limit = threading.Lock()
+_SEPARATORS = re.compile(r"[;,|\t]")
 Wanted = Mapping[str, str]  # the columns to read, each with the key that errors about it name
 
 
@@ -144,6 +146,9 @@ def _from_rows(
     """A header and its rows, each with the line it begins at; blank lines are passed over."""
     filled = ((line, row) for line, row in rows if row)
     _, header = next(filled)
+    if len(header) == 1 and not {*wanted} <= {*header} and (mark := _SEPARATORS.search(header[0])):
+        rule = f"has one column, {header[0]!r}: it seems to be separated by {mark[0]!r}"
+        raise InputError(place, str(path), rule, "Save it with commas as .csv, or with tabs as .tsv.")
     picked = _check_columns(header, wanted, path.as_posix())
     cells: list[list[str]] = []
     for line, row in filled:
@@ -222,6 +227,7 @@ def _read_folder(folder: Path, task: Task, place: str) -> Table:
     latin = 0
     for path in paths:
         data = path.read_bytes()
+        _refuse_utf16(data, path, place)
         try:
             texts.append(data.decode("utf-8-sig"))
         except UnicodeDecodeError:
@@ -235,8 +241,12 @@ def load_hub(hub: Hub, place: str) -> Any:
     """The dataset's splits by its names for them, as `datasets.load_dataset` gives them.
 
     Raises:
-        InputError: it does not exist or cannot be fetched.
+        InputError: it does not exist or cannot be fetched; or, in a local folder, a parquet file unpacks to
+            more than one table may have, and `datasets` unpacks it before it can be asked.
     """
+    for path in sorted(Path(hub.path).glob("**/*.parquet")):
+        if path.is_file() and not any(part[0] == "." for part in path.relative_to(hub.path).parts):
+            read_parquet(path, list, f"{place}.path")
     import datasets  # here only: slow to import, and nothing else needs it
 
     try:
@@ -254,7 +264,7 @@ def read_hub(hub: Hub, task: Task, place: str) -> dict[str, Table]:
     where a whole split has no other.
 
     Raises:
-        InputError: the dataset, a split or a column does not exist or cannot be fetched.
+        InputError: the dataset, a split or a column does not exist, cannot be fetched, or is too large.
     """
     loaded = load_hub(hub, place)
     task = replace(task, text=hub.text or task.text)
@@ -269,6 +279,7 @@ def read_hub(hub: Hub, task: Task, place: str) -> dict[str, Table]:
         rows = loaded[name]
         picked = _check_columns(rows.column_names, _wanted(task), hub.path)
         arrow = rows.select_columns(list(picked)).with_format("arrow")[:]
+        check_table(arrow, f"{hub.path}, {name}", f"{place}.{split}")
         *texts, labels = _from_arrow(arrow, _wanted(task), hub.path)
         table = Table(texts=tuple(texts), labels=labels)
         names = hub.labels or tuple(getattr(rows.features[task.label], "names", None) or ())
@@ -296,6 +307,7 @@ def _read_text(path: Path, place: str) -> str:
             path, f"has {size / 1e9:.1f} GB, over the {MOST_BYTES / 1e9:g} GB of one table", place
         )
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    _refuse_utf16(data, path, place)
     if not data.strip():
         raise InputError(place, str(path), "the file is empty", "Give a file with rows.")
     try:
@@ -304,6 +316,13 @@ def _read_text(path: Path, place: str) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         rule = f"line {line} holds byte 0x{data[error.start]:02x}, which is not UTF-8"
         raise InputError(place, str(path), rule, "Save the file as UTF-8.") from error
+
+
+def _refuse_utf16(data: bytes, path: Path, place: str) -> None:
+    """Whole files begin with its mark, or with an ASCII character of it."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or data[:2].count(0) == 1:
+        rule = "is no UTF-8: it looks like UTF-16, which Excel calls Unicode text"
+        raise InputError(place, str(path), rule, "Save it as UTF-8 (in Excel: 'CSV UTF-8').")
 
 
 def _check_columns(names: Sequence[str], wanted: Wanted, source: str) -> tuple[str, ...]:

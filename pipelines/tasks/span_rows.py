@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from pipelines.errors import InputError
 from pipelines.locations import resolve_location
-from pipelines.tasks.parquet import MOST_BYTES, cells_of, read_parquet, too_large
+from pipelines.tasks.parquet import MOST_BYTES, cells_of, check_table, read_parquet, too_large
 from pipelines.tasks.readers import load_hub
 from pipelines.tasks.task import SPLITS, Hub, Source, Task
 from pipelines.texts import has_surrogate
 
+HALF_CHARACTER = "half a character (a lone surrogate)"
 COLUMNS = ("id", "title", "context", "question", "answers_text", "answer_starts")
 SQUAD_SCHEMA = pa.schema(
     [
@@ -119,7 +120,7 @@ def read_span_hub(hub: Hub, key: str) -> dict[str, SpanTable]:
     """The splits that ``hub`` names, by our names for them.
 
     Raises:
-        InputError: the dataset or a split cannot be fetched, or is not in SQuAD's format.
+        InputError: the dataset or a split cannot be fetched, is too large, or is not in SQuAD's format.
     """
     loaded = load_hub(hub, key)
     tables: dict[str, SpanTable] = {}
@@ -129,7 +130,9 @@ def read_span_hub(hub: Hub, key: str) -> dict[str, SpanTable]:
         if name not in loaded:
             fix = "Name one it has, or null to have it cut from train."
             raise InputError(f"{key}.{split}", name, f"{hub.path} has no such split", fix)
-        rows = loaded[name].to_list()
+        arrow = loaded[name].with_format("arrow")[:]
+        check_table(arrow, f"{hub.path}, {name}", f"{key}.{split}")
+        rows = arrow.to_pylist()
         if rows and not {"context", "question", "answers"} <= rows[0].keys():
             fix = "Name a dataset with the columns of SQuAD: context, question, answers."
             raise InputError(f"{key}.path", hub.path, "is not in SQuAD's format", fix)
@@ -154,7 +157,7 @@ def span_problems(table: SpanTable, source: Source) -> list[InputError]:
             "answer_starts that is no list of whole numbers",
             lambda row: not _are(row["answer_starts"], _is_whole),
         ),
-        ("half a character (a lone surrogate)", _has_surrogate),
+        (HALF_CHARACTER, is_cut),
         ("no context", lambda row: not (row["context"] or "").strip()),
         ("no question", lambda row: not (row["question"] or "").strip()),
         ("no answer", lambda row: not any(text and text.strip() for text in row["answers_text"] or ())),
@@ -185,7 +188,8 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) or (isinstance(value, float) and value.is_integer())  # pandas writes 4.0
 
 
-def _has_surrogate(row: Row) -> bool:
+def is_cut(row: Row) -> bool:
+    """Whether one of a row's texts was cut within a character."""
     texts = (row["context"], row["question"], row.get("id"), row.get("title"), *(row["answers_text"] or ()))
     return any(isinstance(text, str) and has_surrogate(text) for text in texts)
 

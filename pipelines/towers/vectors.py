@@ -1,6 +1,7 @@
 """Word vectors from a text file, as fastText and GloVe publish them: a word and its numbers on a line."""
 
 import hashlib
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.errors import InputError
+from pipelines.errors import FileError, InputError
+from pipelines.files import open_plain
 from pipelines.locations import resolve_location
 
 TABLE, WORDS = "vectors.table", "vectors.words"  # a bundle's tensors
+MOST_BYTES = 16_000_000_000  # of one file; the largest that are published have 6 GB
 FORM = "Write a word and its numbers on each line, separated by spaces, as fastText's .vec and GloVe's .txt."
 
 
@@ -44,13 +47,16 @@ def read_vectors(name: str, path: str) -> WordVectors:
     """Read a file of word vectors; a first line "count width" is optional. Plain UTF-8 text only.
 
     Raises:
-        InputError: with the line that is wrong.
+        InputError: with the line that is wrong; or it is a pipe, a device or a folder, or too large.
     """
     key = f"vectors.{name}"
-    location = Path(resolve_location(path, key=key))
+    location = Path(resolve_location(path, key=key)).resolve()  # the user's own links may be followed
     try:
-        with location.open(encoding="utf-8", newline="\n") as file:
-            return _parse(name, path, file)
+        with open_plain(location, limit=MOST_BYTES) as (file, _):
+            return _parse(name, path, io.TextIOWrapper(file, encoding="utf-8", newline="\n"))
+    except FileError as error:
+        fix = "Name a plain text file of word vectors."
+        raise InputError(key, path, f"cannot be read: {error}", fix) from error
     except UnicodeDecodeError as error:
         rule = f"it is not UTF-8 text ({error.reason} at byte {error.start} of what was read)"
         fix = "Unpack it if it is compressed; of binary vectors take the text version."

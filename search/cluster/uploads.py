@@ -13,8 +13,7 @@ _TOKENIZER = {
     *("vocab.txt", "vocab.json", "merges.txt", "bpe.codes"),
     *("spiece.model", "spm.model", "tokenizer.model", "sentencepiece.bpe.model"),
 }
-_TABLES = (*READERS, ".json")
-_DATASET = {*_TABLES, ".txt", ".arrow"}
+_DATASET = {".json", ".txt", ".arrow"}  # beside the formats of the table of readers
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 
 
@@ -31,13 +30,13 @@ def is_class_text(path: PurePosixPath) -> bool:
 
 def is_table_of(splits: Collection[str]) -> Wanted:
     """A task's rows in a data_dir: <split>.parquet and the other forms."""
-    return lambda path: len(path.parts) == 1 and path.stem in splits and path.suffix in _TABLES
+    return lambda path: len(path.parts) == 1 and path.stem in splits and path.suffix in (*READERS, ".json")
 
 
 def is_dataset_file(path: PurePosixPath) -> bool:
     """What `datasets` reads of a folder: tables and texts, compressed or not, and the README naming them."""
     ending = PurePosixPath(path.stem).suffix if path.suffix in _COMPRESSED else path.suffix
-    return ending in _DATASET or path.name == "README.md"
+    return ending in READERS or ending in _DATASET or path.name == "README.md"
 
 
 def is_none(_: PurePosixPath) -> bool:

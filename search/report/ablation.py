@@ -1,7 +1,6 @@
 """Which layers' adapters a bundle needs: its task's rows read, and the heat map of Figure 6."""
 
 import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +14,14 @@ from numpy.typing import NDArray
 from pipelines.analyses import Ablation, ablate, adapted_layers
 from pipelines.bundle import AdapterBundle
 from pipelines.errors import InputError
-from pipelines.files import METRICS
-from pipelines.metrics import metrics_for
+from pipelines.metrics import METRICS, metrics_for
+from pipelines.tasks.labels import class_of
 from pipelines.tasks.readers import READERS, read_columns
+from pipelines.texts import has_surrogate
 from search.errors import UserError
 from search.report.figures import DPI, SVG_SALT
 from search.report.report import csv_bytes
+from search.report.statistics import POINTS, Unit, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,9 +42,19 @@ class LayerAnalysis:
     ablation: Ablation
     majority: float | None
 
+    @property
+    def unit(self) -> Unit:
+        """How its scores are shown."""
+        return unit_of(self.metric)
+
+    @property
+    def sign(self) -> float:
+        """-1 where less is better."""
+        return METRICS[self.metric].signed(1.0)
+
     def drop(self, first: int, last: int) -> float:
-        """What the layers' adapters are worth: the score without them minus the full one, in points."""
-        return 100 * (self.ablation.scores[first, last] - self.ablation.full)
+        """What the layers' adapters are worth: the score without them minus the full one, in its unit."""
+        return self.unit.factor * (self.ablation.scores[first, last] - self.ablation.full)
 
 
 def analyse_layers(
@@ -68,12 +79,15 @@ def analyse_layers(
     """
     bundle = AdapterBundle.load(folder, backbone=backbone)
     adapted_layers(bundle)  # what cannot be ablated is refused before anything is read
-    config, facts = bundle.config, json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    config, facts = bundle.config, bundle.metrics
     if (source is None) == (data_dir is None):
         raise UserError("give the rows to score by --input FILE or by --data-dir DIR, one of the two.")
     path = source or find_validation(data_dir or Path(), config.task)
     rows, targets = read_labelled(bundle, path, label or facts.get("label") or "label", limit)
     metric = facts.get("metric") or metrics_for(config.kind)[0]
+    if metric not in metrics_for(config.kind):
+        fix = "Import the package that registers it, or update adaptune."
+        raise InputError("BUNDLE", bundle.name, f"its metric {metric!r} scores no {config.kind} here", fix)
     positive = config.labels.index(facts["positive"]) if facts.get("positive") in config.labels else None
     found = ablate(bundle, rows, partial(_score, bundle, targets, metric, positive))
     majority = None
@@ -96,7 +110,7 @@ def read_labelled(
     """Rows of texts, and their targets as the metrics take them.
 
     Raises:
-        UserError: a cell is empty, or a label is not one of the bundle's.
+        UserError: a cell is empty or has half a character, or a label is not one of the bundle's.
         InputError: the file, or a column of it, cannot be read.
     """
     config = bundle.config
@@ -107,6 +121,11 @@ def read_labelled(
     for number, (*cells, written) in enumerate(zip(*texts, labels, strict=True), start=1):
         if not written or any(not cell or cell.isspace() for cell in cells):
             raise UserError(f"{path}: row {number} has no text or no label. Fill it in or remove it.")
+        if any(map(has_surrogate, (written, *cells))):
+            raise UserError(
+                f"{path}: row {number} has half a character (a lone surrogate). Correct it or remove it: it "
+                "was cut within a character."
+            )
         target = _target(written, config.labels)
         if target is None:
             known = ", ".join(config.labels[:10]) if config.labels else "finite numbers"
@@ -123,7 +142,7 @@ def read_labelled(
 
 def _target(written: str, labels: Sequence[str]) -> float | None:
     if labels:
-        return labels.index(written) if written in labels else None
+        return class_of(written, labels)
     try:
         value = float(written)
     except ValueError:
@@ -149,7 +168,8 @@ def ablation_files(analysis: LayerAnalysis) -> dict[str, bytes]:
     """The heat map as PNG and SVG, and its numbers as csv, by file name."""
     from matplotlib import rc_context
 
-    rows: list[list[Any]] = [["first_layer", "last_layer", analysis.metric, "points_of_100_minus_full"]]
+    difference = f"{analysis.unit.column}_minus_full"
+    rows: list[list[Any]] = [["first_layer", "last_layer", analysis.metric, difference]]
     rows += [
         [first, last, value, analysis.drop(first, last)]
         for (first, last), value in analysis.ablation.scores.items()
@@ -168,18 +188,20 @@ def draw_ablation(analysis: LayerAnalysis) -> "Figure":
     """The heat map: down the first layer without adapters, across the last one."""
     from matplotlib.figure import Figure
 
-    layers = analysis.ablation.layers
+    layers, unit, sign = analysis.ablation.layers, analysis.unit, analysis.sign
     drops = np.full((len(layers), len(layers)), np.nan)
     for first, last in analysis.ablation.scores:
         drops[layers.index(first), layers.index(last)] = analysis.drop(first, last)
     size = min(12.0, max(4.8, 0.55 * len(layers) + 1.6))
     figure = Figure(figsize=(size + 0.8, size), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(drops, cmap="cividis", vmin=min(float(np.nanmin(drops)), -1.0), vmax=0.0)
+    most = max(float(np.nanmax(-sign * drops)), 0.01 * unit.factor)  # that is lost; the darkest
+    low, high, colours = (-most, 0.0, "cividis") if sign > 0 else (0.0, most, "cividis_r")
+    image = axes.imshow(drops, cmap=colours, vmin=low, vmax=high)
     for (row, column), drop in np.ndenumerate(drops) if len(layers) <= MOST_ANNOTATED else ():
         if not np.isnan(drop):
-            dark = drop < image.norm.vmin / 2  # type: ignore[operator]
-            text = f"{drop:.1f}".replace("-0.0", "0.0")
+            dark = -sign * drop > most / 2
+            text = f"{round(drop, 1) + 0.0:.1f}" if unit == POINTS else f"{round(drop, 2) + 0.0:.2f}"
             axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color="w" if dark else "k")
     ticks = range(0, len(layers), 1 if len(layers) <= MOST_ANNOTATED else 4)
     names = [str(layers[tick]) for tick in ticks]
@@ -187,28 +209,33 @@ def draw_ablation(analysis: LayerAnalysis) -> "Figure":
     axes.set_yticks(list(ticks), names)
     axes.set_xlabel("last layer without adapters")
     axes.set_ylabel("first layer without adapters")
-    full = f"{100 * analysis.ablation.full:.1f}"
+    full = unit.show(analysis.ablation.full)
     axes.set_title(
         f"{analysis.task}: adapters removed, not retrained\n"
         f"{analysis.metric} with all adapters {full}, n = {analysis.ablation.examples:,}",
         fontsize=10,
     )
-    figure.colorbar(image, ax=axes, shrink=0.8, label=f"{analysis.metric} minus the full model's (points)")
+    label = f"{analysis.metric} minus the full model's{' (points)' if unit == POINTS else ''}"
+    figure.colorbar(image, ax=axes, shrink=0.8, label=label)
     return figure
 
 
 def describe_layers(analysis: LayerAnalysis) -> list[str]:
     """What the heat map says, in lines."""
-    ablation, layers = analysis.ablation, analysis.ablation.layers
-    singles = {layer: analysis.drop(layer, layer) for layer in layers}
-    worst = min(singles, key=lambda layer: singles[layer])
+    ablation, layers, unit = analysis.ablation, analysis.ablation.layers, analysis.unit
+    worst = min(layers, key=lambda layer: analysis.sign * analysis.drop(layer, layer))
     everything = (layers[0], layers[-1])
+
+    def drop(first: int, last: int) -> str:
+        points = " points" if unit == POINTS else ""
+        return f"{analysis.drop(first, last):+.{unit.decimals}f}{points}"
+
     lines = [
-        f"{analysis.task}: {analysis.metric} {100 * ablation.full:.1f} with all adapters "
+        f"{analysis.task}: {analysis.metric} {unit.show(ablation.full)} with all adapters "
         f"({ablation.examples:,} rows, layers {layers[0]} to {layers[-1]})",
-        f"without one layer's: {singles[worst]:+.1f} points at most (layer {worst})",
-        f"without any: {100 * ablation.scores[everything]:.1f} ({analysis.drop(*everything):+.1f} points)",
+        f"without one layer's: {drop(worst, worst)} at most (layer {worst})",
+        f"without any: {unit.show(ablation.scores[everything])} ({drop(*everything)})",
     ]
     if analysis.majority is not None:
-        lines.append(f"the most frequent label alone: {100 * analysis.majority:.1f}")
+        lines.append(f"the most frequent label alone: {unit.show(analysis.majority)}")
     return lines

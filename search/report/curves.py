@@ -1,7 +1,8 @@
 """What the paper's figures show, from the runs at hand: series of numbers, not yet drawn.
 
 Houlsby et al. 2019: Figures 1 and 3 (score minus full fine-tuning's against trained parameters, percentiles
-over tasks), 4 (single tasks), 5 (SQuAD), 7 (learning rates). Scores are in points of 100, as there.
+over tasks), 4 (single tasks), 5 (SQuAD), 7 (learning rates). Scores are in points of 100, as there; those of
+a metric beyond -1 to 1 are as they are, and in no percentiles.
 """
 
 from collections import Counter
@@ -14,9 +15,11 @@ from search.report.paper import ADAPTERS, FINE_TUNING, OURS, TABLE_1, TABLE_2, V
 from search.report.series import Curve, FigureData, Mark, Missing, Panel, Tasks
 from search.report.statistics import (
     MIN_TASKS,
+    POINTS,
     Configuration,
     MethodRuns,
     Point,
+    Unit,
     bands,
     best_of,
     counted,
@@ -36,21 +39,24 @@ def make_figures(tasks: Tasks) -> tuple[list[FigureData], list[Missing]]:
 
 def _percentiles(tasks: Tasks) -> FigureData | Missing:
     title = "Figure 1: what trained parameters buy, over all tasks"
-    comparable = _without_spans(tasks)
+    comparable, left_out = _comparable(tasks)
     panel, caption = _band_panel(comparable, f"all tasks (n = {len(comparable)})")
     if panel is None:
-        return Missing(title, caption, _needed_for_bands())
+        return Missing(title, caption + left_out, _needed_for_bands())
+    caption = f"{caption.rstrip('.')}{left_out}."
     return FigureData("figure_1", title, TRAINED, (panel,), banded=True, caption=caption)
 
 
 def _percentiles_by_suite(tasks: Tasks) -> FigureData | Missing:
     title = "Figure 3: what trained parameters buy, suite by suite"
     suites: dict[str, dict[str, Mapping[str, MethodRuns]]] = {}
-    for task, methods in _without_spans(tasks).items():
+    comparable, left_out = _comparable(tasks)
+    for task, methods in comparable.items():
         suites.setdefault(suite_of(task), {})[task] = methods
     if len(suites) < 2:
         only = next(iter(suites), "none")
-        return Missing(title, f"all tasks are of one suite ({only})", "tasks of another suite in the report")
+        reason = f"all tasks are of one suite ({only}){left_out}"
+        return Missing(title, reason, "tasks of another suite in the report")
     panels, captions = [], {}
     for suite, found in suites.items():
         panel, captions[suite] = _band_panel(found, f"{suite} (n = {len(found)})")
@@ -58,9 +64,10 @@ def _percentiles_by_suite(tasks: Tasks) -> FigureData | Missing:
             panels.append(panel)
     if not panels:
         reasons = "; ".join(f"{suite}: {reason}" for suite, reason in captions.items())
-        return Missing(title, reasons, f"{_needed_for_bands()}, in one suite")
+        return Missing(title, reasons + left_out, f"{_needed_for_bands()}, in one suite")
     same = len(set(captions.values())) == 1
     caption = next(iter(captions.values())) if same else _captions(captions)
+    caption = f"{caption.rstrip('.')}{left_out}."
     return FigureData("figure_3", title, TRAINED, tuple(panels), banded=True, caption=caption)
 
 
@@ -109,7 +116,8 @@ def _band_panel(tasks: Tasks, title: str) -> tuple[Panel | None, str]:
         caption += f" The best is subtracted since there is no fine_tune study for {_some(unknown)}."
     if len(curves) == 1:
         caption += f" Only {curves[0].name} could be drawn: no other method has enough tasks."
-    return Panel(title, f"validation score minus\n{base} (points of 100)", tuple(curves), 0.0, base), caption
+    label = f"validation score minus\n{base} ({POINTS.name})"
+    return Panel(title, label, tuple(curves), 0.0, base), caption
 
 
 def _single_tasks(tasks: Tasks) -> FigureData | Missing:
@@ -118,7 +126,7 @@ def _single_tasks(tasks: Tasks) -> FigureData | Missing:
 
 
 def _squad(tasks: Tasks) -> FigureData | Missing:
-    title = "Figure 5: SQuAD, F1 against trained parameters"
+    title = "Figure 5: SQuAD, score against trained parameters"
     spans = {task: methods for task, methods in tasks.items() if task not in _without_spans(tasks)}
     if not spans:
         return Missing(title, "no task of kind span", "a job with squad_v1 and several adapter sizes")
@@ -133,12 +141,13 @@ def _capacity_figure(key: str, title: str, tasks: Tasks, what: str) -> FigureDat
         drawn = []
         for method, by_task in curves.items():
             points = by_task.get(task, ())
-            marks = [_seed_mark(p.best.trained, p, _level_name(method, p.level)) for p in points]
+            unit = _unit(methods)
+            marks = [_seed_mark(p.best.trained, p, _level_name(method, p.level), unit) for p in points]
             if marks:
                 drawn.append(_curve(method, marks))
         if any(len(curve.marks) > 1 for curve in drawn):
             full = _full_best(methods)
-            level = None if full is None else 100 * full.validation.value
+            level = None if full is None else _unit(methods).factor * full.validation.value
             panels.append(_task_panel(task, methods, drawn, level))
     if not panels:
         needed = f"two or more values of adapter_size or top_layers in the space of {what}"
@@ -199,7 +208,7 @@ def swept_figure(tasks: Tasks, swept: Swept, *, key: str, title: str) -> FigureD
             marks = []
             for point in points:
                 value = float(point.best.params.get(swept.parameter, default))
-                marks.append(_seed_mark(value, point, f"{value:.3g}"))
+                marks.append(_seed_mark(value, point, f"{value:.3g}", _unit(methods)))
             drawn.append(_curve(method, sorted(marks)))
         if any(len(curve.marks) > 1 for curve in drawn):
             panels.append(_task_panel(task, methods, drawn, None))
@@ -287,6 +296,19 @@ def _without_spans(tasks: Tasks) -> dict[str, Mapping[str, MethodRuns]]:
     }
 
 
+def _comparable(tasks: Tasks) -> tuple[dict[str, Mapping[str, MethodRuns]], str]:
+    """The tasks whose scores percentiles can be over, and what to say of those that have no points."""
+    found = _without_spans(tasks)
+    left_out = [f"{task} ({_unit(m).name})" for task, m in found.items() if _unit(m) != POINTS]
+    said = f"; left out, as they have no {POINTS.name}: {_some(left_out)}" if left_out else ""
+    return {task: methods for task, methods in found.items() if _unit(methods) == POINTS}, said
+
+
+def _unit(methods: Mapping[str, MethodRuns]) -> Unit:
+    """How a task's scores are shown: its methods have one metric."""
+    return next(iter(methods.values())).unit
+
+
 def _curve(method: str, marks: Iterable[Mark]) -> Curve:
     return Curve(method, METHODS[method].legend, tuple(sorted(marks)))
 
@@ -294,15 +316,16 @@ def _curve(method: str, marks: Iterable[Mark]) -> Curve:
 def _task_panel(
     task: str, methods: Mapping[str, MethodRuns], curves: Sequence[Curve], level: float | None
 ) -> Panel:
-    metric = next(iter(methods.values())).metric
+    metric, unit = next(iter(methods.values())).metric, _unit(methods)
     compared = METHODS[OURS[FINE_TUNING]].legend
-    return Panel(task, f"validation {metric} (of 100)", tuple(curves), level, compared)
+    label = f"validation {metric}{' (of 100)' if unit == POINTS else ''}"
+    return Panel(task, label, tuple(curves), level, compared, unit.column)
 
 
-def _seed_mark(x: float, point: Point, label: str) -> Mark:
-    mean, sem, n = point.best.validation
-    low, high = (None, None) if sem is None else (100 * (mean - sem), 100 * (mean + sem))
-    return Mark(x, 100 * mean, low, high, n, label)
+def _seed_mark(x: float, point: Point, label: str, unit: Unit) -> Mark:
+    (mean, sem, n), factor = point.best.validation, unit.factor
+    low, high = (None, None) if sem is None else (factor * (mean - sem), factor * (mean + sem))
+    return Mark(x, factor * mean, low, high, n, label)
 
 
 def _level_name(method: str, level: float) -> str:

@@ -1,6 +1,6 @@
 """The statistics of a report: what each configuration scored over its seeds, and what parameters buy.
 
-Pure: nothing here reads a study or draws. Scores are fractions, as in the record, unless points are named.
+Pure: nothing here reads a study or draws. Scores are as the record has them, unless points are named.
 """
 
 import math
@@ -11,10 +11,36 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines.method import METHODS
+from pipelines.metrics import METRICS
 from pipelines.tasks.kind import Kind, kind_of
 
 MIN_TASKS = 3  # fewer have no percentiles worth a band
 MANY_VALUES = 12  # up to so many different values of a parameter each is a point of its own
+
+
+class Unit(NamedTuple):
+    """How a report shows a metric's values: times ``factor``, named and to so many decimals."""
+
+    name: str
+    factor: float
+    decimals: int
+
+    def show(self, value: float) -> str:
+        return f"{self.factor * value:.{self.decimals}f}"
+
+    @property
+    def column(self) -> str:
+        """What a csv file calls a column of it."""
+        return self.name.replace(" ", "_")
+
+
+POINTS = Unit("points of 100", 100, 1)
+
+
+def unit_of(metric: str) -> Unit:
+    """Points of 100 for a metric between -1 and 1, as the paper has them; any other is shown as it is."""
+    low, high = METRICS[metric].range
+    return POINTS if low >= -1 and high <= 1 else Unit(metric, 1, 4)
 
 
 class Mean(NamedTuple):
@@ -115,6 +141,11 @@ class MethodRuns:
     def rules(self) -> Kind:
         """What depends on the task's kind. Raises InputError for one that is not registered here."""
         return kind_of(self.kind)
+
+    @property
+    def unit(self) -> Unit:
+        """How its scores are shown."""
+        return unit_of(self.metric)
 
     @property
     def trained_fraction(self) -> float:

@@ -18,8 +18,8 @@ from search.report.page import Content, markdown_page
 from search.report.paper import ADAPTERS, OURS, SIZES
 from search.report.report import collect_runs, csv_bytes, find_jobs
 from search.report.series import FigureData, Tasks, figure_rows
-from search.report.statistics import counted, frontier, levels_of
-from search.report.tables import NONE, Table, show_mean
+from search.report.statistics import POINTS, counted, frontier, levels_of
+from search.report.tables import NONE, Table, scores_note, show_mean
 from search.results import open_record
 from search.storage import Storage
 
@@ -78,19 +78,22 @@ def size_table(tasks: Tasks) -> Table:
             "nothing to compare: no task has adapters of two sizes. Needed: two or more values of "
             "adapter_size in the space."
         )
-    averaged = [task for task, runs in found.items() if runs.rules.classes]
+    classified = [task for task, runs in found.items() if runs.rules.classes]
+    averaged = [task for task in classified if found[task].unit == POINTS]
     rows = []
     for size in sorted({size for by_size in scores.values() for size in by_size}):
         known = [scores[task][size].value for task in averaged if size in scores[task]]
         complete = known and len(known) == len(averaged)
-        mean = f"{100 * np.mean(known):.1f}" if complete else NONE
+        mean = POINTS.show(float(np.mean(known))) if complete else NONE
         paper = f"{SIZES[int(size)]}" if size in SIZES else NONE
-        cells = (show_mean(scores[task].get(size)) for task in found)
+        cells = (show_mean(scores[task].get(size), runs.unit) for task, runs in found.items())
         rows.append((f"{size:g}", mean, paper, *cells))
     tasks_of_mean = counted(len(averaged), "classification task")
     notes = (
-        "Validation scores in points of 100, with the best of the other settings at each size (± s.e.m. over "
-        f"seeds, where there are several). Mean: over {tasks_of_mean}, where all of them have the size.",
+        scores_note("Validation scores", {task: {adapter: runs} for task, runs in found.items()}),
+        "At each size the best of the other settings counts. Mean: over "
+        f"{tasks_of_mean}{'' if len(averaged) == len(classified) else f' in {POINTS.name}'}, where all of "
+        "them have the size.",
         "Paper (§3.6): mean over the 8 classification tasks of GLUE, BERT_LARGE.",
     )
     heads = (

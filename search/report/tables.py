@@ -21,7 +21,7 @@ from search.report.paper import (
     Score,
 )
 from search.report.series import Tasks
-from search.report.statistics import Mean, MethodRuns, counted, total_encoders, trained_share
+from search.report.statistics import POINTS, Mean, MethodRuns, Unit, counted, total_encoders, trained_share
 from search.tables import format_params
 
 NONE = "-"  # for a cell without a number
@@ -74,7 +74,7 @@ def _keeps_no_encoder(method: str) -> bool:
 
 
 def score_rows(tasks: Tasks) -> list[list[Any]]:
-    """Every task and method with all figures as numbers, with a head; scores are fractions."""
+    """Every task and method with all figures as numbers, with a head; scores are as metrics have them."""
     rows: list[list[Any]] = [
         [
             "task",
@@ -120,7 +120,7 @@ def _suite_by_method(key: str, title: str, tasks: Tasks) -> Table:
     rows = []
     for method in methods_of(tasks):
         found = {task: methods[method] for task, methods in tasks.items() if method in methods}
-        cells = [show_mean(found[task].winner.test) if task in found else NONE for task in tasks]
+        cells = [_test_score(found[task]) if task in found else NONE for task in tasks]
         mean = _mean([found[task].winner.test for task in shared])
         rows.append((f"ours: {name_of(method)}", *_cost_cells(method, found), *cells, mean))
     alike = [task for task in tasks if _paper_task(TABLE_1, task, tasks[task])]
@@ -130,10 +130,7 @@ def _suite_by_method(key: str, title: str, tasks: Tasks) -> Table:
         mean = _paper_mean([scores.get(task) for task in shared])
         rows.append((f"paper: {method}", *_paper_costs(cost), *cells, mean))
     heads = [f"{task} ({_metric(tasks[task])})" for task in tasks]
-    notes = [
-        "Test scores in points of 100 (± s.e.m. over seeds, where there are several).",
-        _mean_note(shared, tasks),
-    ]
+    notes = [scores_note("Test scores", tasks), _mean_note(shared, tasks)]
     if alike:
         notes.append(
             "Paper: scores of the GLUE server on its own test sets with BERT_LARGE; its total parameters are "
@@ -162,7 +159,7 @@ def _suite_by_task(key: str, title: str, tasks: Tasks) -> Table:
             (
                 task,
                 _metric(methods),
-                *(show_mean(methods[method].winner.test) if method in methods else NONE for method in ours),
+                *(_test_score(methods[method]) if method in methods else NONE for method in ours),
                 *(_paper_cell(scores.get(method)) for method in theirs),
             )
         )
@@ -178,10 +175,7 @@ def _suite_by_task(key: str, title: str, tasks: Tasks) -> Table:
     rows.append(("total params", "", *(cost[0] for cost in costs), *(cost[0] for cost in paper_costs)))
     rows.append(("trained / task", "", *(cost[1] for cost in costs), *(cost[1] for cost in paper_costs)))
     heads = ("task", "metric", *(f"ours: {name_of(one)}" for one in ours))
-    notes = [
-        "Test scores in points of 100 (± s.e.m. over seeds, where there are several).",
-        _mean_note(shared, tasks),
-    ]
+    notes = [scores_note("Test scores", tasks), _mean_note(shared, tasks)]
     if alike:
         notes.append(
             "Paper: BERT_BASE, mean ± s.e.m. over seeds, on splits that are not published; its total "
@@ -197,17 +191,23 @@ def _spans(tasks: Tasks) -> Table:
         for method in methods_of({task: methods}):
             one = methods[method]
             cells = (
-                show_mean(one.winner.validation),
-                show_mean(one.winner.test),
+                show_mean(one.winner.validation, one.unit),
+                _test_score(one),
                 _share(one.trained_fraction),
             )
             rows.append((task, f"ours: {name_of(method)}", *cells))
-        paper = SQUAD.get(task)
+        paper = _paper_task(SQUAD, task, methods)
         for name, score in paper.scores.items() if paper else ():
             rows.append((task, f"paper: {name}", _paper_cell(score), NONE, NONE))
-    heads = ("task", "method", "validation F1", "test F1", "trained / task")
-    notes = ("Points of 100. Paper (§3.5): BERT_BASE on the validation set of SQuAD v1.1.",)
-    return Table("spans", "Span extraction", heads, tuple(rows), notes)
+    metrics = {_metric(methods) for methods in tasks.values()}
+    shown = "score" if len(metrics) > 1 else "F1" if "squad_f1" in metrics else metrics.pop()
+    heads = ("task", "method", f"validation {shown}", f"test {shown}", "trained / task")
+    notes = [scores_note("Scores", tasks), *_different(SQUAD, tasks)]
+    if len(metrics) > 1:
+        notes += [f"{task}: scored by {_metric(methods)}." for task, methods in tasks.items()]
+    if any(row[1].startswith("paper: ") for row in rows):
+        notes.append("Paper (§3.5): BERT_BASE on the validation set of SQuAD v1.1.")
+    return Table("spans", "Span extraction", heads, tuple(rows), tuple(notes))
 
 
 def _costs(tasks: Tasks) -> Table:
@@ -237,9 +237,9 @@ def winners_table(tasks: Tasks) -> Table:
                 one.task,
                 one.method,
                 one.metric,
-                show_mean(one.winner.validation),
+                show_mean(one.winner.validation, one.unit),
                 str(one.winner.validation.n),
-                show_mean(one.winner.test),
+                _test_score(one),
                 str(one.winner.test.n if one.winner.test else 0),
                 f"{one.winner.trained:,}",
                 _share(one.trained_fraction),
@@ -261,9 +261,10 @@ def winners_table(tasks: Tasks) -> Table:
         "run",
     )
     notes = (
-        "The configuration that won on validation. Scores in points of 100: mean ± s.e.m. over its seeds, so "
-        "validation is below the best run's where there are several; test scores are read for winners alone. "
-        "scores.csv has the unrounded numbers.",
+        "The configuration that won on validation: its mean over seeds, so validation is not the best run's "
+        "where there are several; test scores are read for winners alone. scores.csv has the unrounded "
+        "numbers.",
+        scores_note("Scores", tasks),
     )
     return Table("winners", "Every task and method", heads, tuple(rows), notes)
 
@@ -273,11 +274,11 @@ def _each(tasks: Tasks) -> list[MethodRuns]:
 
 
 def _shared(tasks: Tasks) -> list[str]:
-    """The tasks that every method has, with test scores: the only ones whose means compare."""
+    """The tasks that every method has, with test scores in points: the only ones whose means compare."""
     every = methods_of(tasks)
     return [
         task
-        for task, methods in tasks.items()
+        for task, methods in _in_points(tasks).items()
         if all(method in methods and methods[method].winner.test for method in every)
     ]
 
@@ -285,7 +286,8 @@ def _shared(tasks: Tasks) -> list[str]:
 def _mean_note(shared: Sequence[str], tasks: Tasks) -> str:
     if len(shared) == len(tasks):
         return f"Mean: over {counted(len(tasks), 'task')}."
-    return f"Mean: over the {len(shared)} of {counted(len(tasks), 'task')} that every method has."
+    points = "" if len(_in_points(tasks)) == len(tasks) else f" in {POINTS.name}"
+    return f"Mean: over the {len(shared)} of {counted(len(tasks), 'task')} that every method has{points}."
 
 
 def _paper_task(
@@ -323,12 +325,29 @@ def _paper_costs(cost: Cost | None) -> tuple[str, str]:
     return (NONE, NONE) if cost is None else (f"{cost.total:g}x", f"{cost.trained:g}%")
 
 
-def show_mean(mean: Mean | None) -> str:
-    """Points of 100, with the standard error where there are several seeds."""
+def show_mean(mean: Mean | None, unit: Unit) -> str:
+    """A mean in its unit, with the standard error where there are several seeds."""
     if mean is None:
         return NONE
-    spread = "" if mean.sem is None else f" ± {100 * mean.sem:.1f}"
-    return f"{100 * mean.value:.1f}{spread}"
+    spread = "" if mean.sem is None else f" ± {unit.show(mean.sem)}"
+    return unit.show(mean.value) + spread
+
+
+def _test_score(one: MethodRuns) -> str:
+    return show_mean(one.winner.test, one.unit)
+
+
+def scores_note(what: str, tasks: Tasks) -> str:
+    """What the numbers of a table are."""
+    raw = sorted(
+        {_metric(methods) for methods in tasks.values()} - {*map(_metric, _in_points(tasks).values())}
+    )
+    as_it_is = f"; {', '.join(raw)} as it is" if raw else ""
+    return f"{what} in {POINTS.name} (± s.e.m. over seeds, where there are several){as_it_is}."
+
+
+def _in_points(tasks: Tasks) -> dict[str, Mapping[str, MethodRuns]]:
+    return {task: m for task, m in tasks.items() if next(iter(m.values())).unit == POINTS}
 
 
 def _paper_cell(score: Score | None) -> str:

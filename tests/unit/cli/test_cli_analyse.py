@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from typer.testing import CliRunner
 from pipelines.bundle import AdapterBundle, write_bundle
 from pipelines.config import TrainConfig
 from pipelines.encoder.backbone import load_backbone
+from pipelines.errors import InputError
 from pipelines.packs.trained import initial_parameters
 from search.cli.app import app
 from search.errors import UserError
-from search.report.ablation import analyse_layers, draw_ablation
+from search.report.ablation import ablation_files, analyse_layers, describe_layers, draw_ablation
 
 VALUES = {"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3], "init_std": [1e-4, 1e-2, 1.0]}
 FINGERPRINTS = {"data_fingerprint": "rows", "backbone_fingerprint": "encoder"}
@@ -117,21 +119,31 @@ ROWS = [("good great day", "good"), ("bad", "bad"), ("the worst printer", "bad")
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+def backbone(tmp_path_factory):
+    return load_backbone(str(save_tiny_encoder(tmp_path_factory.mktemp("encoder"), num_hidden_layers=3)))
+
+
+def make_bundle(folder, backbone, *, labels=("bad", "good"), **facts):
     """A bundle whose adapters are far from the identity."""
-    encoder = save_tiny_encoder(tmp_path_factory.mktemp("encoder"), num_hidden_layers=3)
-    backbone = load_backbone(str(encoder))
     train = TrainConfig(adapter_size=4, init_std=0.5)
-    config = bundle_config(backbone, train)
-    folder = tmp_path_factory.mktemp("bundle") / "toy"
-    facts = {"metric": "f1", "positive": "good", "label": "mood"}
-    write_bundle(folder, config, initial_parameters(backbone, train, outputs=2), metrics=facts, card="")
+    config = replace(bundle_config(backbone, train), labels=labels)
+    parameters = initial_parameters(backbone, train, outputs=2)
+    write_bundle(folder, config, parameters, metrics={"label": "mood", **facts}, card="")
     return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory, backbone):
+    folder = tmp_path_factory.mktemp("bundle") / "toy"
+    return make_bundle(folder, backbone, metric="f1", positive="good")
 
 
 def write_rows(path, rows=ROWS, label="mood"):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps({"text": text, label: mood}) + "\n" for text, mood in rows))
+    if path.suffix == ".csv":
+        path.write_text(f"text,{label}\n" + "".join(f"{text},{mood}\n" for text, mood in rows))
+    else:
+        path.write_text("".join(json.dumps({"text": text, label: mood}) + "\n" for text, mood in rows))
     return path
 
 
@@ -163,12 +175,49 @@ def test_the_heat_map_has_the_first_layer_down_and_the_last_across(bundle, tmp_p
     )
 
 
+def test_a_metric_that_is_not_in_points_is_shown_as_it_is_and_the_worst_layer_raises_it(backbone, tmp_path):
+    folder = make_bundle(tmp_path / "toy", backbone, metric="log_loss")
+    source = write_rows(tmp_path / "rows.jsonl")
+    found = analyse_layers(folder, source=source)
+    head, *rows = list(csv.reader(ablation_files(found)["ablation.csv"].decode().splitlines()))
+    assert head == ["first_layer", "last_layer", "log_loss", "log_loss_minus_full"]
+    for row in rows:
+        assert float(row[2]) - float(row[3]) == pytest.approx(found.ablation.full)
+    singles = {layer: found.ablation.scores[layer, layer] for layer in range(3)}
+    worst = max(singles, key=lambda layer: singles[layer])
+    lines = describe_layers(found)
+    assert lines[0].startswith(f"toy: log_loss {found.ablation.full:.4f} with all adapters")
+    assert lines[1] == (
+        f"without one layer's: {singles[worst] - found.ablation.full:+.4f} at most (layer {worst})"
+    )
+    assert not any("points" in line for line in lines)
+    heat, bar = draw_ablation(found).axes
+    assert bar.get_ylabel() == "log_loss minus the full model's"
+    assert heat.images[0].norm.vmin == 0  # more of it is worse
+
+
+@pytest.mark.parametrize("written", ["0", "0.0", "0.00"])
+def test_whole_numbers_are_the_bundles_classes_in_any_form(backbone, tmp_path, written):
+    folder = make_bundle(tmp_path / "toy", backbone, labels=("0", "1"))
+    source = write_rows(tmp_path / "rows.csv", [("good day", written), ("bad day", "1.0")])
+    assert analyse_layers(folder, source=source).majority == 0.5
+
+
+def test_a_bundle_of_an_unknown_metric_is_refused_by_its_folder(backbone, tmp_path):
+    folder = make_bundle(tmp_path / "toy", backbone, metric="spearman")
+    with pytest.raises(InputError, match="its metric 'spearman' scores no classification here") as caught:
+        analyse_layers(folder, source=write_rows(tmp_path / "rows.jsonl"))
+    assert caught.value.value == str(folder)
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
         (ROWS, ["--data-dir", "data"], "one of the two"),
         ([("x", "ugly")], [], "the label 'ugly' of row 1"),
         ([("", "good")], [], "row 1 has no text"),
+        ([*ROWS, ("half \ud83d", "good")], [], "row 5 has half a character (a lone surrogate)"),
+        ([("half", "good\ud83d")], [], "row 1 has half a character (a lone surrogate)"),
         (ROWS, ["--label", "moot"], "mood"),
     ],
 )

@@ -15,6 +15,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.job_submission import JobDetails, JobStatus, JobType
 from ruamel.yaml import YAML
 
+from pipelines.tasks.readers import READERS
 from search.cluster import jobs as cluster
 from search.cluster import remote, staging
 from search.cluster.remote import contact, find_token, parse_results, unpack
@@ -181,6 +182,13 @@ def test_of_a_folder_only_what_is_read_is_uploaded(write_job, tmp_path, changes,
     staged = stage(write_job(**changes))
     sources = {path.relative_to(tmp_path).as_posix() for path in staged.uploads.values()} - {"data/train.csv"}
     assert sources == {f"folder/{name}" for name in taken}
+
+
+def test_rows_in_a_format_that_a_package_registers_are_uploaded(write_job, tmp_path, monkeypatch):
+    monkeypatch.setitem(READERS, ".made", READERS[".csv"])
+    fill(tmp_path, "folder/glue_cola/train.made", "folder/glue_cola/train.unknown")
+    staged = stage(write_job(tasks=["glue_cola"], data_dir="folder"))
+    assert list(staged.uploads) == ["adaptune_data/data_dir/glue_cola/train.made"]
 
 
 @pytest.mark.parametrize("linked", ["folder/config.json", "folder/model.safetensors"])

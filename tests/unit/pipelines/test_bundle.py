@@ -338,6 +338,8 @@ def test_a_deeply_nested_config_is_refused(folder):
         ("labels", [1, 2]),
         ("labels", None),
         ("text_columns", [["a"]]),
+        ("text_columns", []),
+        ("text_columns", ["a", "b", "c"]),
         ("kind", 3),
         ("max_tokens", "64"),
         ("max_tokens", 0),
@@ -354,6 +356,43 @@ def test_a_deeply_nested_config_is_refused(folder):
 def test_a_config_of_odd_values_is_refused_as_a_bundle(folder, key, value):
     write_config(folder, **{key: value})
     assert str(folder) in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000 + "]" * 100_000,
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+        "[1]",
+        "1",
+        "null",
+        "",
+        "\xff",
+        "1" * 10_000,
+        '{"metric": ["f1"]}',
+        '{"label": {}}',
+        '{"positive": 1}',
+    ],
+)
+def test_scores_that_are_none_are_refused_by_their_file(folder, content):
+    data = content.encode("latin-1")
+    (folder / "metrics.json").write_bytes(data)
+    sums = json.loads((folder / "config.json").read_text())["sha256"]
+    write_config(folder, sha256=sums | {"metrics.json": hashlib.sha256(data).hexdigest()})
+    assert f"{folder}/metrics.json " in refusal(folder)
+
+
+def test_a_bundle_has_the_scores_that_were_written(single):
+    assert AdapterBundle.load(single.folder).metrics == {"test": {"accuracy": 0.5}}
+
+
+def test_a_bundle_of_a_kind_that_is_not_registered_here_is_refused_by_its_folder(folder):
+    write_config(folder, kind="tags")
+    for read in (AdapterBundle.load, read_bundle):
+        with pytest.raises(BundleError, match="not a kind of task") as caught:
+            read(folder)
+        assert str(caught.value).startswith(f"{folder} needs what is not there (kind = 'tags'")
+        assert str(caught.value).endswith("Import the package that registers it, or update adaptune.")
 
 
 def test_the_card_may_be_edited_or_removed(folder):
@@ -386,6 +425,7 @@ def test_a_backbone_that_is_gone_is_refused_as_input(single, tmp_path):
     with pytest.raises(InputError, match="backbone = ") as caught:
         AdapterBundle.load(single.folder, backbone=str(tmp_path / "gone"))
     assert "--backbone" not in str(caught.value)  # which was given
+    assert f"It was given as the encoder of {single.folder}." in str(caught.value)
 
 
 def test_a_bundle_whose_backbone_is_elsewhere_now_says_how_to_name_it(folder, tmp_path):

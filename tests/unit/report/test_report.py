@@ -175,6 +175,37 @@ def test_means_are_over_the_tasks_that_every_method_has(tmp_path):
     assert any("1 of 2 tasks" in note for note in found.notes)
 
 
+def test_scores_beyond_one_are_shown_as_they_are_in_no_mean_and_the_notes_say_so(tmp_path):
+    one = {((("learning_rate", 1e-4),), 0): (0.75, 10)}
+    loss = {((("learning_rate", 1e-4),), 0): (1.25, 10)}
+    with opened(tmp_path) as record:
+        fill(record, "job", "a", "adapter", one, test=0.5)
+        fill(record, "job", "b", "adapter", loss, test=1.5, metric="log_loss", position=1)
+        found = make_report(record.studies("job"))
+    rows = rows_of(found, "table_2")
+    assert (rows["a"], rows["b"]) == (("accuracy", "50.0"), ("log_loss", "1.5000"))
+    assert rows["mean (n = 1)"] == ("", "50.0")
+    assert rows_of(found, "winners")["b"][2:5] == ("1.2500", "1", "1.5000")
+    for key, what in (("table_2", "Test scores"), ("winners", "Scores")):
+        note = f"{what} in points of 100 (± s.e.m. over seeds, where there are several); log_loss as it is."
+        assert note in table(found, key).notes
+    assert (
+        "Mean: over the 1 of 2 tasks that every method has in points of 100." in table(found, "table_2").notes
+    )
+    assert [row[3] for row in found.scores[1:]] == [0.75, 1.25]
+
+
+def test_a_span_table_names_the_metric_that_it_shows(tmp_path):
+    content = {"tasks": [{"name": "squad_v1", "kind": "span"}]}
+    scores = {((("learning_rate", 1e-4),), 0): (0.8, 20)}
+    with opened(tmp_path) as record:
+        fill(record, "job", "squad_v1", "adapter", scores, metric="squad_em", content=content)
+        found = table(make_report(record.studies("job")), "spans")
+    assert found.heads[2:4] == ("validation squad_em", "test squad_em")
+    assert not any(row[1].startswith("paper") for row in found.rows)
+    assert "squad_v1: the paper's metric is squad_f1, ours squad_em: not shown." in found.notes
+
+
 def test_span_tasks_have_a_table_of_their_own(tmp_path):
     content = {"tasks": [{"name": "squad_v1", "kind": "span"}]}
     scores = {((("learning_rate", 1e-4),), 0): (0.8, 20)}

@@ -14,10 +14,10 @@ from search.report.statistics import MethodRuns, Run, best_of, configurations_of
 FULL = 10_000
 
 
-def runs_of(task, method, runs, kind="classification"):
+def runs_of(task, method, runs, kind="classification", metric="accuracy"):
     found = configurations_of(runs)
     winner = best_of(found)
-    return MethodRuns(task, method, "accuracy", kind, 9_900, found, winner, winner.runs[0])
+    return MethodRuns(task, method, metric, kind, 9_900, found, winner, winner.runs[0])
 
 
 def run(score, trained, seed=0, **params):
@@ -192,6 +192,43 @@ def test_the_rows_of_a_figure_are_its_points():
     assert head[-4:] == ["points_of_100", "percentile_20", "percentile_80", "tasks"]
     assert len(rows) == sum(len(c.marks) for p in data.panels for c in p.curves)
     assert isinstance(data, FigureData)
+
+
+def with_losses():
+    """Four tasks scored by accuracy, and `mood` by log_loss: 0.5 with the smaller adapters, then 0.25."""
+    tasks = study(TASKS, *ALL)
+    runs = [
+        Run(params={"adapter_size": size}, seed=0, validation=loss, score=-loss, trained=size)
+        for size, loss in ((8, 0.5), (64, 0.25))
+    ]
+    return tasks | {"mood": {"adapter": runs_of("mood", "adapter", runs, metric="log_loss")}}
+
+
+def test_a_metric_beyond_one_is_drawn_as_it_is_and_named_on_its_axis_and_in_the_csv():
+    data = figures(with_losses())["figure_4"]
+    panels = {panel.title: panel for panel in data.panels}
+    assert [mark.y for mark in panels["mood"].curves[0].marks] == [0.5, 0.25]
+    assert panels["mood"].y_label == "validation log_loss"
+    assert panels["sms_spam"].y_label == "validation accuracy (of 100)"
+    head, *rows = figure_rows(data)
+    assert head[4:] == ["score", "minus_1_sem", "plus_1_sem", "seeds", "unit"]
+    units = {row[0]: row[-1] for row in rows}
+    assert units == dict.fromkeys(TASKS, "points_of_100") | {"mood": "log_loss"}
+
+
+def test_a_figure_of_one_such_metric_has_a_column_of_its_name():
+    mood = {"mood": with_losses()["mood"]}
+    assert figure_rows(figures(mood)["figure_4"])[0][4:] == ["log_loss", "minus_1_sem", "plus_1_sem", "seeds"]
+
+
+def test_percentiles_leave_out_what_has_no_points_and_say_so():
+    found = figures(with_losses())["figure_1"]
+    assert found.panels == figures(study(TASKS, *ALL))["figure_1"].panels
+    assert found.caption.endswith("; left out, as they have no points of 100: mood (log_loss).")
+    mood = {"mood": with_losses()["mood"]}
+    reasons = {missing.title[:8]: missing.reason for missing in make_figures(mood)[1]}
+    for title in ("Figure 1", "Figure 3"):
+        assert reasons[title].endswith("; left out, as they have no points of 100: mood (log_loss)")
 
 
 @pytest.mark.parametrize(

@@ -57,11 +57,31 @@ def test_both_forms_in_one_split_are_one_class_and_so_are_those_in_one_form(tmp_
     assert data.labels == ("-3", "1", "1.5", "2", "x.0")
 
 
-@pytest.mark.parametrize("labels", [("0.0", "1.0"), ("0", "1"), ("01", "1"), ("1.1", "1.10"), ("1.00", "1")])
-def test_labels_in_one_form_or_of_another_kind_stay_as_they_are_written(tmp_path, labels):
+@pytest.mark.parametrize(("train", "validation"), [("1", "1.00"), ("1.0", "1.000"), ("1.00", "1")])
+def test_whole_numbers_are_one_class_however_many_zeros_follow_the_point(tmp_path, train, validation):
+    data = read(tmp_path, rows(train, "0.0"), rows(validation, "0.0", start=8), rows("0.0", start=16))
+    assert data.labels == ("0", "1")
+    first, second = sorted([train, validation])
+    assert data.notes[0] == f"labels: {first} and {second} are one class, as are all whole numbers"
+
+
+@pytest.mark.parametrize(
+    "labels", [("0.0", "1.0"), ("0", "1"), ("1.00", "2.00"), ("12345678901234567890", "12345678901234567891")]
+)
+def test_labels_in_one_form_stay_as_they_are_written(tmp_path, labels):
     data = read(tmp_path, rows(*labels))
     assert data.labels == tuple(sorted(labels))
     assert data.notes == ()
+
+
+@pytest.mark.parametrize(
+    "labels", [("01", "1"), ("1.1", "1.10"), (".5", "0.5", "0.50"), ("+1", "1", "1e0"), ("-0", "0", "00")]
+)
+def test_labels_that_are_one_number_are_named_and_stay_classes(tmp_path, labels):
+    data = read(tmp_path, rows(*labels))
+    assert data.labels == tuple(sorted(labels))
+    named = ", ".join(f"{label!r} (3 rows)" for label in sorted(labels))
+    assert data.notes == (f"labels that look alike are classes of their own: {named}",)
 
 
 # White space, case, words for nothing

@@ -9,16 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import InputError
+from pipelines.tasks import raw
 from pipelines.tasks.prepare import prepare
-from pipelines.tasks.raw import READERS
+from pipelines.tasks.raw import PUBLIC_FILES
 from pipelines.tasks.registry import registered_entry, registered_task
 from pipelines.tasks.rows import read_task
 from pipelines.tasks.span_rows import SQUAD_SCHEMA
 
 MANIFEST_DATA = Path(__file__).parents[3] / "../shared/data"
 UNIT = "_unit_id,_golden,_unit_state,_trusted_judgments,_last_judgment_at"
-Q1 = READERS["cf_progressive_stance"].label
-Q2 = READERS["cf_progressive_opinion"].label
+Q1 = PUBLIC_FILES["cf_progressive_stance"].label
+Q2 = PUBLIC_FILES["cf_progressive_opinion"].label
 RELEVANCE = "positivity,positivity:confidence,relevance,relevance:confidence"
 POLITICAL = (
     "audience,audience:confidence,bias,bias:confidence,message,message:confidence,orig__golden,source,text"
@@ -153,12 +154,12 @@ def write_csv(path, header, rows, *, encoding="utf-8", end="\r\n"):
 def test_each_csv_file_gives_its_texts_and_our_labels(tmp_path, task, encoding, end):
     header, rows = CSV_FILES[task]
     encoding = "utf-8" if "‰Ы" in str(rows) else encoding  # Cyrillic letters
-    read = READERS[task].read(
+    read = PUBLIC_FILES[task].read(
         write_csv(tmp_path / "raw.csv", header, rows.values(), encoding=encoding, end=end)
     )
     assert read.labels == [label for label in rows if label is not None]
     assert [number for number, _ in read.dropped] == ([len(rows)] if None in rows else [])
-    text = header.split(",").index(READERS[task].text)
+    text = header.split(",").index(PUBLIC_FILES[task].text)
     expected = [str(row[text]) for label, row in rows.items() if label is not None]
     expected = [one.replace("Â£", "£").replace("‰ЫЄ", "\u2019") for one in expected]
     assert read.texts == expected
@@ -166,12 +167,12 @@ def test_each_csv_file_gives_its_texts_and_our_labels(tmp_path, task, encoding, 
 
 def test_both_ways_of_writing_yes_and_no_count(tmp_path):
     rows = [[f"tweet {word}", word, 1] for word in ("Yes", "Y", "No", "N", "NA")]
-    read = READERS["cf_global_warming"].read(write_csv(tmp_path / "raw.csv", "tweet,existence,x", rows))
+    read = PUBLIC_FILES["cf_global_warming"].read(write_csv(tmp_path / "raw.csv", "tweet,existence,x", rows))
     assert read.labels == ["yes", "yes", "no", "no"]
 
 
 def test_the_labels_we_give_are_the_registered_ones():
-    for name, reader in READERS.items():
+    for name, reader in PUBLIC_FILES.items():
         labels = reader.labels
         given = set(labels.values() if isinstance(labels, dict) else labels or ())
         assert given == set(registered_entry(name).labels), name
@@ -180,7 +181,7 @@ def test_the_labels_we_give_are_the_registered_ones():
 def test_the_sms_file_is_two_tabbed_fields_without_quoting(tmp_path):
     raw = b'ham\tOk lar... "Joking\nspam\tWin \xa31000\tnow\nham\t \nnothing here\n\n'
     (tmp_path / "SMSSpamCollection").write_bytes(raw)
-    read = READERS["sms_spam"].read(tmp_path / "SMSSpamCollection")
+    read = PUBLIC_FILES["sms_spam"].read(tmp_path / "SMSSpamCollection")
     assert list(zip(read.texts, read.labels, strict=True)) == [
         ('Ok lar... "Joking', "ham"),
         ("Win £1000\tnow", "spam"),
@@ -192,7 +193,7 @@ def test_the_news_file_has_eight_fields_and_quotes_that_mean_nothing(tmp_path):
     rest = "http://a.b\tReuters\t{}\tdDU\twww.a.b\t1394470370698"
     lines = [f'{n}\t"Title {n}, \u2028so\t{rest.format(letter)}' for n, letter in enumerate("btemx", start=1)]
     (tmp_path / "newsCorpora.csv").write_text("\n".join([*lines, "6\tshort\n"]), encoding="utf-8")
-    read = READERS["news_aggregator"].read(tmp_path / "newsCorpora.csv")
+    read = PUBLIC_FILES["news_aggregator"].read(tmp_path / "newsCorpora.csv")
     assert read.labels == ["business", "science_technology", "entertainment", "health"]
     assert read.texts[0] == '"Title 1, \u2028so'
     assert read.dropped == [
@@ -207,7 +208,7 @@ def test_newsgroups_are_folders_of_latin_1_posts(tmp_path):
         for group in groups:
             (tmp_path / half / group).mkdir(parents=True)
             (tmp_path / half / group / "49960").write_bytes(f"From: {half}\n\ncaf".encode() + b"\xe9\n")
-    read = READERS["newsgroups20"].read(tmp_path)
+    read = PUBLIC_FILES["newsgroups20"].read(tmp_path)
     assert len(read.texts) == 40
     assert set(read.labels) == set(groups)
     assert read.texts[0] == "From: 20news-bydate-test\n\ncafé\n"
@@ -247,6 +248,22 @@ def test_a_file_that_is_not_the_published_one_is_refused(tmp_path, task, write, 
         prepare(task, tmp_path / "raw", tmp_path / "data")
     assert said in str(caught.value)
     assert not (tmp_path / "data").exists()
+
+
+def test_a_csv_column_s_name_may_be_as_long_as_a_cell(tmp_path):
+    """The csv module's own limit is 131,072 characters, which is no fault of a file."""
+    header = ["content", "sentiment", "x" * 200_000]
+    read = PUBLIC_FILES["cf_emotion"].read(
+        write_csv(tmp_path / "raw.csv", ",".join(header), [["no sleep", "worry", "y" * 200_000]])
+    )
+    assert (read.texts, read.labels) == (["no sleep"], ["worry"])
+
+
+def test_a_header_that_is_no_csv_is_refused_as_a_row_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(raw, "MOST_BYTES", 0)  # leaves the csv module's own limit
+    path = write_csv(tmp_path / "raw.csv", "content,sentiment," + "x" * 200_000, [["no sleep", "worry", ""]])
+    with pytest.raises(InputError, match=r"is not valid csv: field larger than field limit.*Get the file"):
+        PUBLIC_FILES["cf_emotion"].read(path)
 
 
 def test_an_archive_is_to_be_unpacked(tmp_path):
@@ -337,6 +354,20 @@ def test_squad_s_files_become_rows_of_questions(tmp_path):
         "answers_text": ["2016", "2016"],
         "answer_starts": [16, 16],
     }
+
+
+def test_a_question_of_squad_s_that_was_cut_within_a_character_is_dropped_with_its_reason(tmp_path):
+    answers = [{"text": "2016", "answer_start": 3}]
+    asked = [
+        {"id": f"q{n}", "question": f"When{end}?", "answers": answers} for n, end in enumerate(["", "\ud83d"])
+    ]
+    content = {"data": [{"title": "x", "paragraphs": [{"context": "In 2016.", "qas": asked}]}]}
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}-v1.1.json").write_text(json.dumps(content))
+    done = prepare("squad_v1", tmp_path, tmp_path / "data")
+    assert done.sizes == {"train": 1, "validation": 1}
+    reason = "half a character (a lone surrogate)"
+    assert done.dropped == {f"train-v1.1.json: {reason}": (2,), f"dev-v1.1.json: {reason}": (2,)}
 
 
 def test_json_that_is_not_squad_s_is_refused(tmp_path):

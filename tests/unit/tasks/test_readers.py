@@ -172,6 +172,35 @@ def test_a_file_that_cannot_be_read_says_where_and_why(tmp_path, name, content, 
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "mood/1.txt"])
+def test_utf16_is_named_as_what_it_is(tmp_path, name, encoding):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes("body\tqueue\ncafé\ta\n".encode(encoding))
+    with pytest.raises(InputError) as caught:
+        read(tmp_path if "/" in name else tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "looks like UTF-16, which Excel calls Unicode text. Save it as UTF-8 (in Excel" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "mark"),
+    [
+        ("a.csv", "body;queue\nx;a\n", ";"),
+        ("a.csv", "sep=;\nbody;queue\n", ";"),
+        ("a.csv", "body\tqueue\nx\ta\n", "\\t"),
+        ("a.tsv", "body,queue\nx,a\n", ","),
+    ],
+)
+def test_another_separator_is_named(tmp_path, name, content, mark):
+    with pytest.raises(InputError) as caught:
+        read_written(tmp_path, name, content)
+    assert caught.value.key == "tickets.files.train"
+    assert f"it seems to be separated by '{mark}'. Save it with commas as .csv" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -1,6 +1,7 @@
 """Tables that are small as files and large in memory, or that no reader should open, and long cells."""
 
 import csv
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,10 +11,15 @@ import pytest
 
 from pipelines.errors import InputError
 from pipelines.tasks import parquet, readers
-from pipelines.tasks.readers import read_table
-from pipelines.tasks.task import Task
+from pipelines.tasks.readers import read_hub, read_table
+from pipelines.tasks.span_rows import read_span_hub
+from pipelines.tasks.task import Hub, Task
 
 TASK = Task(name="tickets", text=("body",), label="queue")
+HUB_READERS = [
+    pytest.param(lambda hub: read_hub(hub, TASK, "tickets.hub"), id="texts"),
+    pytest.param(lambda hub: read_span_hub(hub, "tickets.hub"), id="spans"),
+]
 
 
 def read(path):
@@ -37,6 +43,37 @@ def runs(values, rows):
 def write(path, columns, **how):
     pq.write_table(pa.table(columns), path, **how)
     return path
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("read", HUB_READERS)
+def test_a_local_hub_folder_with_such_a_file_is_refused_before_datasets_unpacks_it(tmp_path, read, nested):
+    long = runs(["x" * 600_000], 10_000)
+    body = pa.StructArray.from_arrays([long], ["text"]) if nested else long
+    (tmp_path / "data").mkdir()
+    path = write(tmp_path / "data" / "train.parquet", {"body": body, "queue": runs(["a", "b"], 10_000)})
+    with pytest.raises(InputError, match=r"unpacks to 6\.0 GB or more, over the 2 GB of one table") as caught:
+        read(Hub(path=str(tmp_path)))
+    assert (caught.value.key, caught.value.value) == ("tickets.hub.path", str(path))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("bound", "most", "rule"), [("MOST_BYTES", 2000, "unpacks to "), ("MOST_CELLS", 29, "holds 30 cells")]
+)
+@pytest.mark.parametrize("read", HUB_READERS)
+def test_a_split_of_the_hub_s_over_the_bounds_is_refused_before_it_is_unpacked(
+    tmp_path, monkeypatch, read, bound, most, rule
+):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "hub").mkdir()
+    row = {"body": "x" * 100, "queue": "a", "context": "", "question": "", "answers": {}}
+    (tmp_path / "hub" / "train.jsonl").write_text(f"{json.dumps(row)}\n" * 30)
+    monkeypatch.setattr(parquet, bound, most)
+    with pytest.raises(InputError, match=rule) as caught:
+        read(Hub(path=str(tmp_path / "hub"), validation=None, test=None))
+    assert caught.value.key == "tickets.hub.train"
 
 
 @pytest.mark.parametrize("store_schema", [True, False])

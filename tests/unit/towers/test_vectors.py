@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from embeddings import toy_vectors
@@ -81,3 +83,25 @@ def test_vectors_that_lost_a_word_on_the_way_are_noticed():
     tensors["vectors.table"] = tensors["vectors.table"][1:]
     with pytest.raises(ValueError, match="is not for 8 words"):
         vectors_in("glove", tensors)
+
+
+def test_a_pipe_a_device_and_a_folder_are_refused_unread(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "device.txt").symlink_to("/dev/zero")
+    (tmp_path / "folder.txt").mkdir()
+    for name in ("pipe", "device", "folder"):
+        with pytest.raises(InputError, match=r"is not a plain file\. Name a plain text file of word vectors"):
+            read_vectors("glove", str(tmp_path / f"{name}.txt"))
+
+
+def test_a_file_over_the_bound_is_refused_unread(tmp_path):
+    with (tmp_path / "vectors.txt").open("wb") as file:
+        file.truncate(10**12)  # takes no place on the disk
+    with pytest.raises(InputError, match="has 1,000,000,000,000 bytes, and 16,000,000,000 are the most"):
+        read_vectors("glove", str(tmp_path / "vectors.txt"))
+
+
+def test_a_link_to_a_file_is_followed(tmp_path):
+    (tmp_path / "glove.840B.txt").write_text("good 1 0.5\n")
+    (tmp_path / "vectors.txt").symlink_to(tmp_path / "glove.840B.txt")
+    assert read_vectors("glove", str(tmp_path / "vectors.txt")).words == ("good",)
