@@ -53,7 +53,7 @@ def count(members: Sequence[Tokens], seed: int) -> tuple[float, float, float]:
             Part(place, tokens, own[rng.integers(len(own))])
             for place, (tokens, own) in enumerate(zip(members, batches, strict=True))
         ]
-        batch, layout = flat_batch(parts, count=len(parts), pad_id=0, device=torch.device("cpu"))
+        batch, layout = flat_batch(parts, pad_id=0, device=torch.device("cpu"))
         lengths = [part.tokens.lengths[part.indices] for part in parts]
         real += sum(int(own.sum()) for own in lengths)
         layers += batch.input_ids.numel()

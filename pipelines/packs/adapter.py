@@ -83,9 +83,9 @@ class PackedAdapter(nn.Module):
     ) -> None:
         super().__init__()
         self._current = current
-        self._parameters_by_name = dict(parameters)
+        self._names = {name: name.replace(".", "_") for name in parameters}
         for name, parameter in parameters.items():
-            self.register_parameter(name.replace(".", "_"), parameter)
+            self.register_parameter(self._names[name], parameter)
         self._activation = ACTIVATIONS[activation]
         self._inner = [f"inner.{index}" for index in range(layers - 1)]
 
@@ -95,7 +95,7 @@ class PackedAdapter(nn.Module):
     def change(self, x: Tensor) -> Tensor:
         """What the adapter adds."""
         layout = self._current.now
-        own = {name: layout.own(one, x) for name, one in self._parameters_by_name.items()}
+        own = {name: layout.own(self.get_parameter(held), x) for name, held in self._names.items()}
         z = _linear("down", layout.split(x), own)
         if "norm.weight" in own:
             z = functional.layer_norm(z, z.shape[-1:])

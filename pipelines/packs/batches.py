@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipelines.encoder.batches import Batch, as_floats, collate
 from pipelines.encoder.tokens import Tokens
-from pipelines.packs.layout import ROUND, TILE, Flat, Layout, Texts, cut_groups, even_texts, padded_layout
+from pipelines.packs.layout import ROUND, TILE, Flat, Layout, Texts, cut_groups, make_layout
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,8 @@ class Part:
     spans: bool = False
 
 
-def padded_batch(
-    parts: Sequence[Part], *, count: int, pad_id: int, device: torch.device
-) -> tuple[Batch, Layout]:
-    """A line for each text, all as long as the longest.
-
-    Args:
-        count: how many places there are.
-    """
+def padded_batch(parts: Sequence[Part], *, pad_id: int, device: torch.device) -> tuple[Batch, Layout]:
+    """A line for each text, all as long as the longest."""
     hidden = [part.hidden for part in parts if part.hidden is not None]
     batch = collate(
         [(part.tokens, part.indices) for part in parts],
@@ -43,17 +37,11 @@ def padded_batch(
         prefixes=hidden or None,
     )
     rows = len(batch.input_ids) // len(parts)
-    return batch, padded_layout([part.place for part in parts], count, rows, device)
+    return batch, make_layout([part.place for part in parts], rows, device)
 
 
-def flat_batch(
-    parts: Sequence[Part], *, count: int, pad_id: int, device: torch.device
-) -> tuple[Batch, Layout]:
-    """The tokens of each place side by side, in tiles.
-
-    Args:
-        count: how many places there are.
-    """
+def flat_batch(parts: Sequence[Part], *, pad_id: int, device: torch.device) -> tuple[Batch, Layout]:
+    """The tokens of each place side by side, in tiles."""
     lengths = [part.tokens.lengths[part.indices] for part in parts]
     tiles = [max(1, -(-int(own.sum()) // TILE)) for own in lengths]
     starts = np.cumsum([0, *tiles[:-1]]) * TILE  # where each place's first token lies
@@ -84,7 +72,6 @@ def flat_batch(
             hidden[line] = part.hidden[where]
     flat = _flat(parts, starts, lengths, begins, tiles, real, numbers, positions, device)
     places = [part.place for part in parts]
-    chosen = None if len(places) in (1, count) else torch.tensor(places, device=device)
     rows = max(map(len, lengths))
     shape = (sum(tiles), TILE)
 
@@ -98,7 +85,7 @@ def flat_batch(
         hidden=None if hidden is None else as_floats(hidden).view(*shape, -1).to(device),
         positions=moved(positions),
     )
-    return batch, Layout(tuple(places), chosen, even_texts(places, rows, device), flat)
+    return batch, make_layout(places, rows, device, flat=flat)
 
 
 def _flat(

@@ -69,35 +69,30 @@ class Layout:
     """Whose rows a batch has.
 
     Attributes:
-        places: those that take part.
-        chosen: the same as a tensor, where they are not all that there are.
+        places: those that take part, as a tensor too: (places,) int64.
         texts: as many of each place, one place after the other; filled up where one has fewer.
         flat: None for the padded layout.
+        only: the place of every text, where they have the same.
     """
 
     places: tuple[int, ...]
-    chosen: Tensor | None
+    chosen: Tensor
     texts: Texts
     flat: Flat | None = None
-
-    @property
-    def only(self) -> int | None:
-        """The place of every text, where they have the same."""
-        return self.places[0] if len(self.places) == 1 else None
+    only: int | None = None
 
     def own(self, parameter: Tensor, x: Tensor) -> Tensor:
         """For each part that `split` cuts x into, its place's part of a parameter (K, ...)."""
         if self.only is not None:
             return parameter[self.only : self.only + 1]
-        if self._is_tiled(x) and self.flat is not None:
-            return parameter.index_select(0, self.flat.tiles)
-        return parameter if self.chosen is None else parameter.index_select(0, self.chosen)
+        tiles = self.flat.tiles if self.flat is not None and x.shape[1] != 1 else None
+        return parameter.index_select(0, self.chosen if tiles is None else tiles)
 
     def split(self, x: Tensor) -> Tensor:
         """x (texts or tiles, tokens, d) in parts that belong to one place each: (parts, tokens, d)."""
         if self.only is not None:
             return x.reshape(1, -1, x.shape[-1])
-        return x if self._is_tiled(x) else x.reshape(len(self.places), -1, x.shape[-1])
+        return x if self._is_tiled(x) else x.reshape(len(self.chosen), -1, x.shape[-1])
 
     def whose(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Of x (texts or tiles, tokens, ...): the place of each line, and of each token its text's number
@@ -127,10 +122,17 @@ class Current:
         return self.layout
 
 
-def padded_layout(places: Sequence[int], count: int, rows: int, device: torch.device) -> Layout:
-    """Of a padded batch with so many rows for each of some places, of `count` that there are."""
-    chosen = None if len(places) in (1, count) else torch.tensor(places, device=device)
-    return Layout(tuple(places), chosen, even_texts(places, rows, device))
+def make_layout(
+    places: Sequence[int], rows: int, device: torch.device, *, flat: Flat | None = None
+) -> Layout:
+    """Of a batch with so many rows for each of some places, filled up."""
+    return Layout(
+        tuple(places),
+        torch.tensor(places, device=device),
+        even_texts(places, rows, device),
+        flat,
+        places[0] if len(places) == 1 else None,
+    )
 
 
 def even_texts(places: Sequence[int], rows: int, device: torch.device) -> Texts:

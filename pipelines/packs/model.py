@@ -22,7 +22,7 @@ from pipelines.encoder.frozen import (
 )
 from pipelines.packs.bank import SINGLE, ParameterBank
 from pipelines.packs.dropout import ATTENTION, MaskSource, SeededDropout
-from pipelines.packs.layout import Current, Layout, padded_layout
+from pipelines.packs.layout import Current, Layout, make_layout
 from pipelines.packs.modules import FirstToken, PackedNorm, first_tokens, means, tokens_of
 from pipelines.packs.trained import HEAD, Insert, initial_parameters, trained_parts, trained_shapes
 
@@ -99,7 +99,7 @@ class PackModel(nn.Module):
         if layout is None:
             places = range(len(self.occupants))
             rows, device = len(batch.input_ids) // len(places), batch.input_ids.device
-            layout = padded_layout(places, len(places), rows, device)
+            layout = make_layout(places, rows, device)
         self._known.hidden = batch.hidden
         self.current.layout = layout
         output = self.encoder(

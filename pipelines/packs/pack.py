@@ -257,7 +257,7 @@ class Pack:
 
     def _batch(self, parts: Sequence[Part]) -> tuple[Batch, Layout]:
         make = flat_batch if self.flat else padded_batch
-        return make(parts, count=len(self.members), pad_id=self.backbone.pad_id, device=self.device)
+        return make(parts, pad_id=self.backbone.pad_id, device=self.device)
 
     def _built(self) -> tuple[PackModel, BankOptimizer]:
         if self._model is None or self._optimizer is None:
@@ -325,7 +325,7 @@ def predict_all(
         left = [index for index, queue in enumerate(queues) if number < len(queue)]
         now = [replace(parts[index], indices=queues[index][number]) for index in left]
         make = flat_batch if flat else padded_batch
-        batch, layout = make(now, count=len(model.occupants), pad_id=pad_id, device=device)
+        batch, layout = make(now, pad_id=pad_id, device=device)
         with autocast(device, precision):
             found = model(batch, layout)
         for index, part, outputs in zip(left, now, found, strict=True):

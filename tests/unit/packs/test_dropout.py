@@ -6,7 +6,7 @@ import torch
 
 from pipelines.encoder.batches import step_key
 from pipelines.packs.dropout import MaskSource, SeededDropout
-from pipelines.packs.layout import Current, padded_layout
+from pipelines.packs.layout import Current, make_layout
 
 SHAPE = (16, 24, 96)  # rows, tokens, features
 
@@ -18,7 +18,7 @@ def keys(*seeds_and_steps):
 def site_of(rates, own_keys, number=1, *, rows=SHAPE[0], repeats=False):
     """A dropout in a step of so many places as there are rates, each with so many rows."""
     current = Current()
-    current.layout = padded_layout(range(len(rates)), len(rates), rows, torch.device("cpu"))
+    current.layout = make_layout(range(len(rates)), rows, torch.device("cpu"))
     source = MaskSource(current)
     source.set_places(rates, [0] * len(rates))
     source.begin(own_keys)
