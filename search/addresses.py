@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from search.secrets import has_secret
+
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file")  # that pyarrow opens
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _LIKE_A_URI = re.compile(r"([A-Za-z][\w+.-]+):(//?)")
@@ -15,7 +17,14 @@ def is_uri(location: str) -> bool:
 
 
 def storage_problem(location: str) -> tuple[str, str] | None:
-    """Why a storage is neither a folder nor a URI that we open, and what to do; None where it is one."""
+    """Why a storage is neither a folder nor a URI that we open and may show, and what to do; None where it
+    is one.
+    """
+    if is_uri(location) and has_secret(location):
+        return (
+            "holds credentials, which would show in the record and in a cluster's list of jobs",
+            "Give them by the store's own environment variables, or by the machine's role there.",
+        )
     written = _LIKE_A_URI.match(location)
     if written is None or (written[1] in SCHEMES and written[2] == "//"):
         return None

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from search.errors import first_line
 from search.secrets import hide_secrets
-from search.wire import REQUEST_FILE, UNPACKED_LIMIT_BYTES, encode, version
+from search.wire import REQUEST_FILE, UNPACKED_LIMIT_BYTES, close_to_others, encode, version
 
 if TYPE_CHECKING:
     from search.storage import Storage
@@ -26,8 +26,8 @@ MINIMUM_FREE_BYTES = 1_000_000_000
 SHARE = "Give a folder that every node mounts at this path, writable, or an object store's URI."
 
 OPEN_FOLDER = (
-    "Other users of the cluster's head can run code as this job's owner: Ray unpacks jobs under {}, which is "
-    "open to all. Start Ray with a --temp-dir of mode 0700 (docs/cluster.md: Shared machines)."
+    "Other users of {nodes} can run code as this job's owner: Ray unpacks jobs under {folder}, which is "
+    "open to all. Start Ray with a --temp-dir below a folder of mode 0700 (docs/cluster.md: Shared machines)."
 )
 
 Finding = tuple[str, str, str, str]  # key, value, rule, fix: a Problem of the job file
@@ -47,14 +47,21 @@ def find_missing(location: str) -> str | None:
     return None if Path(location).exists() else "does not exist"
 
 
+def look_at_node(request: dict[str, Any], node: str) -> tuple[list[Finding], Path | None]:
+    """What is wrong with one node, and what of it is open to all; runs on it, with the head's code."""
+    return examine_node(request, node), find_open_folder(Path.cwd())
+
+
 def examine_node(request: dict[str, Any], node: str) -> list[Finding]:
-    """What is wrong with one node; runs on it. `request` is that of `probe`, with the probe's folder."""
+    """What is wrong with the node. `request` is that of `probe`, with the probe's folder."""
     installed = version()
     if installed != request["version"]:
         rule = f"is installed, and {request['version']} where you submit from"
         return [("adaptune", installed or "nothing", rule, "Install the same version on every node.")]
     from search.storage import Storage
+    from search.wire import close_to_others  # here: a node of another version may have none
 
+    close_to_others()
     findings: list[Finding] = []
     for key, location in request["locations"]:
         try:
@@ -101,7 +108,7 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     storage = Storage(request["storage"])
     for finding in examine_head(request, storage):
         where[finding].append("the head")
-    task = ray.remote(num_cpus=0, max_retries=0)(examine_node)
+    task = ray.remote(num_cpus=0, max_retries=0)(look_at_node)
     answers = {
         node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(identity, soft=False)).remote(
             request, identity
@@ -109,24 +116,29 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
         for node, identity in nodes.items()
     }
     ray.wait(list(answers.values()), num_returns=len(answers), timeout=NODE_TIMEOUT_SECONDS)
+    open_folders: dict[Path, list[str]] = defaultdict(list)
     for node, answer in answers.items():
         try:
-            findings = ray.get(answer, timeout=0)
+            findings, folder = ray.get(answer, timeout=0)
         except ray.exceptions.RayError as error:
             rule = f"did not answer ({type(error).__name__})"
             findings = [("node", nodes[node], rule, "Look at its logs, or take it out of the cluster.")]
         else:
+            if folder:
+                open_folders[folder].append(node)
             if request["folder"] and not findings and not storage.read(f"{request['folder']}/{nodes[node]}"):
                 findings = [("storage", storage.root, "what is written there is not seen by the head", SHARE)]
         for finding in findings:
             where[finding].append(node)
     if request["folder"]:
         storage.delete(request["folder"])
-    folder = find_open_folder(Path.cwd())
     return {
         "version": version(),
         "nodes": list(nodes),
-        "warnings": [OPEN_FOLDER.format(folder)] if folder else [],
+        "warnings": [
+            OPEN_FOLDER.format(nodes=", ".join(names), folder=folder)
+            for folder, names in open_folders.items()
+        ],
         "findings": [
             [key, value, f"{rule}, on {', '.join(names)}", fix]
             for (key, value, rule, fix), names in where.items()
@@ -224,6 +236,7 @@ def pack(folder: str) -> bytes:
 
 def main(nonce: str, verb: str, *arguments: str) -> None:
     """Do what is asked and reply on stdout."""
+    close_to_others()
     if verb == "probe":
         payload = json.dumps(probe(json.loads(Path(REQUEST_FILE).read_text()))).encode()
     elif verb == "run":

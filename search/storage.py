@@ -14,10 +14,17 @@ from pipelines.errors import FileError
 from pipelines.files import BUNDLE_FILES, create_beside, open_plain
 from search.addresses import file_uri, is_uri, sqlite_url, storage_problem
 from search.errors import UserError
+from search.secrets import hide_secrets
 
 STUDY_DATABASE = "studies.db"
 TRACKING_DATABASE = "mlflow.db"  # MLflow's own, where the job names no server
 _WRITING = ".writing-"  # begins the name of a file that is not whole yet
+
+
+def check_storage(location: str) -> None:
+    """Raise UserError where a storage is neither a folder nor a URI that we open and may show."""
+    if problem := storage_problem(location):
+        raise UserError(f"storage {hide_secrets(location)}: {problem[0]}. {problem[1]}")
 
 
 @dataclass(frozen=True)
@@ -29,15 +36,15 @@ class Storage:
         database: the studies' SQLAlchemy URL; None: studies.db in the root, which must then be a folder.
 
     Raises:
-        UserError: a URI of a kind that is not known.
+        UserError: a URI of a kind that is not known, or with credentials.
     """
 
     root: str
     database: str | None = None
 
     def __post_init__(self) -> None:
-        if is_uri(self.root) and (problem := storage_problem(self.root)):
-            raise UserError(f"storage {self.root}: {problem[0]}. {problem[1]}")
+        if is_uri(self.root):
+            check_storage(self.root)
 
     @property
     def is_folder(self) -> bool:

@@ -1,15 +1,25 @@
 """What `search.cluster.remote` and `search.probe` say to each other, maybe in two versions."""
 
 import base64
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 
 from search.errors import RemoteError
 
-REQUEST_FILE = "adaptune_probe.json"  # in the working directory of a call
+# In the working directory that Ray unpacks: a submitted job, a call's request, the database of either.
+JOB_FILE, REQUEST_FILE, DATABASE_FILE = "adaptune_job.yaml", "adaptune_probe.json", "adaptune_database"
 UNPACKED_LIMIT_BYTES = 1_000_000_000  # of a folder that is fetched
 _LINE = 3000  # characters
+
+
+def close_to_others() -> None:
+    """Of this process's working directory, the files that may hold a password: Ray lets all read them."""
+    for name in (JOB_FILE, REQUEST_FILE, DATABASE_FILE):
+        with contextlib.suppress(OSError):
+            Path(name).chmod(0o600)
 
 
 def version() -> str | None:

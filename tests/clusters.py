@@ -16,7 +16,7 @@ from processes import MARK, command_line, free_port, hosts, kill_all, marked, ru
 
 
 def make_state_folder() -> Path:
-    """Where a node's Ray keeps its files."""
+    """Where a node's Ray keeps its files: below it, since Ray opens its own folder to all."""
     return Path(tempfile.mkdtemp(prefix="af"))  # short: sockets lie below it, and their paths have a limit
 
 
@@ -102,7 +102,7 @@ class Cluster:
             "start",
             f"--address=127.0.0.1:{self.port}",
             f"--num-cpus={cpus}",
-            f"--temp-dir={node.state}",
+            f"--temp-dir={node.state}/s",
             "--object-store-memory=80000000",
             f"--dashboard-agent-listen-port={free_port()}",
             "--disable-usage-stats",
@@ -134,7 +134,7 @@ def start_cluster(*, cpus: int) -> Iterator[Cluster]:
             f"--dashboard-port={cluster.dashboard}",
             f"--ray-client-server-port={free_port()}",
             f"--dashboard-agent-listen-port={free_port()}",
-            f"--temp-dir={state}",
+            f"--temp-dir={state}/s",
             f"--num-cpus={cpus}",
             "--object-store-memory=100000000",
             mark=cluster.mark,

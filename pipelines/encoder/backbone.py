@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 from transformers.utils.hub import cached_file
+from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from pipelines.encoder.architectures import ARCHITECTURES, Architecture, norm_paths
 from pipelines.errors import InputError
@@ -145,7 +146,7 @@ def load_backbone(name: str) -> Backbone:
     try:
         with _quiet():
             raw_config, _ = PretrainedConfig.get_config_dict(location)
-            _check_index(location)
+            _check_files(location, config)
             # A name such as ORG/KERNEL would be fetched and run. Without any, transformers takes its own.
             config._attn_implementation = None
             model, info = AutoModel.from_pretrained(
@@ -178,8 +179,17 @@ def load_backbone(name: str) -> Backbone:
         raise _not_loadable(name, error) from error
 
 
-def _check_index(location: str) -> None:
-    """Raise ValueError where an index of shards names files that would be unpickled."""
+def _check_files(location: str, config: PretrainedConfig) -> None:
+    """Raise ValueError where more than the checkpoint's own safetensors would be read: files that a config
+    or an index of shards names and that would be unpickled, or an adapter, which only a transformers with
+    peft beside it follows.
+    """
+    if named := getattr(config, "transformers_weights", None):
+        raise ValueError(
+            f"its config.json names {named!r} for its weights, and only model.safetensors is read"
+        )
+    if cached_file(location, ADAPTER_CONFIG_NAME, **_OR_NONE) is not None:
+        raise ValueError(f"it has an adapter of its own, {ADAPTER_CONFIG_NAME}: merge it, or take it out")
     index = cached_file(location, SAFE_WEIGHTS_INDEX_NAME, **_OR_NONE)
     if index is None:
         return

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from search.cli.terminal import HERE, DatabaseOption, StorageOption, open_storage, out
+from search.cli.terminal import HERE, DatabaseOption, StorageOption, local_path, open_storage, out
 
 commands = typer.Typer()
 analyses = typer.Typer(
@@ -14,22 +14,30 @@ analyses = typer.Typer(
 commands.add_typer(analyses, name="analyse", rich_help_panel=HERE)
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Jobs' names, of one storage.")]
 OutOption = Annotated[
-    Path, typer.Option("--out", help="Folder for the files; those of the same names are replaced.")
+    Path,
+    typer.Option(
+        "--out", parser=local_path, help="Folder for the files; those of the same names are replaced."
+    ),
 ]
 ANALYSES = Path("analyses")
 
 
 @analyses.command()
 def ablation(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, of the method adapter.")],
+    bundle: Annotated[
+        Path, typer.Argument(parser=local_path, help="A bundle's folder, of the method adapter.")
+    ],
     given: Annotated[
         Path | None,
         typer.Option(
-            "--input", help="csv, tsv, jsonl or parquet with the task's text columns and its labels."
+            "--input",
+            parser=local_path,
+            help="csv, tsv, jsonl or parquet with the task's text columns and its labels.",
         ),
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Or a folder with <task>/validation.parquet.")
+        Path | None,
+        typer.Option("--data-dir", parser=local_path, help="Or a folder with <task>/validation.parquet."),
     ] = None,
     label: Annotated[
         str | None, typer.Option("--label", help="The label's column, if not named as in the job.")

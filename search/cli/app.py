@@ -15,6 +15,7 @@ A new module is one line in GROUPS below. Options that commands share, and the c
 What a user can cause is raised as one of the errors of `search.errors` or `pipelines.errors`.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -26,7 +27,7 @@ from typer.exceptions import TyperException
 
 from pipelines.errors import PipelineError
 from search.cli import analyse, check, cluster, data, lookup, predict, report, results, run, ui
-from search.cli.terminal import err, prepare_streams, write
+from search.cli.terminal import err, logged, prepare_streams, write
 from search.errors import SearchError
 from search.local.private import ensure_home
 from search.secrets import hide_secrets
@@ -67,6 +68,8 @@ def options(
 def main() -> None:
     """Run the command. Exit codes: 0 done; 1 the work failed; 2 the input was wrong; 130 interrupted."""
     prepare_streams()
+    for package in ("search", "pipelines"):
+        logging.getLogger(package).addHandler(logged)
     try:
         code = app(standalone_mode=False)
         if code == 130:  # typer's own answer to Ctrl-C, which says nothing

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from search.cli.terminal import DatabaseOption, StorageOption, open_storage, out
+from search.cli.terminal import DatabaseOption, StorageOption, local_path, open_storage, out
 
 DATA = "Data"
 commands = typer.Typer()
@@ -25,9 +25,14 @@ def prepare(
         str, typer.Argument(metavar="TASK", help="A registered task: adaptune tasks lists them.")
     ],
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Its public file or folder; docs/tasks.md says which.")
+        Path,
+        typer.Argument(
+            metavar="FILE", parser=local_path, help="Its public file or folder; docs/tasks.md says which."
+        ),
     ],
-    to: Annotated[Path, typer.Option("--out", help="The data_dir: OUT/<task>/ is made.")] = Path("data"),
+    to: Annotated[
+        Path, typer.Option("--out", parser=local_path, help="The data_dir: OUT/<task>/ is made.")
+    ] = Path("data"),
 ) -> None:
     """Turn a task's public file into train, validation and test with the paper's sizes.
 
@@ -59,12 +64,16 @@ def glue_submission(
     names: Annotated[
         list[str], typer.Argument(metavar="NAME...", help="Jobs that together have all nine GLUE tasks.")
     ],
-    to: Annotated[Path, typer.Option("--out", help="The zip to write.")],
+    to: Annotated[Path, typer.Option("--out", parser=local_path, help="The zip to write.")],
     storage: StorageOption = None,
     database: DatabaseOption = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", help="Has <task>/unlabelled.parquet, for test sets not from the Hub."),
+        typer.Option(
+            "--data-dir",
+            parser=local_path,
+            help="Has <task>/unlabelled.parquet, for test sets not from the Hub.",
+        ),
     ] = None,
     backbone: Annotated[
         str | None, typer.Option("--backbone", help="Where the encoder is now, if not where the bundles say.")

@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from pipelines.texts import has_surrogate
-from search.cli.terminal import HERE, JsonOption, out, write, writes_utf8
+from search.cli.terminal import HERE, JsonOption, local_path, out, write, writes_utf8
 from search.errors import UserError
 from search.escapes import show_control
 
@@ -42,7 +42,7 @@ class _TextsCommand(TyperCommand):
 
 @commands.command(rich_help_panel=HERE, cls=_TextsCommand)
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    bundle: Annotated[Path, typer.Argument(parser=local_path, help="A bundle's folder.")],
     texts: Annotated[
         list[str] | None,
         typer.Argument(metavar="[TEXT]...", help="Texts to label; after '--' those that begin with '-'."),
@@ -51,12 +51,13 @@ def predict(
         Path | None,
         typer.Option(
             "--input",
+            parser=local_path,
             help="csv, tsv, jsonl or parquet with the task's text columns, or txt (a text a line). "
             "- is standard input: a text a line, or JSON lines for pairs.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Write JSON lines to this new file.")
+        Path | None, typer.Option("--output", parser=local_path, help="Write JSON lines to this new file.")
     ] = None,
     backbone: Annotated[
         str | None, typer.Option("--backbone", help="Where the encoder is now, if not where the bundle says.")

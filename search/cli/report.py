@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from search.cli.terminal import HERE, DatabaseOption, StorageOption, err, open_storage, out
+from search.cli.terminal import HERE, DatabaseOption, StorageOption, err, local_path, open_storage, out
+from search.errors import first_line
 
 commands = typer.Typer()
 
@@ -16,7 +17,10 @@ def report(
     storage: StorageOption = None,
     database: DatabaseOption = None,
     to: Annotated[
-        Path, typer.Option("--out", help="Folder for the report: a new one, or an earlier report's.")
+        Path,
+        typer.Option(
+            "--out", parser=local_path, help="Folder for the report: a new one, or an earlier report's."
+        ),
     ] = Path("report"),
 ) -> None:
     """Write tables and figures over one or many jobs, as in the paper: HTML, Markdown, CSV, PNG and SVG."""
@@ -35,7 +39,6 @@ def report(
     try:
         run = log_report(names, files, place)
     except Exception as error:  # whatever MLflow or the network throws: the report is written
-        reason = (str(error).splitlines() or [""])[0]
-        err.print(f"MLflow does not have it: {type(error).__name__}: {reason}", soft_wrap=True)
+        err.print(f"MLflow does not have it: {type(error).__name__}: {first_line(error)}", soft_wrap=True)
     else:
         out.print(f"MLflow run: {run}", soft_wrap=True)

@@ -14,10 +14,12 @@ from search.cli.terminal import (
     Name,
     StorageOption,
     TaskOption,
+    local_path,
     open_storage,
     out,
     write,
 )
+from search.storage import check_storage
 
 commands = typer.Typer()
 
@@ -45,7 +47,9 @@ def results(
 @commands.command(rich_help_panel=HERE)
 def export(
     name: Name,
-    to: Annotated[Path, typer.Option("--out", help="Folder for the bundles: OUT/<task>/.")],
+    to: Annotated[
+        Path, typer.Option("--out", parser=local_path, help="Folder for the bundles: OUT/<task>/.")
+    ],
     task: TaskOption = None,
     storage: StorageOption = None,
     database: DatabaseOption = None,
@@ -77,10 +81,12 @@ def _fetch_results(
 
     if address is None:
         return read_results(name, open_storage(storage, database))
-    from search.cluster.jobs import DATABASE_FILE
     from search.cluster.jobs import status as cluster_status
     from search.cluster.remote import parse_results, run_remote
+    from search.wire import DATABASE_FILE
 
+    if storage:
+        check_storage(storage)
     place = storage or cluster_status(name, address).storage
     arguments = ["results", name, "--json", "--storage", place]
     files = {}

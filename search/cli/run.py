@@ -1,11 +1,9 @@
 """The commands `run` and `resume`: a search on this machine. Heavy imports happen inside them."""
 
-import contextlib
 import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +28,7 @@ from search.cli.terminal import (
     short_path,
 )
 from search.errors import Interrupted, SearchError, StorageError
+from search.wire import close_to_others
 
 commands = typer.Typer()
 
@@ -45,7 +44,7 @@ def run(job: JobFile, storage: JobStorage = None, cluster: ClusterOption = False
     from search.job.job import SearchJob
 
     if cluster:
-        _close_to_others()
+        close_to_others()
     path = keep_submission(job, storage=storage) if cluster else job
     _run(SearchJob.load(path, storage=storage), source=str(job), cluster=cluster)
 
@@ -79,7 +78,7 @@ def resume(
     from search.results import find_job, open_record
 
     if cluster:
-        _close_to_others()
+        close_to_others()
     place = open_storage(storage, database)
     with open_record(place) as record:
         loaded = SearchJob.from_dict(find_job(record, name, place)[0].facts.job)
@@ -174,13 +173,3 @@ def _prepare_environment() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # ours is the one view of the search
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def _close_to_others() -> None:
-    """Of Ray's working directory, the files that may hold a password."""
-    from search.cluster.jobs import DATABASE_FILE
-    from search.cluster.staging import JOB_FILE
-
-    for name in (JOB_FILE, DATABASE_FILE):
-        with contextlib.suppress(OSError):
-            Path(name).chmod(0o600)

@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import io
+import logging
 import os
 import shlex
 import shutil
@@ -15,10 +16,12 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from search.addresses import is_uri, storage_problem
+from pipelines.locations import is_address
+from search.addresses import is_uri
 from search.errors import UserError, first_line
 from search.escapes import show_control
-from search.storage import Storage
+from search.secrets import hide_secrets
+from search.storage import Storage, check_storage
 
 HERE = "Search here"  # the panel of --help with what works on this machine
 
@@ -64,11 +67,43 @@ class Terminal(Console):
         err.print(f"{why}; {self.goes_on}", soft_wrap=True)
 
 
+class LogHandler(logging.Handler):
+    """Our own logged warnings, told as errors are: on the error output, harmless and without secrets."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            err.print(hide_secrets(self.format(record)), soft_wrap=True)
+        except Exception:  # as every handler: what cannot be logged ends no work
+            self.handleError(record)
+
+
 out = Terminal()
 err = Terminal(stderr=True)
+logged = LogHandler()
+
+
+def local_path(text: str | Path) -> Path:
+    """The parser of every argument that takes a path: of s3://b a Path alone makes s3:/b.
+
+    Raises:
+        UserError: it is an address.
+    """
+    if is_address(str(text)):
+        raise UserError(
+            f"{text} is an address, and this takes a file or folder of this machine. Download what lies "
+            "there, or copy there afterwards, and give the path here; ./ before a path with a colon."
+        )
+    return Path(text)
+
 
 JobFile = Annotated[
-    Path, typer.Argument(metavar="JOB", help="The job file (YAML); docs/job-file.md has every key.")
+    Path,
+    typer.Argument(
+        metavar="JOB", parser=local_path, help="The job file (YAML); docs/job-file.md has every key."
+    ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A job's name, as its file gives it.")]
 StorageOption = Annotated[
@@ -84,7 +119,7 @@ def read_database(given: str | None) -> str | None:
     if given is None or not given.startswith("@"):
         return given
     try:
-        return Path(given[1:]).read_text(encoding="utf-8").strip()
+        return local_path(given[1:]).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise UserError(f"--database {given}: the file cannot be read ({first_line(error)}).") from error
 
@@ -167,6 +202,5 @@ def flags(flag: str, value: str | None, *, default: str | None = None) -> list[s
 
 def open_storage(root: str | None, database: str | None = None) -> Storage:
     chosen = root or "runs"
-    if problem := storage_problem(chosen):
-        raise UserError(f"--storage {chosen}: {problem[0]}. {problem[1]}")
+    check_storage(chosen)
     return Storage(chosen if is_uri(chosen) else str(Path(chosen).expanduser().absolute()), database)

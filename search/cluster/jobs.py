@@ -7,21 +7,25 @@ import secrets
 import shlex
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from search.cluster.remote import call, contact, wait
-from search.cluster.staging import GIVE_SHARED, JOB_FILE, StagedJob, is_shared
+from search.cluster.remote import answers_anyone, call, contact, wait
+from search.cluster.staging import GIVE_SHARED, StagedJob, is_shared
 from search.errors import JobError, Problem, UserError
-from search.wire import REQUEST_FILE, version
+from search.storage import check_storage
+from search.wire import DATABASE_FILE, JOB_FILE, REQUEST_FILE, version
 
 COMMAND = ("adaptune",)
-DATABASE_FILE = "adaptune_database"  # in the working directory of a resume
 STOP_TIMEOUT_SECONDS = 120
+OPEN_CLUSTER = (
+    "This cluster answers without a token: whoever reaches %s can run code on it. Start Ray with "
+    "RAY_AUTH_MODE=token on every node (docs/cluster.md: Tokens and tunnels)."
+)
 _STATES = {
     JobStatus.PENDING: "pending",
     JobStatus.RUNNING: "running",
@@ -65,7 +69,14 @@ def submit(staged: StagedJob, *, address: str) -> str:
     """
     with contact(address) as client, tempfile.TemporaryDirectory(prefix="adaptune-") as folder:
         _refuse_live(client, staged.job.name, address)
-        if problems := check_cluster(client, staged):
+        problems = check_cluster(
+            client,
+            staged.storage,
+            locations=staged.locations,
+            database=staged.job.database,
+            tracking=staged.job.tracking.uri,
+        )
+        if problems:
             raise JobError(f"{staged.source} on {address}", problems)
         package = Path(folder, "job.zip")
         staged.write(package)
@@ -89,14 +100,19 @@ def resume(
         retry_failed: try the configurations again whose trials failed.
 
     Raises:
+        JobError: as `submit`.
         UserError: the cluster cannot be reached or does not know the job, it is running, or the storage is
-            relative.
+            relative or none.
     """
-    if storage and not is_shared(storage):
-        raise UserError(f"storage = {storage!r} is relative. {GIVE_SHARED}")
+    if storage:
+        check_storage(storage)
+        if not is_shared(storage):
+            raise UserError(f"storage = {storage!r} is relative. {GIVE_SHARED}")
     with contact(address) as client:
         _refuse_live(client, name, address)
         storage = storage or _find(client, name, address).storage
+        if problems := check_cluster(client, storage, database=database):
+            raise JobError(f"{name} on {address}", problems)
         arguments = ["resume", name, "--storage", storage, "--cluster"]
         if retry_failed:
             arguments.append("--retry-failed")
@@ -110,14 +126,25 @@ def resume(
             return _start(client, name, storage, arguments, package, address=address)
 
 
-def check_cluster(client: JobSubmissionClient, staged: StagedJob) -> list[Problem]:
-    """Let the cluster's nodes try what the job will need: see `search.probe`."""
+def check_cluster(
+    client: JobSubmissionClient,
+    storage: str,
+    *,
+    locations: Sequence[tuple[str, str]] = (),
+    database: str | None = None,
+    tracking: str | None = None,
+) -> list[Problem]:
+    """Let the cluster's nodes try what a job will need: see `search.probe`. Warns where others could run
+    code as the job's owner.
+    """
+    if answers_anyone(client.get_address()):
+        log.warning(OPEN_CLUSTER, client.get_address())
     request = {
         "version": version(),
-        "storage": staged.storage,
-        "locations": staged.locations,
-        "database": staged.job.database,
-        "tracking.uri": staged.job.tracking.uri,
+        "storage": storage,
+        "locations": locations,
+        "database": database,
+        "tracking.uri": tracking,
         "token": secrets.token_hex(8),
     }
     report = json.loads(call(client, "probe", files={REQUEST_FILE: json.dumps(request)}))

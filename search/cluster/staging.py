@@ -8,7 +8,6 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from ruamel.yaml import YAML
 
@@ -27,13 +26,12 @@ from search.cluster.uploads import (
 )
 from search.errors import JobError, LinkOut, Problem
 from search.job.job import SearchJob
+from search.wire import JOB_FILE
 
-JOB_FILE = "adaptune_job.yaml"
 DATA_FOLDER = "adaptune_data"
 LIMIT_BYTES = 200_000_000  # Ray keeps the package in its head's memory and copies it to every node
 MOST_LISTED = 20  # files of a folder that are listed one by one
 GIVE_SHARED = "Write an absolute path that every node sees, or an object store's URI."
-_SECRET_WORDS = ("secret", "password", "key", "token")
 
 
 def is_shared(storage: str) -> bool:
@@ -162,19 +160,10 @@ class _Staging:
     problems: list[Problem] = field(default_factory=list)
 
     def check_storage(self) -> None:
-        """A storage that every node may see, without credentials."""
-        if not is_uri(self.storage):
-            if not is_shared(self.storage):
-                rule = "is relative, and the nodes of a cluster have no common working directory"
-                self.problems.append(Problem("storage", self.storage, rule, GIVE_SHARED))
-            return
-        parts = urlsplit(self.storage)
-        words = [key.lower() for key, _ in parse_qsl(parts.query)]
-        if parts.username or any(secret in word for word in words for secret in _SECRET_WORDS):
-            shown = f"{parts.scheme}://...{parts.path}"
-            rule = "holds credentials, which would show in the cluster's list of jobs"
-            fix = "Give them to the nodes: an instance role, or the store's own environment variables."
-            self.problems.append(Problem("storage", shown, rule, fix))
+        """A storage that every node may see."""
+        if not is_shared(self.storage):
+            rule = "is relative, and the nodes of a cluster have no common working directory"
+            self.problems.append(Problem("storage", self.storage, rule, GIVE_SHARED))
 
     def place_job(self, raw: dict[str, Any]) -> None:
         """Rewrite every path in the job file's content."""

@@ -16,11 +16,13 @@ import ray.util.client
 from search.errors import UserError, first_line
 from search.local.ray import local_ray
 from search.local.signals import interrupting_later, undisturbed
+from search.probe import find_open_folder
 from search.storage import Storage
 
 WORKER_SECONDS = 120  # until a worker has started, on a busy machine
 POLL_SECONDS = 1  # between two looks at whether the search has ended
 REFUSALS, REFUSED_SECONDS = 3, 0.5  # in a row, after which a server is taken for dead
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -62,7 +64,8 @@ def _joined_cluster() -> Iterator[Mapping[str, str]]:
 
 
 def check_callers_ray() -> None:
-    """See that a Ray which the caller has started is one that a local run can use.
+    """See that a Ray which the caller has started is one that a local run can use. Warns where it is open
+    to other users: Ray's own session folder is, where no folder above it is closed.
 
     Raises:
         UserError: it is not; says what to do.
@@ -88,6 +91,13 @@ def check_callers_ray() -> None:
     if theirs != ours:
         raise UserError(
             f"the Ray that this process has started has workers with another adaptune ({theirs}). {instead}"
+        )
+    if folder := find_open_folder(Path(_callers_addresses()["session_dir"])):
+        log.warning(
+            "Other users of this machine can run code as you by the Ray that this process has started: %s is "
+            "open to all. Where there are others, call ray.shutdown() before: the run starts a Ray of its "
+            "own, closed to them.",
+            folder,
         )
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from pipelines.results import EpochResult
 from search.decisions.confirmation import Spread
 from search.decisions.selection import pareto_front
+from search.errors import first_line
 from search.record import Run, Trial
 from search.storage import Storage
 from search.study import Study
@@ -313,8 +314,8 @@ class Tracker:
 
 
 def _describe(error: Exception) -> str:
-    """An error's first line."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    """An error's kind and first line."""
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _best_metric(best: EpochResult, name: str) -> "Metric":

@@ -10,6 +10,7 @@ import ray
 from pipelines.method import Method, adopt, find_method
 from search.local.private import own_folder
 from search.storage import Storage
+from search.wire import close_to_others
 
 if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without
     from pipelines.config import Config
@@ -57,6 +58,7 @@ def open_backbone(context: WorkerContext) -> "Backbone":
     """The job's backbone on this worker's device, torch set to the worker's share of the machine."""
     import torch
 
+    close_to_others()  # a cluster's node has unpacked the job, too
     adopt(context.methods)
     if context.threads is not None:
         torch.set_num_threads(context.threads)

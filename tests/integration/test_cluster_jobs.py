@@ -13,7 +13,7 @@ from search.cluster import jobs as cluster
 from search.cluster.remote import contact, fetch_folder, run_remote
 from search.cluster.staging import stage
 from search.errors import JobError, RemoteError, UserError
-from search.wire import version
+from search.wire import DATABASE_FILE, version
 
 pytestmark = pytest.mark.integration
 
@@ -72,7 +72,7 @@ def wait_for_log(name, address, text):
 def test_the_probe_finds_nothing_wrong_and_leaves_nothing_behind(ray_cluster, write_job):
     staged = stage(write_job())
     with contact(ray_cluster.address) as client:
-        assert cluster.check_cluster(client, staged) == []
+        assert cluster.check_cluster(client, staged.storage, locations=staged.locations) == []
     assert list(Path(staged.storage).iterdir()) == []
 
 
@@ -183,14 +183,15 @@ def test_a_databases_password_shows_in_no_job_and_no_log(ray_cluster, slow_drive
     address, storage = ray_cluster.address, str(ray_cluster.folder / "storage")
     read = "import pathlib, sys; print('GOT', len(pathlib.Path(sys.argv[-1][1:]).read_text()), flush=True)"
     monkeypatch.setattr(cluster, "COMMAND", ("python", "-c", read))
+    monkeypatch.setattr(cluster, "check_cluster", lambda *_, **__: [])  # there is no such database
     uri = "postgresql://bob:hunter2@127.0.0.1:1/runs"
     cluster.resume("secretive", address=address, storage=storage, database=uri)
     wait_for_log("secretive", address, f"GOT {len(uri)}")
     with pytest.raises((UserError, RemoteError)) as error:
         run_remote(
-            ["results", "secretive", "--storage", storage, "--database", f"@{cluster.DATABASE_FILE}"],
+            ["results", "secretive", "--storage", storage, "--database", f"@{DATABASE_FILE}"],
             address=address,
-            files={cluster.DATABASE_FILE: uri},
+            files={DATABASE_FILE: uri},
         )
     assert "hunter2" not in str(error.value)
     with contact(address) as client:
@@ -210,6 +211,19 @@ def test_a_command_runs_on_the_cluster_and_its_exit_code_counts(ray_cluster):
         run_remote(
             ["results", "no-such-job", "--storage", str(ray_cluster.folder)], address=ray_cluster.address
         )
+
+
+def test_a_node_whose_folder_is_open_to_all_is_told_of_and_a_head_that_asks_for_a_token_is_not(
+    ray_cluster, caplog
+):
+    node = ray_cluster.add_node(cpus=1)
+    node.state.chmod(0o755)
+    with contact(ray_cluster.address) as client:
+        assert cluster.check_cluster(client, str(ray_cluster.folder / "storage")) == []
+    (warning,) = caplog.messages
+    assert f"{node.node_id[:6]}) can run code as this job's owner" in warning
+    assert f"Ray unpacks jobs under {node.state.resolve()}" in warning
+    assert warning.count("(") == 2  # of one node alone, and of the documentation
 
 
 def test_the_token_shows_in_no_job_and_no_log(ray_cluster):

@@ -7,7 +7,9 @@ import pytest
 from studies import add, create, note_winner, opened
 
 from search.cli import app as cli
+from search.secrets import hide_secrets
 from search.storage import Storage
+from search.tracking.client import keep_secret
 from search.tracking.report import REPORT_TAG, log_report
 from search.tracking.runs import JOB_TAG
 from search.tracking.tracker import Tracker
@@ -17,18 +19,22 @@ pytestmark = pytest.mark.integration
 VALUES = {"adapter_size": [8, 64], "learning_rate": [1e-4, 1e-3]}
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A storage with a finished job that MLflow has already."""
-    folder = tmp_path_factory.mktemp("runs")
+def fill(folder, **facts):
+    """A finished job in a storage."""
     with opened(folder) as record:
-        study = create(record, "tickets/queue/adapter")
+        study = create(record, "tickets/queue/adapter", **facts)
         for size, score in ((8, 0.6), (64, 0.7)):
             add(study, [score], params={"adapter_size": size, "learning_rate": 1e-3}, values=VALUES)
         note_winner(study, 1, test={"accuracy": 0.65})
         (folder / "tickets/bundles/queue/adapter").mkdir(parents=True)
         (folder / "tickets/bundles/queue/adapter/config.json").write_text("{}")
-    storage = Storage(str(folder))
+    return Storage(str(folder))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A storage with a finished job that MLflow has already."""
+    storage = fill(tmp_path_factory.mktemp("runs"))
     deliver(storage)
     return storage
 
@@ -116,3 +122,15 @@ def test_a_job_that_is_not_there_is_named(place, tmp_path, monkeypatch, capsys):
     assert code == 2
     assert "no job 'nope'" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_server_that_does_not_answer_is_told_without_its_password(tmp_path, monkeypatch, capsys):
+    uri = "http://bob:hunter2@127.0.0.1:1"
+    storage = fill(tmp_path / "runs", job={"tracking": {"uri": hide_secrets(uri)}})
+    keep_secret(uri, storage)
+    arguments = ("report", "tickets", "--storage", storage.root, "--out", tmp_path / "out")
+    code, out, err = adaptune(monkeypatch, capsys, *arguments)
+    assert code == 0
+    assert "MLflow does not have it: " in err
+    assert "bob:***@127.0.0.1" in err
+    assert "hunter2" not in out + err

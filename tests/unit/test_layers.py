@@ -96,7 +96,8 @@ FLOORS = {
         "analyses",
     ],
     "search": [
-        "secrets escapes addresses",
+        "secrets escapes",
+        "addresses",
         "errors",
         "wire storage record",
         "database liveness decisions probe",

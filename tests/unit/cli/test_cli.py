@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 from studies import add, create, opened
 
 from pipelines.errors import BundleError, InputError
 from search.cli import app as cli
+from search.cli.terminal import local_path
 from search.errors import Interrupted, JobError, Problem, RemoteError, UserError
 
 HERE = ["check", "run", "resume", "results", "export", "predict", "ui", "report"]
@@ -243,6 +246,45 @@ def test_what_is_not_there_is_refused_with_what_is(adaptune, storage, arguments,
     run = adaptune(*arguments)
     assert (run.code, run.out) == (2, "")
     assert said in run.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "https://h/x/job.yaml"],
+        ["run", "https://h/x/job.yaml"],
+        ["submit", "https://h/x/job.yaml", "--address", "http://127.0.0.1:1"],
+        ["predict", "s3://b/x", "text"],
+        ["predict", "bundle", "--input", "https://h/rows.csv"],
+        ["export", "tickets", "--out", "s3://b/x"],
+        ["report", "tickets", "--out", "s3://b/x"],
+        ["data", "prepare", "sms_spam", "https://h/x.zip"],
+        ["results", "tickets", "--database", "@file:///etc/db"],
+    ],
+)
+def test_an_address_is_no_path_and_is_told_as_it_was_written(adaptune, tmp_path, storage, arguments):
+    (address,) = [word for word in arguments if "://" in word and "127.0.0.1" not in word]
+    before = sorted(tmp_path.iterdir())
+    run = adaptune(*arguments)
+    assert (run.code, run.out) == (2, "")
+    assert f"{address.lstrip('@')} is an address, and this takes a file or folder of this machine" in run.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_every_path_of_every_command_refuses_addresses():
+    def commands(app):
+        yield from (command.callback for command in app.registered_commands)
+        for group in app.registered_groups:
+            yield from commands(group.typer_instance)
+
+    paths = {
+        (command.__name__, name): hint.__metadata__[0].parser
+        for command in commands(cli.app)
+        for name, hint in get_type_hints(command, include_extras=True).items()
+        if get_origin(hint) is Annotated and Path in (hint.__origin__, *get_args(hint.__origin__))
+    }
+    assert len(paths) > 10
+    assert {place for place, parser in paths.items() if parser is not local_path} == set()
 
 
 def test_predictions_are_not_written_over_a_file(adaptune, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -133,6 +134,20 @@ def test_no_escape_sequence_of_a_label_a_text_or_a_name_reaches_the_terminal(
     _, printed, said = adaptune(*arguments)
     assert printed + said
     assert not {"\x1b", "\x07", "\x9b"} & set(printed + said)
+
+
+def test_what_is_logged_is_told_harmlessly_and_without_secrets(adaptune, monkeypatch):
+    def warn():
+        log = logging.getLogger("search.cluster.jobs")
+        log.warning("%s[bold]at[/bold] %s", HOSTILE, "http://bob:hunter2@host")
+        log.info("not told")
+        return ()
+
+    monkeypatch.setattr("pipelines.tasks.registry.registered_tasks", warn)
+    _, _, said = adaptune("tasks")
+    assert said.endswith(r"owned\x1b[2J\x9b31m[bold]at[/bold] http://bob:***@host" + "\n")
+    assert not {"\x1b", "\x07", "\x9b"} & set(said)
+    assert "not told" not in said
 
 
 def test_a_prediction_is_one_line_of_three_parts_whatever_is_in_the_text(adaptune, bundle):

@@ -15,16 +15,17 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.job_submission import JobDetails, JobStatus, JobType
 from ruamel.yaml import YAML
 
+from pipelines.files import BUNDLE_FILES
 from pipelines.tasks.readers import READERS
 from search.cluster import jobs as cluster
 from search.cluster import remote, staging
 from search.cluster.remote import contact, find_token, parse_results, unpack
-from search.cluster.staging import JOB_FILE, stage
+from search.cluster.staging import stage
 from search.errors import JobError, RemoteError, UserError
 from search.job.job import SearchJob
 from search.probe import find_open_folder, reach_database, run
 from search.secrets import hide_secrets
-from search.wire import decode, encode
+from search.wire import JOB_FILE, decode, encode
 
 CLUSTER_STORAGE = "/mnt/adaptune/runs"
 
@@ -356,6 +357,63 @@ def test_a_job_is_shown_by_the_submission_that_runs():
     assert [(job.name, job.state) for job in cluster._jobs(jobs)] == [("a", "running"), ("b", "finished")]
 
 
+class Cluster(Jobs):
+    """A cluster whose nodes are fine but for what they warn of, and which takes every job."""
+
+    def __init__(self, monkeypatch, *warnings, answers_anyone=False):
+        super().__init__(submitted("tickets", "STOPPED", 1))
+        report = json.dumps({"warnings": warnings, "findings": []}).encode()
+        response = requests.Response()
+        response.status_code = 200 if answers_anyone else 401
+        self.asked = []
+
+        def get(url, **options):
+            self.asked.append((url, options.get("headers")))
+            return response
+
+        monkeypatch.setattr(remote, "_connect", lambda *_: self)
+        monkeypatch.setattr(remote.requests, "get", get)
+        monkeypatch.setattr(cluster, "call", lambda *_, **__: report)
+
+    def get_address(self):
+        return "http://head:8265"
+
+    def submit_job(self, submission_id, **_):
+        return submission_id
+
+
+DOORS = pytest.mark.parametrize(
+    "door",
+    [
+        lambda job: cluster.submit(stage(job), address="http://head:8265"),
+        lambda _: cluster.resume("tickets", address="http://head:8265"),
+    ],
+    ids=["submit", "resume"],
+)
+
+
+@DOORS
+@pytest.mark.usefixtures("no_token")
+def test_what_the_nodes_warn_of_is_told_before_a_job_starts(write_job, monkeypatch, caplog, door):
+    Cluster(monkeypatch, "Other users of box-1 can run code.", "Of box-2, too.")
+    door(write_job())
+    assert caplog.messages == ["Other users of box-1 can run code.", "Of box-2, too."]
+
+
+@DOORS
+@pytest.mark.parametrize("answers_anyone", [True, False])
+@pytest.mark.usefixtures("no_token")
+def test_a_cluster_that_answers_without_a_token_is_warned_of_whoever_has_one(
+    write_job, monkeypatch, caplog, door, answers_anyone
+):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "ours")
+    head = Cluster(monkeypatch, answers_anyone=answers_anyone)
+    door(write_job())
+    assert ("whoever reaches http://head:8265 can run code on it" in caplog.text) is answers_anyone
+    assert ("RAY_AUTH_MODE=token" in caplog.text) is answers_anyone
+    assert head.asked == [("http://head:8265/api/jobs/", None)]
+
+
 def test_submissions_are_numbered_so_that_two_at_once_have_one_number():
     ends = ("0001", "0007", "1f9a00b2")  # the last as earlier versions have it
     jobs = Jobs(*(submitted("a", "FAILED", start, end) for start, end in enumerate(ends)))
@@ -463,6 +521,19 @@ def link(name, target, kind=tarfile.SYMTYPE):
     return made
 
 
+def sparse(name, size):
+    """A file of nothing but a hole, as GNU tar may write it: a few bytes of archive for any size."""
+    made = tarfile.TarInfo(name)
+    made.pax_headers = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.map": f"{size},0",
+        "GNU.sparse.name": name,
+        "GNU.sparse.realsize": str(size),
+    }
+    return made
+
+
 def test_a_bundles_files_are_unpacked(tmp_path):
     files = {"config.json": b"{}", "adapter.safetensors": b"x" * 100_000, "README.md": b""}
     unpack(packed(*files.items()), tmp_path / "inside")
@@ -482,6 +553,9 @@ def test_a_bundles_files_are_unpacked(tmp_path):
         link("config.json", "", tarfile.FIFOTYPE),
         link("README.md", "", tarfile.CHRTYPE),
         link("README.md", "", tarfile.DIRTYPE),
+        sparse("README.md", 20_000_000),
+        sparse("config.json", 1000),
+        ("config.json", bytes(BUNDLE_FILES["config.json"] + 1)),
     ],
 )
 def test_nothing_but_plain_files_of_a_bundle_is_unpacked(tmp_path, member):
@@ -574,7 +648,7 @@ def test_every_node_of_the_cluster_file_asks_for_the_token(aws_cluster, key):
     starts = [command for command in aws_cluster[key] if "ray start" in command]
     assert len(starts) == 1
     assert "export RAY_AUTH_MODE=token" in starts[0]
-    assert "install -d -m 700 ~/.ray/s; ray start" in starts[0]  # closed to other users of the node
+    assert "install -d -m 700 ~/.ray; ray start" in starts[0]  # closed to other users of the node
     assert "--temp-dir=$HOME/.ray/s" in starts[0]
     assert aws_cluster["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
 

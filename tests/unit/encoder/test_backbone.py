@@ -451,6 +451,29 @@ def test_an_index_that_names_no_safetensors_is_refused_before_anything_is_opened
     assert f"names '{shard}'" in str(refusal(folder))
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"transformers_weights": "other.safetensors.index.json"},
+        {"transformers_weights": "other.safetensors"},
+        {"attribute_map": {"transformers_weights": "other"}, "other": "other.safetensors.index.json"},
+    ],
+)
+def test_weights_that_a_config_names_are_refused_before_anything_is_opened(folder, named, monkeypatch):
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    (folder / "evil.bin").write_bytes(pickle.dumps(Opened()))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch.load was called"))
+    index = {"metadata": {}, "weight_map": dict.fromkeys(tensors, "evil.bin")}
+    (folder / "other.safetensors.index.json").write_text(json.dumps(index))
+    edit_json(folder / "config.json", **named)
+    assert "names 'other.safetensors" in str(refusal(folder))
+
+
+def test_an_adapter_beside_the_weights_is_refused_whether_or_not_peft_would_follow_it(folder):
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "elsewhere/encoder"}')
+    assert "adapter_config.json" in str(refusal(folder))
+
+
 def test_shards_of_safetensors_are_read(folder, saved):
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     tensors = safetensors.torch.load_file(folder / "model-00001-of-00001.safetensors")

@@ -17,7 +17,7 @@ import pytest
 from search.errors import RayStartError, UserError
 from search.local import ray as local_ray
 from search.local import session
-from search.local.session import start_ray
+from search.local.session import check_callers_ray, start_ray
 from search.local.signals import terminate_as_interrupt
 from search.storage import Storage
 
@@ -89,6 +89,57 @@ def test_a_ray_that_the_caller_has_is_used_and_stays(ray_calls, storage, raylet,
     with start_ray(storage, "job", cluster=False, warn=print):
         pass
     assert ray_calls == []
+
+
+@pytest.fixture
+def callers_ray(raylet, monkeypatch):
+    """A Ray that the caller has started and that fits; its folder is closed to others."""
+    ours = str(Path(session.__file__).parent)
+    monkeypatch.setattr(session.ray.util.client.ray, "is_connected", lambda: False)
+    monkeypatch.setattr(session.ray, "nodes", lambda: [{"Alive": True}, {"Alive": False}])
+    monkeypatch.setattr(session, "_package_of_worker", SimpleNamespace(remote=lambda: ours))
+    monkeypatch.setattr(session.ray, "get", lambda found, **_: found)
+    monkeypatch.setattr(session.ray._private.worker, "_global_node", raylet.context)
+    return raylet
+
+
+def test_a_callers_ray_that_fits_is_taken_without_a_word(callers_ray, caplog):
+    check_callers_ray()
+    assert caplog.messages == []
+
+
+def test_a_callers_ray_that_is_open_to_other_users_is_warned_of(callers_ray, caplog):
+    callers_ray.folder.chmod(0o777)
+    check_callers_ray()
+    (said,) = caplog.messages
+    assert f"{callers_ray.folder} is open to all" in said
+    assert "call ray.shutdown() before" in said
+
+
+def test_a_client_of_a_cluster_is_no_ray_for_a_run(callers_ray, monkeypatch):
+    monkeypatch.setattr(session.ray.util.client.ray, "is_connected", lambda: True)
+    with pytest.raises(UserError, match=r"as a client \(ray://\).*Call ray\.shutdown\(\) before"):
+        check_callers_ray()
+
+
+def test_a_cluster_of_several_nodes_is_no_ray_for_a_local_run(callers_ray, monkeypatch):
+    monkeypatch.setattr(session.ray, "nodes", lambda: [{"Alive": True}, {"Alive": True}])
+    with pytest.raises(UserError, match=r"several nodes.*ray\.shutdown\(\).*adaptune submit"):
+        check_callers_ray()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda *_, **__: "/elsewhere/search/local", r"another adaptune \(/elsewhere/search/local\)"),
+        (lambda *_, **__: int("No module named 'search'"), "cannot use adaptune: its workers say invalid"),
+    ],
+    ids=["another", "none"],
+)
+def test_a_ray_whose_workers_have_not_this_adaptune_is_refused(callers_ray, monkeypatch, answer, said):
+    monkeypatch.setattr(session.ray, "get", answer)
+    with pytest.raises(UserError, match=rf"{said}.*Call ray\.shutdown\(\) before"):
+        check_callers_ray()
 
 
 def test_a_local_ray_lies_in_a_private_folder_that_goes_with_it(ray_calls, storage):

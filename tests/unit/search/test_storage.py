@@ -9,7 +9,10 @@ import pytest
 from sqlalchemy.engine import make_url
 from studies import create
 
+from search.addresses import storage_problem
+from search.cli.results import _fetch_results
 from search.cli.terminal import open_storage
+from search.cluster import jobs as cluster
 from search.errors import JobError, UserError
 from search.job.job import SearchJob
 from search.results import open_record
@@ -304,6 +307,39 @@ def test_a_storage_of_an_unknown_kind_is_no_folder(tmp_path, location, monkeypat
     with pytest.raises(UserError, match="no storage is known by"):
         open_storage(location)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda uri: SearchJob.parse({"name": "a", "backbone": "b", "tasks": ["glue_cola"], "storage": uri}),
+        Storage,
+        open_storage,
+        lambda uri: cluster.resume("a", address="http://127.0.0.1:1", storage=uri),
+        lambda uri: _fetch_results("a", uri, None, "http://127.0.0.1:1"),
+    ],
+    ids=["job file", "Python", "--storage", "resume --address", "results --address"],
+)
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://AKIA:hunter2@bucket/runs",
+        "s3://bucket/runs?secret_key=hunter2",
+        "abfs://:hunter2@account.blob.core.windows.net/x",
+    ],
+)
+def test_a_storage_with_credentials_is_refused_at_every_door_and_not_repeated(uri, door):
+    with pytest.raises(UserError, match="holds credentials") as error:
+        door(uri)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["abfs://container@account.dfs.core.windows.net/x", "hdfs://me@host:8020/x", "gs://anonymous@bucket/x"],
+)
+def test_a_name_in_a_storages_uri_is_no_secret(uri):
+    assert storage_problem(uri) is None
 
 
 def test_a_folder_with_a_colon_may_be_a_storage(tmp_path, monkeypatch):
