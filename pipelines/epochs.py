@@ -71,11 +71,6 @@ def epoch_result(
     )
 
 
-def never() -> bool:
-    """What stops no run."""
-    return False
-
-
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names start with `PREFIX.`, by the rest of them."""
     return {

@@ -49,5 +49,8 @@ def __getattr__(name: str) -> Any:
     """Import a name when it is asked for: Ray and torch take seconds, `adaptune --help` does without."""
     if name not in _HOMES:
         raise AttributeError(f"module 'search' has no attribute {name!r}")
+    from search.local.private import ensure_home
+
+    ensure_home()  # before Ray and MLflow are imported
     module, attribute = _HOMES[name]
     return getattr(import_module(module), attribute)

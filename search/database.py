@@ -22,7 +22,7 @@ from sqlalchemy.exc import (
 
 from search.errors import UserError, first_line
 from search.secrets import hide_secrets
-from search.storage import Storage
+from search.storage import STUDY_DATABASE, Storage
 
 SQLITE_BUSY_SECONDS = 60
 TABLE_ATTEMPTS = 4  # to open a database whose tables another is just making
@@ -53,7 +53,7 @@ def open_database(storage: Storage) -> RDBStorage:
     """The database of a storage's studies, made if it is not there.
 
     Raises:
-        UserError: it is damaged; or it is a server's, and cannot be reached.
+        UserError: it is damaged or may not be read; or it is a server's, and cannot be reached.
     """
     url = storage.database_url
     arguments: dict[str, Any] = {"pool_pre_ping": True}  # a connection that was cut is made anew
@@ -61,7 +61,7 @@ def open_database(storage: Storage) -> RDBStorage:
         if url.startswith("sqlite"):
             arguments = {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
             file = Path(make_url(url).database or "")
-            if storage.database is None and not file.exists():
+            if storage.database is None and not storage.has(STUDY_DATABASE):
                 file.touch()  # as the umask has it: SQLite's own mode is never writable for a group
             _refuse_damaged(file)
         for _ in range(1, TABLE_ATTEMPTS):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.errors import InputError
 from pipelines.tasks.readers import READERS, read_columns, read_hub
 from pipelines.tasks.registry import registered_hub, registered_task
+from search.commands import command
 from search.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,8 +77,13 @@ FILES = (
 TASKS = tuple(dict.fromkeys(one.task for one in FILES))
 
 
-def select_entries(entries: Sequence[Mapping[str, Any]], jobs: str) -> list[Mapping[str, Any]]:
+def select_entries(
+    entries: Sequence[Mapping[str, Any]], jobs: str, options: Sequence[str] = ()
+) -> list[Mapping[str, Any]]:
     """The finished GLUE studies among the results of some jobs (entries of ``results --json``).
+
+    Args:
+        options: by which a command finds the jobs, such as --storage.
 
     Raises:
         UserError: a task is missing or has no bundle: the server takes all of GLUE or nothing.
@@ -86,7 +92,7 @@ def select_entries(entries: Sequence[Mapping[str, Any]], jobs: str) -> list[Mapp
         ({entry["task"] for entry in entries}, "Search these tasks as well, and name all the jobs."),
         (
             {entry["task"] for entry in entries if entry["state"] == "finished"},
-            "Their search is not finished: `adaptune resume NAME` goes on.",
+            f"Their search is not finished: `{command('resume', 'NAME', *options)}` goes on.",
         ),
     ):
         missing = [task for task in TASKS if task not in whose]

@@ -8,13 +8,14 @@ from typing import Any
 
 from pipelines.bundle_files import read_files
 from pipelines.metrics import METRICS
+from search.commands import command
 from search.decisions.confirmation import Spread
 from search.decisions.selection import pareto_front, pick_best
 from search.errors import UserError
 from search.job.values import is_name
 from search.liveness import seems_alive
 from search.record import Run, Trial
-from search.storage import Storage
+from search.storage import STUDY_DATABASE, Storage
 from search.study import Record, Study
 
 
@@ -47,15 +48,22 @@ def read_results(name: str, storage: Storage) -> dict[str, Any]:
 
 
 def has_record(storage: Storage) -> bool:
-    """Whether there are studies in a storage, as far as can be seen without opening it."""
-    return storage.database is not None or not storage.is_folder or storage.path("studies.db").is_file()
+    """Whether there are studies in a storage, as far as can be seen without opening it.
+
+    Raises:
+        UserError: they may not be read.
+    """
+    if storage.database is not None or not storage.is_folder:
+        return storage.database is not None
+    return storage.has(STUDY_DATABASE)
 
 
 def open_record(storage: Storage) -> Record:
     """The record of a storage that must exist already; raises UserError where there is none."""
     if not has_record(storage):
         raise UserError(
-            f"no jobs under {storage.root}: it has no studies.db. Name the right folder with --storage."
+            f"no jobs under {storage.root}: it has no {STUDY_DATABASE}. Name the right folder with "
+            "--storage, or with --database the database that the job file names."
         )
     return Record(storage)
 
@@ -79,13 +87,19 @@ def select_task(results: dict[str, Any], task: str | None) -> dict[str, Any]:
 
 
 def export_bundles(
-    results: dict[str, Any], out: Path, *, task: str | None = None, fetch: Callable[[str, Path], None]
+    results: dict[str, Any],
+    out: Path,
+    *,
+    task: str | None = None,
+    fetch: Callable[[str, Path], None],
+    options: Sequence[str] = (),
 ) -> dict[str, Path]:
     """Copy the best bundle of each task, over all its methods, to out/<task>; returns the folders.
 
     Args:
         results: as `job_results` gives them.
         fetch: brings the folder at a bundle's address to a local one.
+        options: by which a command finds the job, such as --storage.
 
     Raises:
         UserError: there is no such task, a task has no bundle yet, or a folder there is not empty.
@@ -99,7 +113,8 @@ def export_bundles(
     if missing:
         raise UserError(
             f"no bundle yet for {', '.join(missing)}: the job is {results['state']}. "
-            f"`adaptune results {results['job']}` shows more; `adaptune resume {results['job']}` goes on."
+            f"`{command('results', results['job'], *options)}` shows more; "
+            f"`{command('resume', results['job'], *options)}` goes on."
         )
     if wrong := sorted(name for name in best if not is_name(name)):
         raise UserError(f"task {wrong[0]!r} of the results has a name that no folder of ours has.")

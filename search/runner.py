@@ -17,6 +17,7 @@ from pipelines.method import METHODS
 from pipelines.tasks.encoded import encode_task
 from pipelines.tasks.rows import TaskData
 from search.agenda import Agenda
+from search.commands import command, storage_options
 from search.database import claim_lock, describe_loss
 from search.decisions.budget import Budget
 from search.decisions.confirmation import Confirm
@@ -33,6 +34,7 @@ from search.errors import (
 )
 from search.experience import gather
 from search.job.job import SearchJob, differences
+from search.job.parts import ResourcesPart
 from search.local.machine import best_node, local_problems, missing_resources
 from search.local.session import check_callers_ray, start_ray
 from search.local.signals import terminate_as_interrupt
@@ -226,7 +228,7 @@ def _refuse_other(study: Study, plan: Plan, data: TaskData | None, storage: Stor
     if what:
         name = plan.job.name
         same = not differences(old.content, plan.job.content())  # then `resume` is refused for this too
-        go_on = f"Go on with that one as it is (`adaptune resume {name} --storage {storage.root}`)"
+        go_on = f"Go on with that one as it is (`{command('resume', name, *storage_options(storage))}`)"
         if same:
             go_on = "To go on with that one, put the rows, the encoder or the vectors back as they were"
         raise UserError(
@@ -278,8 +280,7 @@ def _search(
 
         try:
             if cluster:
-                for problem in missing_resources(job.resources, best_node("the largest node of the cluster")):
-                    progress.warn(f"{problem} Until a node comes that has them, trials wait.")
+                _warn_of_missing(job.resources, progress)
             progress.start([(study, plan.trials_of(study.method)) for study in studies])
             context = _worker_context(plan, storage, progress)
             run_trials(
@@ -297,6 +298,13 @@ def _search(
             finish_studies(plan, context, studies, cluster=cluster, progress=progress)
         finally:
             progress.stop()
+
+
+def _warn_of_missing(resources: ResourcesPart, progress: Progress) -> None:
+    """Say what no node of the cluster has of what a trial asks for: an autoscaler may bring one."""
+    nearest = best_node(resources, "the node of the cluster that comes nearest")
+    for problem in missing_resources(resources, nearest):
+        progress.warn(f"{problem} Until a node comes that has them, trials wait.")
 
 
 @contextlib.contextmanager
@@ -323,9 +331,10 @@ def _tracking(
         if not tracker.close(patience, while_it_advances=catching_up):
             where = hide_secrets(job.tracking.uri or storage.tracking_uri)
             problem = hide_secrets(str(tracker.problem), job.tracking.uri)
+            again = command("resume", job.name, *storage_options(storage))
             progress.warn(
-                f"MLflow is behind ({problem}). Nothing is lost: `adaptune resume {job.name}` brings "
-                f"{where} up to date. If it is damaged, move it away first."
+                f"MLflow is behind ({problem}). Nothing is lost: `{again}` brings {where} up to date. "
+                "If it is damaged, move it away first."
             )
     if is_finished(studies) and not tracker.behind:
         studies[0].note_tracked()

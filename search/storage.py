@@ -80,6 +80,21 @@ class Storage:
             raise UserError(f"{self.root} is not a folder, so {key} cannot be opened in place.")
         return Path(self.root) / key
 
+    def has(self, key: str) -> bool:
+        """Whether a folder has a file, which this user may read.
+
+        Raises:
+            UserError: they may not look, or not read it.
+        """
+        path = self.path(key)
+        try:
+            there = path.is_file()
+        except PermissionError as error:
+            raise _unreadable(path) from error
+        if there and not os.access(path, os.R_OK):
+            raise _unreadable(path)
+        return there
+
     def prepare(self) -> None:
         """Make the root and see that it can be written.
 
@@ -155,11 +170,15 @@ class Storage:
 
         Raises:
             FileNotFoundError: there is no such folder.
-            UserError: one of its files is a link, no file at all, or larger than any bundle's.
+            UserError: one of its files is a link, no file at all, unreadable, or larger than any bundle's.
         """
         filesystem, path = self._open(uri.removeprefix(self.root.rstrip("/")).lstrip("/"))
         known = filesystem or fs.LocalFileSystem()
-        if known.get_file_info(path).type != fs.FileType.Directory:
+        try:
+            kind = known.get_file_info(path).type
+        except PermissionError as error:
+            raise _unreadable(path) from error
+        if kind != fs.FileType.Directory:
             raise FileNotFoundError(f"there is no folder {uri}")
         folder.mkdir(parents=True, exist_ok=True)
         for name, limit in BUNDLE_FILES.items():
@@ -188,8 +207,7 @@ def _open_to_read(filesystem: fs.FileSystem | None, path: str, limit: int) -> It
         except FileError as error:
             raise UserError(f"{error}. A bundle has plain files only.") from error
         except PermissionError as error:
-            fix = "docs/cluster.md says under Several users how they share a storage."
-            raise UserError(f"{path} may not be read by this user. {fix}") from error
+            raise _unreadable(path) from error
         return
     info = filesystem.get_file_info(path)
     if info.type == fs.FileType.NotFound:
@@ -198,6 +216,11 @@ def _open_to_read(filesystem: fs.FileSystem | None, path: str, limit: int) -> It
         raise UserError(f"{path} is no file, or larger than the {limit:,} bytes that a bundle's may have.")
     with filesystem.open_input_stream(path) as stream:
         yield stream
+
+
+def _unreadable(path: Path | str) -> UserError:
+    fix = "docs/cluster.md says under Several users how they share a storage."
+    return UserError(f"{path} may not be read by this user. {fix}")
 
 
 def _write_file(target: Path, data: bytes, *, private: bool) -> None:

@@ -15,6 +15,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from pipelines.errors import TrialDiverged
 from pipelines.results import EpochResult
 from search.database import open_database
 from search.errors import NewerRecord
@@ -102,14 +103,25 @@ class Study:
         """The failed trials whose configurations are to be tried again, each once."""
         return tuple(self._attributes.get(_AGAIN, ()))
 
-    def reopen(self) -> bool:
-        """Ask for the trials that failed to be tried again, those of confirmations apart, and open the study
-        once more; returns whether there are any. The failed ones stay in the record as they are.
+    @property
+    def retryable(self) -> tuple[int, ...]:
+        """The failed trials that may come out otherwise when they are tried again: those that diverged would
+        once more. Confirmations and what was asked for before are left out.
         """
         trials = self.trials()
-        tried = {trial.retries for trial in trials}
-        failed = [t.number for t in trials if t.state == "failed" and t.confirms is None]
-        left = [number for number in failed if number not in tried and number not in self.again]
+        known = {*self.again, *(trial.retries for trial in trials)}
+        failed = [trial for trial in trials if trial.state == "failed" and trial.confirms is None]
+        return tuple(
+            trial.number
+            for trial in failed
+            if trial.number not in known and not (trial.reason or "").startswith(TrialDiverged.__name__)
+        )
+
+    def reopen(self) -> bool:
+        """Ask for the failed trials to be tried again that are `retryable`, and open the study once more;
+        returns whether there are any. The failed ones stay in the record as they are.
+        """
+        left = self.retryable
         if not left:
             return False
         self._set(_AGAIN, [*self.again, *left])  # first: a driver that dies here leaves nothing half said

@@ -14,7 +14,7 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.epochs import TrainingState, epoch_result, never, under
+from pipelines.epochs import TrainingState, epoch_result, under
 from pipelines.errors import TrialDiverged
 from pipelines.packs.model import Occupant, PackModel
 from pipelines.packs.pack import Pack, check_finite
@@ -100,13 +100,8 @@ class Training:
         """The model that it trains in, with all members of its pack."""
         return self.pack.model
 
-    def run(self, stop: Callable[[], bool] = never) -> Iterator[EpochResult]:
+    def run(self) -> Iterator[EpochResult]:
         """Train the epochs that are left, validating after each; other members of the pack go on as well.
-
-        Args:
-            stop: asked before every step; once it is true, the run ends. Epochs and the best parameters are
-                those of the last finished epoch then. What the next one had learned is kept for another
-                `run`, which goes on at the very step, and is in no `state`.
 
         Raises:
             TrialDiverged: the loss is not finite; says at which step, with which configuration.
@@ -114,8 +109,6 @@ class Training:
         done = len(self.epochs)
         while done < self.config.epochs:
             while len(self.epochs) == done:
-                if stop():
-                    return
                 self.pack.step()
                 if self.failure is not None:
                     raise self.failure
@@ -128,7 +121,7 @@ class Training:
         Of a training whose schedule is done, only the best epoch's parameters are kept.
 
         Raises:
-            ValueError: it stands within an epoch, where `run` was stopped.
+            ValueError: it stands within an epoch, as a member of a pack does whose others have ended theirs.
         """
         tensors = {f"best.{name}": tensor for name, tensor in self.best.items()}
         if self.steps != self._steps_an_epoch * len(self.epochs):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.epochs import TrainingState, epoch_result, never, under
+from pipelines.epochs import TrainingState, epoch_result, under
 from pipelines.errors import InputError, TrialDiverged
 from pipelines.results import EpochResult
 from pipelines.tasks.encoded import EncodedTask
@@ -116,19 +116,14 @@ class EmbeddingTraining:
         """Whether all samples were seen."""
         return len(self.epochs) == PARTS
 
-    def run(self, stop: Callable[[], bool] = never) -> Iterator[EpochResult]:
+    def run(self) -> Iterator[EpochResult]:
         """Train the parts that are left, validating after each.
-
-        Args:
-            stop: asked before every step, as `packs.training.Training.run` has it.
 
         Raises:
             TrialDiverged: the loss or an output is not finite.
         """
         while not self.finished:
             while self._steps < self._steps_until(len(self.epochs) + 1):
-                if stop():
-                    return
                 self._take_step()
             yield self._end_part()
 
@@ -136,12 +131,7 @@ class EmbeddingTraining:
         """The training as it stands after its last finished part, as tensors of its own.
 
         Of a training that is done, only the best part's tensors are kept.
-
-        Raises:
-            ValueError: it stands within a part, where `run` was stopped.
         """
-        if self._steps != self._steps_until(len(self.epochs)):
-            raise ValueError(f"{self.config} stands within part {len(self.epochs) + 1}: it has no state")
         tensors = {f"best.{name}": tensor for name, tensor in self.best.items()}
         if not self.finished:
             tensors |= {f"last.{name}": tensor.clone() for name, tensor in self.tensors.items()}

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from search.cli.terminal import HERE, JobFile, JobStorage, command, flags, out
+from search.cli.terminal import HERE, JobFile, JobStorage, out
+from search.commands import command
 from search.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def check(job: JobFile, storage: JobStorage = None) -> None:
                 for method in loaded.methods
             }
     print_plan(plan, out, experience=experience)
-    out.print(f"\nStart it with: {command('run', str(job), *flags('--storage', storage))}")
+    start = command("run", str(job), *(["--storage", storage] if storage else []))
+    out.print(f"\nStart it with: {start}", soft_wrap=True)
 
 
 def print_plan(

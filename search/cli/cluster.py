@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from search.cli.terminal import Address, JobFile, JobStorage, Name, command, out, print_submission, write
+from search.cli.terminal import Address, JobFile, JobStorage, Name, out, print_submission, write
+from search.commands import command
 from search.escapes import show_control
 
 CLUSTER = "Search on a cluster"
@@ -37,7 +38,7 @@ def submit(
     if dry_run:
         out.print("Nothing was sent.")
         return
-    print_submission(jobs.submit(staged, address=address), staged.job.name, address)
+    print_submission(jobs.submit(staged, address=address), staged.job.name, address, staged.job.database)
 
 
 @commands.command(rich_help_panel=CLUSTER)
@@ -70,10 +71,8 @@ def stop(name: Name, address: Address) -> None:
     from search.cluster import jobs
 
     job = jobs.stop(name, address)
-    out.print(
-        f"{job.name}: {job.state}. Go on with: {command('resume', name, '--address', address)}",
-        soft_wrap=True,
-    )
+    options = ["--address", address, *(["--database", "@FILE"] if job.has_database else [])]
+    out.print(f"{job.name}: {job.state}. Go on with: {command('resume', name, *options)}", soft_wrap=True)
 
 
 @commands.command("list", rich_help_panel=CLUSTER)

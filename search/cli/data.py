@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from search.cli.terminal import DatabaseOption, StorageOption, local_path, open_storage, out
+from search.commands import storage_options
 
 DATA = "Data"
 commands = typer.Typer()
@@ -86,7 +87,7 @@ def glue_submission(
     place = open_storage(storage, database)
     entries = [entry for name in names for entry in read_results(name, place)["tasks"]]
     jobs = ", ".join(names)
-    found = {"job": jobs, "state": "finished", "tasks": select_entries(entries, jobs)}
+    found = {"job": jobs, "state": "finished", "tasks": select_entries(entries, jobs, storage_options(place))}
     with tempfile.TemporaryDirectory() as folder:
         bundles = export_bundles(found, Path(folder), fetch=place.fetch)
         rows, left_out = write_submission(bundles, to, data_dir=data_dir, backbone=backbone)

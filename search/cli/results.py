@@ -19,6 +19,7 @@ from search.cli.terminal import (
     out,
     write,
 )
+from search.commands import database_options, storage_options
 from search.storage import check_storage
 
 commands = typer.Typer()
@@ -66,10 +67,12 @@ def export(
             to,
             task=task,
             fetch=lambda bundle, folder: fetch_folder(bundle, folder, address=address),
+            options=["--address", address, *database_options(database)],
         )
     else:
         place = open_storage(storage, database)
-        folders = export_bundles(read_results(name, place), to, task=task, fetch=place.fetch)
+        found, options = read_results(name, place), storage_options(place)
+        folders = export_bundles(found, to, task=task, fetch=place.fetch, options=options)
     for one, folder in folders.items():
         out.print(f"{one}: {folder}", soft_wrap=True)
 

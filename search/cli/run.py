@@ -18,16 +18,15 @@ from search.cli.terminal import (
     JobStorage,
     Name,
     StorageOption,
-    command,
-    default_storage,
     err,
-    flags,
     open_storage,
     out,
     print_submission,
     short_path,
 )
+from search.commands import command, storage_options
 from search.errors import Interrupted, SearchError, StorageError
+from search.storage import Storage
 from search.wire import close_to_others
 
 commands = typer.Typer()
@@ -57,7 +56,7 @@ def resume(
     address: AddressOption = None,
     cluster: ClusterOption = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try the configurations again whose trials failed.")
+        bool, typer.Option("--retry-failed", help="Try failed trials again, but those that diverged.")
     ] = False,
 ) -> None:
     """Go on with a job after any interruption.
@@ -71,6 +70,7 @@ def resume(
             jobs.resume(name, address=address, storage=storage, database=database, retry_failed=retry_failed),
             name,
             address,
+            database,
         )
         return
     _prepare_environment()
@@ -88,13 +88,14 @@ def resume(
 
 
 def _run(job: Any, *, source: str, cluster: bool, mend: bool = False, retry_failed: bool = False) -> None:
+    from search.local.signals import undisturbed
     from search.progress import ConsoleProgress
     from search.runner import run as run_job
     from search.tables import results_table
 
-    storage = flags("--storage", job.storage, default=default_storage())
-    again = command("resume", job.name, *storage)
-    out.goes_on = f"the search goes on. {command('results', job.name, *storage)} shows what it has"
+    where = storage_options(Storage(job.storage, job.database))
+    again = command("resume", job.name, *where)
+    out.goes_on = f"the search goes on. {command('results', job.name, *where)} shows what it has"
     try:
         found = run_job(
             job,
@@ -105,7 +106,9 @@ def _run(job: Any, *, source: str, cluster: bool, mend: bool = False, retry_fail
             progress=ConsoleProgress(out),
         )
     except (Interrupted, KeyboardInterrupt) as error:
-        raise Interrupted(f"interrupted; nothing is lost. Go on with: {again}") from error
+        with undisturbed():  # it ends: one more would only take the advice away
+            kept = f"nothing is lost. Go on with: {again}" if _is_begun(job) else "nothing was begun"
+        raise Interrupted(f"interrupted; {kept}") from error
     except StorageError as error:
         kept = "Nothing that was recorded is lost. Put that right, then:"
         raise StorageError(f"{error}\n{kept} {again}") from error
@@ -119,8 +122,7 @@ def _run(job: Any, *, source: str, cluster: bool, mend: bool = False, retry_fail
         if entry["state"] == "failed":
             err.print(f"{entry['task']}/{entry['method']}: {entry['reason']}", soft_wrap=True)
     if failed := sum(entry["trials"]["failed"] - len(entry["retries"]) for entry in found["tasks"]):
-        retry = command("resume", job.name, "--retry-failed", *storage)
-        err.print(f"trials that failed: {failed}. Try them again with: {retry}", soft_wrap=True)
+        err.print(f"trials that failed: {failed}.{_advise_retry(job, failed)}", soft_wrap=True)
     winners = [entry for entry in found["tasks"] if entry["state"] == "finished"]
     if winners:
         _print_next(job, winners, cluster=cluster)
@@ -131,7 +133,6 @@ def _run(job: Any, *, source: str, cluster: bool, mend: bool = False, retry_fail
 def _is_begun(job: Any) -> bool:
     """Whether the record has anything of a job, now or from before."""
     from search.results import find_job, open_record
-    from search.storage import Storage
 
     storage = Storage(job.storage, job.database)
     try:
@@ -141,6 +142,20 @@ def _is_begun(job: Any) -> bool:
         return False
 
 
+def _advise_retry(job: Any, failed: int) -> str:
+    """How to try failed trials again, where that may help."""
+    from search.results import find_job, open_record
+
+    storage = Storage(job.storage, job.database)
+    with open_record(storage) as record:
+        retryable = sum(len(study.retryable) for study in find_job(record, job.name, storage))
+    if not retryable:
+        return ""
+    which = "them" if retryable == failed else f"{retryable} of them"
+    retry = command("resume", job.name, "--retry-failed", *storage_options(storage))
+    return f" Try {which} again with: {retry}"
+
+
 def _print_next(job: Any, winners: Sequence[Mapping[str, Any]], *, cluster: bool) -> None:
     out.print()
     for entry in winners:
@@ -148,12 +163,12 @@ def _print_next(job: Any, winners: Sequence[Mapping[str, Any]], *, cluster: bool
     bundle = winners[0]["best"]["bundle"]
     if not cluster:  # where a cluster's driver works is not where its log is read
         bundle = short_path(bundle)
-    storage = flags("--storage", job.storage, default=default_storage())
     out.print("\nnext:")
     if job.tracking.uri is None:
-        out.print(f"  {command('ui', *storage)}", soft_wrap=True)
+        out.print(f"  {command('ui', *storage_options(Storage(job.storage)))}", soft_wrap=True)
     out.print(f"  {_predict_command(job, winners[0]['task'], bundle)}", soft_wrap=True)
-    out.print(f"  {command('export', job.name, '--out', 'adapters', *storage)}", soft_wrap=True)
+    where = storage_options(Storage(job.storage, job.database))
+    out.print(f"  {command('export', job.name, '--out', 'adapters', *where)}", soft_wrap=True)
 
 
 def _predict_command(job: Any, name: str, bundle: str) -> str:

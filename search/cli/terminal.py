@@ -1,12 +1,10 @@
-"""What the commands share: options, consoles, and commands as the user can type them."""
+"""What the commands share: options and consoles."""
 
 import codecs
 import contextlib
 import io
 import logging
 import os
-import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from rich.segment import Segment
 
 from pipelines.locations import is_address
 from search.addresses import is_uri
+from search.commands import command, database_options
 from search.errors import UserError, first_line
 from search.escapes import show_control
 from search.secrets import hide_secrets
@@ -171,33 +170,21 @@ def writes_utf8() -> bool:
         return False
 
 
-def print_submission(submission: str, name: str, address: str) -> None:
+def print_submission(submission: str, name: str, address: str, database: str | None) -> None:
     """Say what was started on a cluster, and what to type next."""
     out.print(f"submitted {name} as {submission}", soft_wrap=True)
-    for verb in (("logs", "--follow"), ("results",), ("export", "--out", "adapters")):
-        out.print(f"  {command(verb[0], name, *verb[1:], '--address', address)}", soft_wrap=True)
-
-
-def command(*words: str) -> str:
-    """A command of ours as the user can type it here and now."""
-    ours = Path(sys.argv[0])
-    found = shutil.which("adaptune")
-    program = "adaptune"
-    if ours.name == "adaptune" and (found is None or not Path(found).samefile(ours)):
-        program = os.path.relpath(ours) if ours.is_relative_to(Path.cwd()) else str(ours)
-    return shlex.join([program, *words])
+    where = ["--address", address]
+    record = [*where, *database_options(database)]
+    for line in (
+        command("logs", name, "--follow", *where),
+        command("results", name, *record),
+        command("export", name, "--out", "adapters", *record),
+    ):
+        out.print(f"  {line}", soft_wrap=True)
 
 
 def short_path(path: str) -> str:
     return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
-
-
-def default_storage() -> str:
-    return str(Path("runs").absolute())
-
-
-def flags(flag: str, value: str | None, *, default: str | None = None) -> list[str]:
-    return [] if value in (None, default) else [flag, str(value)]
 
 
 def open_storage(root: str | None, database: str | None = None) -> Storage:

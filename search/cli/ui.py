@@ -8,6 +8,7 @@ import typer
 
 from search.cli.terminal import HERE, StorageOption, open_storage, out
 from search.errors import UserError
+from search.storage import TRACKING_DATABASE
 
 commands = typer.Typer()
 
@@ -19,7 +20,7 @@ def ui(
 ) -> None:
     """Open the MLflow UI on a storage, on 127.0.0.1, until Ctrl-C."""
     place = open_storage(storage)
-    if not place.path("mlflow.db").is_file():
+    if not place.has(TRACKING_DATABASE):
         raise UserError(
             f"{place.root} has no mlflow.db: no job has run there, or tracking.uri names a server for it."
         )

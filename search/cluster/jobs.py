@@ -16,6 +16,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from search.cluster.remote import answers_anyone, call, contact, wait
 from search.cluster.staging import GIVE_SHARED, StagedJob, is_shared
+from search.commands import command
 from search.errors import JobError, Problem, UserError
 from search.storage import check_storage
 from search.wire import DATABASE_FILE, JOB_FILE, REQUEST_FILE, version
@@ -45,6 +46,7 @@ class ClusterJob:
     Attributes:
         state: pending, running, interrupted (stopped), finished or failed.
         message: what Ray says of it; for a failed one the last lines of its log.
+        has_database: whether its studies lie in a database of its own, so that commands have to name it.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ClusterJob:
     storage: str
     started: datetime | None
     ended: datetime | None
+    has_database: bool = False
 
     @property
     def is_live(self) -> bool:
@@ -81,7 +84,8 @@ def submit(staged: StagedJob, *, address: str) -> str:
         package = Path(folder, "job.zip")
         staged.write(package)
         arguments = ["run", JOB_FILE, "--cluster"]
-        return _start(client, staged.job.name, staged.storage, arguments, package, address=address)
+        name, database = staged.job.name, staged.job.database
+        return _start(client, name, staged.storage, arguments, package, address=address, database=database)
 
 
 def resume(
@@ -123,7 +127,7 @@ def resume(
             with zipfile.ZipFile(package, "w") as archive:
                 archive.writestr(DATABASE_FILE, database)  # not an argument, which everybody may list
             arguments += ["--database", f"@{DATABASE_FILE}"]
-            return _start(client, name, storage, arguments, package, address=address)
+            return _start(client, name, storage, arguments, package, address=address, database=database)
 
 
 def check_cluster(
@@ -205,6 +209,7 @@ def _start(
     package: Path | None = None,
     *,
     address: str,
+    database: str | None = None,
 ) -> str:
     """Submit under the next number of this job. Of two that do so at once Ray takes one: a submission's id
     is there once, and whoever has seen the other's is refused before.
@@ -214,7 +219,7 @@ def _start(
         return client.submit_job(
             entrypoint=shlex.join([*COMMAND, *arguments]),
             submission_id=submission,
-            metadata={"adaptune_job": name, "storage": storage},
+            metadata={"adaptune_job": name, "storage": storage, **({"database": "own"} if database else {})},
             runtime_env={"working_dir": str(package)} if package else None,
         )
     except RuntimeError as error:
@@ -242,10 +247,8 @@ def _refuse_live(client: JobSubmissionClient, name: str, address: str) -> None:
 
 
 def _is_live(name: str, how: str, address: str) -> UserError:
-    return UserError(
-        f"{name!r} {how}. Follow it with `adaptune logs {name} --address {address}`, or end it with "
-        f"`adaptune stop {name} --address {address}`."
-    )
+    follow, end = (command(verb, name, "--address", address) for verb in ("logs", "stop"))
+    return UserError(f"{name!r} {how}. Follow it with `{follow}`, or end it with `{end}`.")
 
 
 def _find(client: JobSubmissionClient, name: str, address: str) -> ClusterJob:
@@ -276,6 +279,7 @@ def _read(details: JobDetails) -> ClusterJob:
         storage=metadata.get("storage", ""),
         started=_read_time(details.start_time),
         ended=_read_time(details.end_time),
+        has_database="database" in metadata,
     )
 
 

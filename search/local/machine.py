@@ -33,7 +33,7 @@ def local_problems(resources: ResourcesPart) -> list[Problem]:
     import ray
 
     if ray.is_initialized():
-        return missing_resources(resources, best_node("the Ray that runs in this process"))
+        return missing_resources(resources, best_node(resources, "the Ray that runs in this process"))
     return missing_resources(resources, this_machine())
 
 
@@ -47,16 +47,19 @@ def this_machine() -> Machine:
     return Machine(utils.get_num_cpus(), gpus if visible is None else min(gpus, len(visible)))
 
 
-def best_node(name: str) -> Machine:
-    """The most that one node has of the Ray that this process belongs to; `name` is what messages call it."""
+def best_node(resources: ResourcesPart, name: str) -> Machine:
+    """The node that comes nearest to what a trial asks for, of the Ray that this process belongs to: one that
+    has all of it, else one with the GPUs. `name` is what messages call it.
+    """
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return Machine(
-        max((node.get("CPU", 0.0) for node in nodes), default=0.0),
-        max((node.get("GPU", 0.0) for node in nodes), default=0.0),
-        name,
-    )
+    machines = [Machine(node.get("CPU", 0.0), node.get("GPU", 0.0), name) for node in nodes]
+
+    def fit(machine: Machine) -> tuple[bool, float, float]:
+        return not missing_resources(resources, machine), min(machine.gpus, resources.gpus), machine.cpus
+
+    return max(machines, key=fit, default=Machine(0, 0, name))
 
 
 def missing_resources(resources: ResourcesPart, machine: Machine) -> list[Problem]:

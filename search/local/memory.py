@@ -1,6 +1,10 @@
 """Whether a worker was lost because memory ran out: as Ray says, or as the kernel counts."""
 
+import math
+import time
 from pathlib import Path
+
+TOGETHER_SECONDS = 30  # within which a second worker may be told of that the kernel has killed with a first
 
 _RAY_SAYS = ("running low on memory", "OutOfMemoryError", "exceeded the memory usage threshold")
 _COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))  # each has a line `oom_kill N`
@@ -15,6 +19,7 @@ class MemoryWatch:
 
     def __init__(self) -> None:
         self._kills = _kills()
+        self._rose_at = -math.inf  # monotonic seconds
 
     def ran_out(self, loss: str) -> bool:
         """Whether memory was why a worker is lost.
@@ -23,7 +28,10 @@ class MemoryWatch:
             loss: what Ray says of it.
         """
         before, self._kills = self._kills, _kills()
-        return self._kills > before or any(words in loss for words in _RAY_SAYS)
+        if self._kills > before:
+            self._rose_at = time.monotonic()
+        lately = time.monotonic() - self._rose_at < TOGETHER_SECONDS
+        return lately or any(words in loss for words in _RAY_SAYS)
 
 
 def _kills() -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 import ray.util.client
 
+from search.commands import command, storage_options
 from search.errors import UserError, first_line
 from search.local.ray import local_ray
 from search.local.signals import interrupting_later, undisturbed
@@ -45,7 +46,7 @@ def start_ray(storage: Storage, job: str, *, cluster: bool, warn: Callable[[str]
         else:
             with contextlib.chdir(neutral), interrupting_later():
                 addresses = stack.enter_context(_joined_cluster() if cluster else local_ray())
-        again = f"adaptune resume {job} --storage {storage.root}"
+        again = command("resume", job, *storage_options(storage))
         with _ending_with_ray(addresses, again, warn, control=not cluster):
             yield
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.commands import command, storage_options
 from search.errors import UserError
 from search.record import Winner
 from search.report.curves import make_figures
@@ -40,7 +41,7 @@ def read_report(names: Sequence[str], storage: Storage) -> Report:
         UserError: no such job or storage; no study is finished; or the jobs do not compare.
     """
     with open_record(storage) as record:
-        return make_report(find_jobs(record, names, storage))
+        return make_report(find_jobs(record, names, storage), storage_options(storage))
 
 
 def find_jobs(record: Record, names: Sequence[str], storage: Storage) -> list[Study]:
@@ -48,11 +49,15 @@ def find_jobs(record: Record, names: Sequence[str], storage: Storage) -> list[St
     return [study for name in dict.fromkeys(names) for study in find_job(record, name, storage)]
 
 
-def make_report(studies: Sequence[Study]) -> Report:
-    """The report over some studies; raises UserError as `read_report` does."""
+def make_report(studies: Sequence[Study], options: Sequence[str] = ()) -> Report:
+    """The report over some studies; raises UserError as `read_report` does.
+
+    Args:
+        options: by which a command finds their jobs, such as --storage.
+    """
     finished = [study for study in studies if study.winner is not None]
     names = list(dict.fromkeys(study.job for study in studies))
-    tasks = collect_runs(studies)
+    tasks = collect_runs(studies, options)
     figures, missing = make_figures(tasks)
     content = Content(
         title=f"Report: {', '.join(names)}",
@@ -65,14 +70,15 @@ def make_report(studies: Sequence[Study]) -> Report:
     return Report(content, score_rows(tasks))
 
 
-def collect_runs(studies: Sequence[Study]) -> dict[str, dict[str, MethodRuns]]:
-    """What finished studies have, by task and method; raises UserError as `read_report` does."""
+def collect_runs(studies: Sequence[Study], options: Sequence[str] = ()) -> dict[str, dict[str, MethodRuns]]:
+    """What finished studies have, by task and method; arguments and errors as those of `make_report`."""
     finished = [study for study in studies if study.winner is not None]
     names = list(dict.fromkeys(study.job for study in studies))
     if not finished:
         raise UserError(
             f"nothing to report: no study of {', '.join(names)} has a winner yet. "
-            f"`adaptune results {names[0]}` shows how far it is, `adaptune resume {names[0]}` goes on."
+            f"`{command('results', names[0], *options)}` shows how far it is, "
+            f"`{command('resume', names[0], *options)}` goes on."
         )
     _refuse_unlike(finished)
     tasks: dict[str, dict[str, MethodRuns]] = {}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from search.commands import storage_options
 from search.errors import UserError
 from search.report.curves import (
     INITS,
@@ -27,7 +28,7 @@ from search.storage import Storage
 def read_tasks(names: Sequence[str], storage: Storage) -> Tasks:
     """The runs of some jobs by task and method; raises UserError as `read_report` does."""
     with open_record(storage) as record:
-        return collect_runs(find_jobs(record, names, storage))
+        return collect_runs(find_jobs(record, names, storage), storage_options(storage))
 
 
 def init_figure(tasks: Tasks) -> FigureData:

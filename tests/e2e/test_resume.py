@@ -1,12 +1,14 @@
 """A search that is interrupted, in whatever way, goes on as if nothing had happened."""
 
 import os
+import re
+import shlex
 import signal
 from pathlib import Path
 
 import pytest
 from jobs import adaptune, read_json, read_trials, trial_runs, write_job
-from processes import Command, wait_until_gone, workers
+from processes import Command, kill_all, wait_until_gone, workers
 
 from search.record import Trial
 
@@ -52,6 +54,39 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, sent: signal
     assert all(run.info.status == "FINISHED" for run in trial_runs(storage, "topics"))
     assert read_json(adaptune("results", "topics", "--json", folder=tmp_path))["state"] == "finished"
     wait_until_gone(command.mark)
+
+
+def test_what_failed_is_tried_again_on_demand_and_listed(tmp_path: Path) -> None:
+    """A worker that dies each time, as for want of memory: two restarts, then its trial has failed."""
+    space = {"adapter_size": [2, 4], "learning_rate": [1e-3], "epochs": [5]}
+    search = {"trials": 2, "sampler": "grid", "scheduler": "none"}
+    write_job(tmp_path, space=space, search=search, resources={"concurrent": 1})
+    command = Command("run", "topics.yaml", folder=tmp_path)
+    killed: set[int] = set()
+
+    def first_has_failed() -> bool:
+        trials = read_trials(tmp_path / "runs")
+        if trials and trials[0].state == "failed":
+            return True
+        if trials:
+            fresh = set(workers(command.mark)) - killed
+            kill_all(fresh)
+            killed.update(fresh)
+        return False
+
+    assert command.wait_until(first_has_failed), command.output
+    output = command.wait(0)
+    advised = re.search(r"trials that failed: 1. Try them again with: \S*adaptune (.*)", output)
+    assert advised is not None, output
+    output = Command(*shlex.split(advised[1]), folder=tmp_path, mark=command.mark).wait(0)
+    assert "--retry-failed" not in output
+    results = read_json(adaptune("results", "topics", "--json", folder=tmp_path))
+    (task,) = results["tasks"]
+    assert (results["state"], task["retries"]) == ("finished", [0])
+    assert (task["trials"]["failed"], task["trials"]["complete"]) == (1, 2)
+    failed, _, again = read_trials(tmp_path / "runs")
+    assert (failed.state, again.params, again.seed) == ("failed", failed.params, failed.seed)
+    assert len(trial_runs(tmp_path / "runs", "topics")) == 3
 
 
 def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

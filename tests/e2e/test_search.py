@@ -91,6 +91,8 @@ def test_changed_rows_are_refused(finished: Path) -> None:
     finally:
         train.write_text(content)
     assert "the rows of task 'topics' are not those it was started with" in done.stderr
+    assert "put the rows, the encoder or the vectors back as they were" in done.stderr
+    assert "adaptune resume" not in done.stderr  # which would be refused for the same rows
 
 
 def test_a_job_searches_several_tasks_of_all_kinds(tmp_path: Path) -> None:

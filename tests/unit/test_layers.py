@@ -100,7 +100,7 @@ FLOORS = {
         "addresses",
         "errors",
         "wire storage record",
-        "database liveness decisions probe",
+        "database liveness decisions probe commands",
         "study job",
         "local driver experience plan tables results cluster",
         "workers",

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,12 +12,18 @@ from pathlib import Path
 from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
-from studies import add, create, opened
+from jobs import write_job
+from studies import add, create, note_winner, opened
 
 from pipelines.errors import BundleError, InputError
 from search.cli import app as cli
 from search.cli.terminal import local_path
+from search.cluster.jobs import ClusterJob
 from search.errors import Interrupted, JobError, Problem, RemoteError, UserError
+from search.job.job import SearchJob
+from search.results import read_results
+from search.storage import Storage
+from search.study import Record
 
 HERE = ["check", "run", "resume", "results", "export", "predict", "ui", "report"]
 CLUSTER = ["submit", "status", "logs", "stop", "list"]
@@ -173,6 +181,7 @@ def test_an_unforeseen_error_says_how_to_see_more_and_promises_nothing_where_not
     assert "resume" not in run.err
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("name", "begun"), [("tickets", True), ("others", False)])
 def test_an_unforeseen_error_in_a_search_says_how_to_go_on_where_it_was_begun(
     adaptune, storage, tiny_job, monkeypatch, name, begun
@@ -188,6 +197,131 @@ def test_an_unforeseen_error_in_a_search_says_how_to_go_on_where_it_was_begun(
     assert ("resume" in run.err) is begun
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted("tickets")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tickets", "interrupted; nothing is lost. Go on with: adaptune resume tickets\n"),
+        ("others", "interrupted; nothing was begun\n"),
+    ],
+)
+def test_an_interrupted_search_says_how_to_go_on_where_there_is_something_to_go_on_with(
+    adaptune, storage, tiny_job, monkeypatch, name, said, stop
+):
+    def interrupt(*_, **__):
+        raise stop
+
+    monkeypatch.setattr("search.runner.run", interrupt)
+    run = adaptune("run", tiny_job(name))
+    assert (run.code, run.err) == (130, said)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, tiny_job):
+    """The job file of a job whose record lies in a folder with a space and in a database of its own."""
+    job = tiny_job("tickets")
+    database = f"sqlite:///{tmp_path}/my studies.db"
+    job.write_text(job.read_text() + f"storage: my runs\ndatabase: {database}\n")
+    with Record(Storage(str(tmp_path / "my runs"), database)) as record:
+        study = create(record, "tickets/queue/adapter", job=SearchJob.load(job).to_record())
+        add(study, [0.5, 0.75])
+        add(study, [], "failed", reason="TrialTimeout: it took too long")
+        note_winner(study, 0)
+    return job
+
+
+def printed_command(text, start):
+    """The words of a command that stands in a text, up to the end of its line."""
+    (line,) = [line for line in text.splitlines() if start in line]
+    return shlex.split(line[line.index("adaptune ") :])[1:]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [
+        (["TrialDiverged: loss nan at step 3"], "trials that failed: 1.\n"),
+        (
+            ["TrialDiverged: loss nan at step 3", "its worker died", "TrialTimeout: it took too long"],
+            "trials that failed: 3. Try 2 of them again with: adaptune resume tickets --retry-failed\n",
+        ),
+    ],
+)
+def test_trying_again_is_advised_for_trials_that_it_can_help_alone(
+    adaptune, tiny_job, tmp_path, monkeypatch, reasons, said
+):
+    with opened(tmp_path / "runs") as record:
+        study = create(record, "tickets/queue/adapter")
+        note_winner(study, add(study, [0.5, 0.75]))
+        for reason in reasons:
+            add(study, [], "failed", reason=reason)
+    monkeypatch.setattr("search.runner.run", recorded)
+    run = adaptune("run", tiny_job("tickets"))
+    assert run.code == 0
+    assert run.err == said
+
+
+def recorded(job, **_):
+    return read_results(job.name, Storage(job.storage, job.database))
+
+
+def test_what_an_interrupted_search_elsewhere_prints_can_be_typed(adaptune, elsewhere, monkeypatch):
+    begun = []
+
+    def interrupt(job, **_):
+        begun.append(Storage(job.storage, job.database))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.runner.run", interrupt)
+    run = adaptune("run", elsewhere)
+    again = adaptune(*printed_command(run.err, "Go on with: "))
+    assert again.err == run.err
+    assert begun[0] == begun[1]
+
+
+def test_each_command_under_next_of_a_search_elsewhere_finds_its_record(adaptune, elsewhere, monkeypatch):
+    monkeypatch.setattr("search.runner.run", recorded)
+    run = adaptune("run", elsewhere)
+    exported = []
+    monkeypatch.setattr("search.results.export_bundles", lambda found, *_, **__: exported.append(found) or {})
+    assert adaptune(*printed_command(run.out, "adaptune export")).code == 0
+    assert [found["state"] for found in exported] == ["finished"]
+    again = adaptune(*printed_command(run.err, "--retry-failed"))
+    assert (again.code, again.out) == (0, run.out)
+    shown = adaptune(*printed_command(run.out, "adaptune ui"))
+    assert f"{elsewhere.parent / 'my runs'} has no mlflow.db" in shown.err
+
+
+def finished_at_once(job, **_):
+    return {"job": job.name, "state": "finished", "tasks": []}
+
+
+def test_an_export_that_has_to_wait_says_where_the_job_lies(adaptune, elsewhere, monkeypatch):
+    place = ["--storage", "my runs", "--database", f"sqlite:///{elsewhere.parent}/my studies.db"]
+    with Record(Storage(str(elsewhere.parent / "my runs"), place[-1])) as record:
+        create(record, "tickets/tone/adapter", position=1)
+    run = adaptune("export", "tickets", "--out", "out", *place)
+    assert run.code == 2
+    monkeypatch.setattr("search.runner.run", finished_at_once)
+    named = [shlex.split(words) for words in re.findall("`adaptune (.*?)`", run.err)]
+    assert [words[0] for words in named] == ["results", "resume"]
+    assert [adaptune(*words).err for words in named] == ["", ""]
+
+
+def test_commands_for_a_job_on_a_cluster_name_its_database_and_no_password(adaptune, monkeypatch):
+    monkeypatch.setattr("search.cluster.jobs.resume", lambda *_, **__: "adaptune-tickets-0002")
+    stopped = ClusterJob("tickets", "adaptune-tickets-0002", "interrupted", "", "/mnt", None, None, True)
+    monkeypatch.setattr("search.cluster.jobs.stop", lambda *_: stopped)
+    where = ["--address", "http://head:8265"]
+    run = adaptune("resume", "tickets", *where, "--database", "postgresql://me:hush@db/x")
+    where = "--address http://head:8265"
+    assert f"adaptune results tickets {where} --database @FILE\n" in run.out
+    assert f"adaptune export tickets --out adapters {where} --database @FILE\n" in run.out
+    assert f"adaptune logs tickets --follow {where}\n" in run.out
+    stop = adaptune("stop", "tickets", *where.split())
+    assert f"Go on with: adaptune resume tickets {where} --database @FILE\n" in stop.out
+    assert "hush" not in run.out + stop.out
+
+
 def test_debug_lets_the_error_through_with_its_traceback(failing):
     with pytest.raises(RuntimeError, match="boom"):
         failing(RuntimeError("boom"), "--debug")
@@ -201,6 +335,23 @@ def test_a_job_file_with_errors_has_them_all_on_stderr(adaptune, tmp_path):
     for key in ("sampelr", "tasks", "backbone"):
         assert f"  {key} = " in run.err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_what_this_machine_does_not_have_is_refused_before_anything_starts(adaptune, tmp_path, command):
+    run = adaptune(command, write_job(tmp_path, resources={"cpus": 9999}))
+    assert run.code == 2
+    assert "resources.cpus = 9999: this machine has " in run.err
+    assert not (tmp_path / "runs" / "studies.db").exists()
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_database_that_is_away_is_named_with_what_to_look_at(adaptune, tmp_path, command):
+    run = adaptune(command, write_job(tmp_path, database="sqlite:////not/there/x.db"))
+    assert run.code == 2
+    assert "database sqlite:////not/there/x.db cannot be opened" in run.err
+    assert "`database:` in the job file and --database name it." in run.err
 
 
 def test_a_missing_job_file_is_named(adaptune):

@@ -19,6 +19,8 @@ from search.cli.app import app
 from search.errors import UserError
 from search.report.ablation import ablation_files, analyse_layers, describe_layers, draw_ablation
 
+pytestmark = pytest.mark.integration
+
 VALUES = {"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3], "init_std": [1e-4, 1e-2, 1.0]}
 FINGERPRINTS = {"data_fingerprint": "rows", "backbone_fingerprint": "encoder"}
 

@@ -116,6 +116,7 @@ def test_json_is_the_same_whatever_the_encoding(adaptune, storage, bundle, encod
     assert json.loads(printed)["tasks"][0]["reason"] == f"{LABEL} {HOSTILE}"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "arguments",
     [

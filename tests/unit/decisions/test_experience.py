@@ -57,6 +57,7 @@ def test_no_experience_gives_no_suggestions():
     assert portfolio([[]], SPACE) == []
 
 
+@pytest.mark.integration
 @given(st.permutations(range(4)), st.integers(1, 4))
 def test_the_order_of_the_tasks_does_not_matter_and_suggestions_lie_in_the_space(order, size):
     tasks = [task(best) for best in (1e-4, 1e-3, 1e-3, 1e-2)]
@@ -86,6 +87,7 @@ def study_of(record, name, *, winner=True, fingerprint="abc", space=SPACE):
         note_winner(study, 0)
 
 
+@pytest.mark.integration
 def test_only_finished_studies_with_the_same_backbone_method_and_space_count(tmp_path):
     with opened(tmp_path) as db:
         study_of(db, "one/a/adapter")

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from studies import trial_record
@@ -50,6 +51,7 @@ def test_the_rungs_of_the_papers_schedules():
     ]
 
 
+@pytest.mark.integration
 @given(st.data(), FACTORS, st.booleans(), st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter(data, factor, growing, rng):
     trials = data.draw(searches(factor))
@@ -57,6 +59,7 @@ def test_the_order_of_arrival_does_not_matter(data, factor, growing, rng):
     assert next_promotion(shuffled, growing=growing) == next_promotion(trials, growing=growing)
 
 
+@pytest.mark.integration
 @given(st.data(), FACTORS, st.booleans())
 def test_no_one_is_promoted_who_is_not_among_the_best_of_a_rung(data, factor, growing):
     trials = data.draw(searches(factor))
@@ -94,6 +97,7 @@ def test_trials_without_a_recorded_loss_come_after_those_with_one_then_by_number
     assert [trial.number for trial in peers(trials, 3, 1)] == [1, 0, 2]
 
 
+@pytest.mark.integration
 @given(st.data(), FACTORS)
 def test_promoting_all_who_may_go_on_ends_and_leaves_no_group_without_its_best(data, factor):
     trials = data.draw(searches(factor))

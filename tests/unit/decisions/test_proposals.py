@@ -59,11 +59,13 @@ def points(proposals):
     return [tuple(sorted(params.items())) for params in proposals]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("sampler", MODELS)
 def test_every_proposal_lies_within_the_inclusive_bounds_of_ranges(sampler):
     assert all(ENDLESS.contains(params) for params in search(ENDLESS, sampler, STARTUP_TRIALS + 3))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_finite_space_is_searched_to_its_end_with_each_point_once(sampler):
     found = points(search(FINITE, sampler, FINITE.size + 5))
@@ -108,6 +110,7 @@ def test_another_seed_gives_the_grid_in_another_order():
     assert len(orders) == 3
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("sampler", MODELS)
 def test_a_restarted_search_goes_on_and_does_not_repeat_its_first_proposals(sampler):
     # Optuna's issue 3255: a seeded sampler that is made anew begins its random numbers anew.
@@ -135,6 +138,7 @@ def test_each_trial_number_has_a_random_draw_of_its_own(sampler):
     assert len(set(rates)) == STARTUP_TRIALS
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("ended", [0, STARTUP_TRIALS])
 def test_trials_that_run_at_once_differ(sampler, ended):

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from studies import epochs
@@ -57,6 +58,7 @@ def test_no_trial_that_ended_with_a_score_beats_the_winner(found):
     assert (best.score, best.trained_parameters, best.number) == (top, smallest, lowest)
 
 
+@pytest.mark.integration
 @given(trials())
 def test_the_ranking_holds_every_trial_that_ended_with_a_score_once_and_no_other(found):
     complete = sorted(trial.number for trial in found if trial.state in ("complete", "pruned"))

@@ -187,6 +187,7 @@ def _read(folder: Path) -> float:
     return float(np.abs(kept).sum())
 
 
+@pytest.mark.integration
 def test_two_writers_at_once_make_one_whole_file(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["transformers.models.bert.modeling_bert", "pipelines.encoder.prefix"])

@@ -92,6 +92,7 @@ ANYTHING = st.recursive(
 )
 
 
+@pytest.mark.integration
 @given(st.dictionaries(SECTIONS, ANYTHING))
 def test_whatever_is_written_is_a_job_or_a_job_error(changes):
     try:

@@ -104,6 +104,7 @@ def tagged_task(tmp_path, **changes):
     )
 
 
+@pytest.mark.integration
 def test_a_made_up_kind_goes_from_rows_to_predictions(tagged, tmp_path):
     data = read_task(tagged_task(tmp_path))
     assert data.labels == ("good", "happy", "sad")

@@ -3,6 +3,8 @@
 import os
 import pwd
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -153,6 +155,26 @@ def test_a_user_without_a_home_gets_one(homeless):
     ensure_home()
     assert Path.home().parent == homeless
     assert mode_of(Path.home()) == 0o700
+
+
+@pytest.mark.integration
+def test_a_program_of_a_user_without_a_home_can_import_what_a_search_needs(tmp_path):
+    program = """
+import os, pwd
+def refuse(_): raise KeyError
+pwd.getpwuid = refuse
+from search import run
+print(os.environ["HOME"])
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "HOME"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (f"{tmp_path}/adaptune-home-{os.getuid()}\n", "")
 
 
 def test_a_home_that_was_planted_is_refused_with_what_to_set(homeless):

@@ -115,6 +115,7 @@ def test_an_unknown_method_is_refused_with_the_nearest():
     assert epochs_of({"epochs": 3}, method="of a package that is not here") == 3
 
 
+@pytest.mark.integration
 def test_the_table_is_read_without_torch():
     code = "import sys, pipelines.methods, search.job.job; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

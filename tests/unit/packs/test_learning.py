@@ -9,6 +9,8 @@ from tiny import tiny_backbone, toy_task, training
 from pipelines.kinds import KINDS
 from pipelines.tasks.kind import Scale
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def backbone():

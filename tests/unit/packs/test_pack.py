@@ -73,6 +73,7 @@ def assert_same(packed, single, but=()):
         assert (mine - own).norm() <= 1e-5 * own.norm(), kind
 
 
+@pytest.mark.integration
 def test_four_trials_of_different_sizes_and_rates_give_what_they_give_alone(backbone, task):
     """One joins late, one leaves early; without dropout, in fp32."""
     configs = [
@@ -96,6 +97,12 @@ def test_who_left_in_the_middle_of_an_epoch_goes_on_elsewhere_as_if_nothing_had_
     training.move_to(pack)
     list(training.run())
     assert_same(training, alone(backbone, task, mine))
+
+
+def test_a_training_in_the_middle_of_an_epoch_has_no_state(backbone, task):
+    training = together(backbone, task, [config(seed=1), config(seed=2)], leaves=0)[0]
+    with pytest.raises(ValueError, match="stands within epoch 2: it has no state"):
+        training.state()
 
 
 @pytest.mark.parametrize("model_type", PACKABLE)

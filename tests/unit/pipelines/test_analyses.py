@@ -67,6 +67,7 @@ def test_a_span_scores_as_a_model_whose_adapters_there_are_nothing(kind, changes
     assert all(np.abs(outputs - whole).max() > 1e-3 for span, outputs in found.items() if span)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("depth", "passes"), [(1, 2), (4, 24), (12, 376)])
 def test_layers_are_computed_as_seldom_as_they_can_be(depth, passes):
     """Each span (first, last) needs the layers from last up alone: 12 + 364 of 78 x 12 for 12 layers."""

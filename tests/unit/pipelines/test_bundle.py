@@ -358,6 +358,7 @@ def test_a_config_of_odd_values_is_refused_as_a_bundle(folder, key, value):
     assert str(folder) in refusal(folder)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "content",
     [

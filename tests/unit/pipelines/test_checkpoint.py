@@ -75,6 +75,7 @@ def test_a_truncated_checkpoint_is_refused(end):
         load_state(DATA[:end])
 
 
+@pytest.mark.integration
 @settings(max_examples=500)
 @given(st.integers(0, len(DATA) - 1), st.integers(0, 7))
 def test_a_flipped_bit_is_refused(place, bit):

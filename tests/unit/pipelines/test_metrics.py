@@ -85,6 +85,7 @@ def test_a_correlation_is_finite_and_never_warns(name, rows):
     assert -1.0001 <= score(name, predictions, labels) <= 1.0001
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["accuracy", "f1", "matthews"])
 @given(
     rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1),
@@ -120,6 +121,7 @@ def test_log_loss_matches_a_worked_example():
     assert score("log_loss", [[0.5, 0.5], [0.75, 0.25]], [0, 1]) == pytest.approx(1.5 * np.log(2))
 
 
+@pytest.mark.integration
 @given(
     rows=st.lists(
         st.tuples(st.lists(st.floats(0, 1, width=16), min_size=3, max_size=3), st.integers(0, 2)), min_size=1

@@ -14,6 +14,8 @@ from search.record import Run
 from search.report.report import make_report, read_report, report_files, write_report
 from search.storage import Storage
 
+pytestmark = pytest.mark.integration
+
 VALUES = {"adapter_size": [8, 64], "top_layers": [1, 2], "learning_rate": [1e-4, 1e-3]}
 HOSTILE = 'RuntimeError: <script>alert(1)</script> | & "x"'
 FINGERPRINTS = {"data_fingerprint": "rows", "backbone_fingerprint": "encoder"}

@@ -181,6 +181,7 @@ def test_a_drawn_figure_shows_the_numbers_on_a_logarithmic_axis_with_n_in_its_le
     assert inside.x1 <= figure.bbox.x1
 
 
+@pytest.mark.integration
 def test_the_same_numbers_are_drawn_to_the_same_bytes():
     data = figures(study(TASKS, *ALL))["figure_1"]
     assert figure_files(data) == figure_files(data)

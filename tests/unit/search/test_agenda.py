@@ -82,6 +82,7 @@ def essence(trials):
     return [(trial.params, trial.state, len(trial.epochs), trial.reason, trial.seed) for trial in trials]
 
 
+@pytest.mark.integration
 def test_halving_ends_every_trial_and_spends_less_than_half_of_what_all_would(record):
     workers = Workers(create(record))
     trials = workers.run()
@@ -92,6 +93,7 @@ def test_halving_ends_every_trial_and_spends_less_than_half_of_what_all_would(re
     assert not workers.agenda.is_open
 
 
+@pytest.mark.integration
 def test_a_pruned_trial_stands_at_a_rung_and_says_whom_it_was_compared_with(record):
     pruned = [trial for trial in Workers(create(record)).run() if trial.state == "pruned"]
     assert pruned
@@ -101,6 +103,7 @@ def test_a_pruned_trial_stands_at_a_rung_and_says_whom_it_was_compared_with(reco
         assert f"trials of {trial.schedule} epochs" in trial.reason
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("scheduler", ["halving", "median", "none"])
 def test_a_driver_that_dies_after_every_step_decides_the_same(record, scheduler):
     given = {"slots": 1, "space": SHORT, "rules": Rules(scheduler, patience=4), "confirm": Confirm(2, 2)}
@@ -138,6 +141,7 @@ def test_a_search_of_fewer_trials_than_a_rung_compares_still_trains_its_best_to_
     assert [trial.state for trial in trials].count("complete") >= 1
 
 
+@pytest.mark.integration
 def test_the_median_rule_stops_what_is_below_it(record):
     trials = Workers(create(record), space=SHORT, rules=Rules("median"), trials=18).run()
     pruned = [trial for trial in trials if trial.state == "pruned"]
@@ -219,6 +223,7 @@ def test_different_failures_or_an_epoch_do_not_end_the_search(record, third):
     assert agenda.next_trial(lambda *_: None) is not None
 
 
+@pytest.mark.integration
 def test_the_best_configurations_are_confirmed_with_further_seeds(record):
     workers = Workers(create(record), space=SHORT, confirm=Confirm(top=2, seeds=3))
     trials = workers.run()

@@ -111,6 +111,7 @@ def data_dir(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
+@pytest.mark.integration
 def test_a_submission_is_a_zip_of_each_bundle_s_predictions(bundles, data_dir, tmp_path):
     rows, left_out = write_submission(bundles, tmp_path / "glue.zip", data_dir=data_dir)
     assert rows == dict.fromkeys(SAMPLE, ROWS)
@@ -128,6 +129,7 @@ def test_a_submission_is_a_zip_of_each_bundle_s_predictions(bundles, data_dir, t
     assert found["QNLI.tsv"].splitlines()[2] == f"1\t{expected}"
 
 
+@pytest.mark.integration
 def test_the_command_takes_the_best_bundle_of_each_task_over_the_jobs(
     bundles, data_dir, tmp_path, monkeypatch, capsys
 ):

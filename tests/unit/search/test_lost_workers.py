@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 from ray.tune.experiment import Trial
-from studies import SPACE, create, opened
+from studies import SPACE, create, opened, start
 
 import search.searcher
 from search.agenda import Agenda
-from search.local.memory import MemoryWatch
+from search.local.memory import TOGETHER_SECONDS, MemoryWatch
 from search.searcher import MEMORY_RETRIES, STOP_GRACE_SECONDS, StudyScheduler, StudySearcher
+from search.workers.assignment import Assignment
 
 OUT_OF_MEMORY = "Failure # 1\nTask was killed due to the node running low on memory.\n"
 GONE = "Failure # 1\nThe actor died because its node has died.\n"
@@ -48,6 +49,13 @@ def run(tmp_path):
         yield Search(create(record), tmp_path)
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    seconds = [0.0]
+    monkeypatch.setattr(search.searcher.time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
 def test_a_trial_that_has_lost_its_worker_for_want_of_memory_goes_on_with_fewer_at_once(run):
     ids = [run.ask() for _ in range(4)]
     for trial_id in ids[:3]:
@@ -79,7 +87,7 @@ def test_a_worker_that_is_lost_otherwise_is_a_failure_of_its_trial_and_no_reason
     assert run.ask() is not None
 
 
-def test_what_the_kernel_ends_for_memory_is_seen_by_its_count(tmp_path, monkeypatch):
+def test_what_the_kernel_ends_for_memory_is_seen_by_its_count(tmp_path, monkeypatch, clock):
     counters = tmp_path / "vmstat"
     counters.write_text("nr_free_pages 12\noom_kill 4\n")
     monkeypatch.setattr("search.local.memory._COUNTERS", (tmp_path / "missing", counters))
@@ -87,14 +95,10 @@ def test_what_the_kernel_ends_for_memory_is_seen_by_its_count(tmp_path, monkeypa
     assert not watch.ran_out("its worker was killed")
     counters.write_text("nr_free_pages 12\noom_kill 5\n")
     assert watch.ran_out("its worker was killed")
+    clock[0] += TOGETHER_SECONDS - 1  # the count had risen by both: the second is heard of later
+    assert watch.ran_out("its worker was killed together with that one")
+    clock[0] += 2
     assert not watch.ran_out("its worker was killed")
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    seconds = [0.0]
-    monkeypatch.setattr(search.searcher.time, "monotonic", lambda: seconds[0])
-    return seconds
 
 
 def test_a_long_epoch_is_cut_short_when_its_search_is_stopped(run, clock, monkeypatch):
@@ -116,6 +120,30 @@ def test_a_long_epoch_is_cut_short_when_its_search_is_stopped(run, clock, monkey
     assert [trial.reason for trial in run.study.trials()] == ["the budget is used up"]
 
 
+def test_a_packed_trial_that_takes_too_long_fails_and_leaves_its_place_at_the_host(run, clock, monkeypatch):
+    killed, dropped = [], []
+    host = SimpleNamespace(drop=SimpleNamespace(remote=lambda *told: dropped.append(told)))
+    monkeypatch.setattr(search.searcher.ray, "kill", killed.append)
+    monkeypatch.setattr(search.searcher.ray, "get_actor", {"host": host}.__getitem__)
+    run.searcher._pick_host = lambda _: "host"
+    scheduler = StudyScheduler(run.searcher, lambda *_: None, timeout=2)
+    assignment = run.searcher.suggest("id")
+    tune = SimpleNamespace(
+        trial_id="id",
+        status=Trial.RUNNING,
+        temporary_state=SimpleNamespace(ray_actor="proxy"),
+        config=assignment,
+    )
+    controller = SimpleNamespace(get_live_trials=lambda: [tune])
+    for seconds, ended in [(0, False), (119, False), (121, True)]:
+        clock[0] = seconds
+        scheduler.choose_trial_to_run(controller)
+        assert (run.states() == ["failed"]) is ended
+    assert killed == ["proxy"]
+    assert dropped == [(Assignment.from_tune(assignment), None)]
+    assert run.study.trials()[0].reason == "TrialTimeout: it took more than trial_timeout: 2 minutes"
+
+
 def test_the_failed_are_tried_again_on_demand_each_once_and_stay_in_the_record(run):
     for _ in range(2):
         run.lose(run.ask(), GONE)
@@ -129,6 +157,14 @@ def test_the_failed_are_tried_again_on_demand_each_once_and_stay_in_the_record(r
     assert [trials[number].params for number in numbers] == [trials[0].params, trials[1].params]
     assert run.states()[:2] == ["failed", "failed"]
     assert not run.study.reopen()
+
+
+def test_a_trial_that_diverged_is_not_tried_again(run):
+    run.study.finish_trial(start(run.study), "failed", reason="TrialDiverged: loss nan at step 3")
+    assert not run.study.reopen()
+    run.lose(run.ask(), GONE)
+    assert run.study.reopen()
+    assert run.study.again == (1,)
 
 
 def test_a_finished_study_is_opened_once_more_for_what_had_failed(run):

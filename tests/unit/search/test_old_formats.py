@@ -7,6 +7,8 @@ from search.report.report import read_report, report_files
 from search.results import read_results
 from search.storage import Storage
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory):

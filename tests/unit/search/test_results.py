@@ -268,6 +268,7 @@ def test_export_takes_the_better_method_of_each_task(two_methods, storage, tmp_p
     assert read_bundle(folders["b"])[0].task == "b/adapter"  # scores below zero are scores
 
 
+@pytest.mark.integration
 def test_export_of_one_task_leaves_the_others(two_methods, storage, tmp_path):
     export(two_methods, storage, tmp_path / "out", task="b")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"]

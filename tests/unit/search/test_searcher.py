@@ -159,6 +159,7 @@ def test_studies_are_served_in_turn(record):
     assert [tune.ask()[1].task for _ in range(6)] == ["a", "b", "c", "a", "b", "c"]
 
 
+@pytest.mark.integration
 def test_the_study_with_the_fewest_trials_is_served_first(record):
     ahead, behind = create(record, "job/ahead/adapter"), create(record, "job/behind/adapter", position=1)
     for _ in range(3):
@@ -197,6 +198,7 @@ def test_the_search_is_over_only_when_nothing_is_live(record):
     assert tune.ask()[1] == Searcher.FINISHED
 
 
+@pytest.mark.integration
 def test_an_exhausted_space_ends_its_study_early_and_says_so(record):
     space = Space.parse({"learning_rate": [1e-4, 1e-3], "epochs": 2})
     study, other = create(record, "job/a/adapter"), create(record, "job/b/adapter", position=1)
@@ -394,6 +396,7 @@ def test_tune_finds_nothing_to_save(record, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.integration
 def test_a_driver_that_dies_between_trials_goes_on_as_one_that_does_not(record):
     steady, restarted = create(record, "job/steady/adapter"), create(record, "job/restarted/adapter")
     run_to_the_end(Tune(agenda(steady, trials=5)))

@@ -1,5 +1,6 @@
 """One contract for both forms of a storage: a folder, and a URI (file://, the one that needs no server)."""
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 from studies import create
+from users import enterable_folder, kept_out
 
 from search.addresses import storage_problem
 from search.cli.results import _fetch_results
 from search.cli.terminal import open_storage
+from search.cli.ui import ui
 from search.cluster import jobs as cluster
 from search.errors import JobError, UserError
 from search.job.job import SearchJob
@@ -262,6 +265,47 @@ def test_a_bundle_that_may_not_be_read_is_told_with_what_to_do(storage, bundle, 
     storage.upload(bundle, "bundles/task")
     monkeypatch.setattr("os.open", refuse)
     with pytest.raises(UserError, match="may not be read by this user"):
+        storage.fetch(storage.uri("bundles/task"), tmp_path / "out")
+
+
+@pytest.fixture
+def refused():
+    """A storage of somebody else with a study file and a bundle, and what closes a part of it to us."""
+    with enterable_folder() as folder:
+        (folder / "bundles" / "task").mkdir(parents=True)
+        for name in ("studies.db", "mlflow.db"):
+            (folder / name).touch()
+
+        @contextlib.contextmanager
+        def close(part):
+            (folder / part).chmod(0)
+            with kept_out():
+                yield Storage(str(folder))
+            (folder / part).chmod(0o700)
+
+        yield close
+
+
+@pytest.mark.parametrize("part", ["", "studies.db"])
+def test_studies_that_may_not_be_read_are_named_with_what_to_do(refused, part):
+    with refused(part) as storage, pytest.raises(UserError) as told:
+        open_record(storage)
+    assert str(told.value).startswith(f"{storage.root}/studies.db may not be read by this user.")
+    assert "docs/cluster.md says under Several users" in str(told.value)
+
+
+@pytest.mark.parametrize("part", ["", "mlflow.db"])
+def test_an_mlflow_that_may_not_be_read_is_named(refused, part):
+    with refused(part) as storage, pytest.raises(UserError, match=r"mlflow\.db may not be read by this user"):
+        ui(storage.root)
+
+
+@pytest.mark.parametrize("part", ["", "bundles"])
+def test_a_folder_of_bundles_that_may_not_be_read_is_named(refused, part, tmp_path):
+    with (
+        refused(part) as storage,
+        pytest.raises(UserError, match="bundles/task may not be read by this user"),
+    ):
         storage.fetch(storage.uri("bundles/task"), tmp_path / "out")
 
 

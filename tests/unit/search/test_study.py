@@ -154,6 +154,7 @@ def test_an_epoch_counts_only_once_it_is_written_whole(study):
     assert study.trials()[number].score == 0.5
 
 
+@pytest.mark.integration
 def test_another_process_sees_everything(tmp_path, record, study):
     add(study, [0.5, 0.6])
     add(study, [0.9], "failed", reason="OutOfMemoryError: no room")
@@ -187,6 +188,7 @@ def test_another_process_sees_everything(tmp_path, record, study):
         assert theirs["ended"] == (str(mine.ended) if mine.ended else None)
 
 
+@pytest.mark.integration
 def test_a_process_that_is_open_sees_what_another_one_writes_later(tmp_path, record, study):
     assert study.trials() == ()
     answer(

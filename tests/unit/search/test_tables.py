@@ -102,6 +102,7 @@ def test_the_figure_shows_scores_and_the_best_so_far_of_complete_trials_only(stu
     assert len(found["failed"]) == 1
 
 
+@pytest.mark.integration
 def test_the_figure_names_its_axes_and_its_study(study):
     figure = study_figure(study)
     (axes,) = figure.axes

@@ -94,6 +94,7 @@ def test_every_sampler_proposes_real_configurations_each_once(sampler):
     assert len({tuple(sorted(trial.params.items())) for trial in trials}) == CONDITIONAL.size
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "grid"])
 def test_ranges_may_be_conditional(sampler):
     trials = []
@@ -106,6 +107,7 @@ def test_ranges_may_be_conditional(sampler):
     assert all(trial.params["adapter_size"] == 64 for trial in with_rate)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
 def test_with_two_objectives_small_configurations_are_looked_for_too(sampler):
     trials = []

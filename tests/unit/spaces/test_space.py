@@ -58,6 +58,7 @@ def test_a_space_is_the_same_after_json(written):
     assert Space.parse(json.loads(json.dumps(space.to_dict()))) == space
 
 
+@pytest.mark.integration
 @given(written_spaces(), st.data())
 def test_a_space_contains_what_its_distributions_allow(written, data):
     space = Space.parse(written)
@@ -73,6 +74,7 @@ def test_a_space_contains_what_its_distributions_allow(written, data):
     assert space.contains(params)
 
 
+@pytest.mark.integration
 @given(written_spaces(), st.randoms())
 def test_the_order_of_parameters_does_not_matter(written, rng):
     shuffled = dict(rng.sample(sorted(written.items()), len(written)))

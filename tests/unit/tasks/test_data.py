@@ -175,6 +175,7 @@ def test_hub_and_data_dir_give_the_same_data_and_an_unlabelled_test_is_cut_from_
     )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", sorted(SIZES))
 def test_the_manifest_s_tasks_have_its_sizes(name):
     if not (MANIFEST_DATA / name).is_dir():
@@ -213,6 +214,7 @@ CLASSES = st.lists(st.sampled_from("abcde"), min_size=20, max_size=200).filter(
 FRACTIONS = st.floats(0.01, 0.45)
 
 
+@pytest.mark.integration
 @given(CLASSES, FRACTIONS, FRACTIONS, st.integers(0, 2**31))
 def test_cuts_are_disjoint_complete_repeatable_and_stratified(
     tmp_path_factory, labels, validation, test, seed

@@ -87,6 +87,7 @@ def test_the_fingerprint_is_that_of_the_rows(tmp_path):
     assert one == same != other
 
 
+@pytest.mark.integration
 def test_squad_s_own_json_and_the_hub_s_columns_are_read_alike(tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -185,6 +186,7 @@ def test_training_needs_an_answer_in_its_context(tmp_path):
         read_task(task)
 
 
+@pytest.mark.integration
 def test_the_shared_squad_has_its_manifest_s_sizes():
     if not (MANIFEST_DATA / "squad_v1").is_dir():
         pytest.skip("the shared data sets are not on this machine")
@@ -267,6 +269,7 @@ def test_deep_json_is_not_squad_s(tmp_path):
         read_train(tmp_path / "train.json")
 
 
+@pytest.mark.integration
 def test_contexts_that_unpack_to_gigabytes_are_refused(tmp_path):
     indices = pa.array([0] * 10_000, pa.int32())
     long = pa.DictionaryArray.from_arrays(indices, pa.array(["x" * 600_000]))

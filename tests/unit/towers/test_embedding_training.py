@@ -79,6 +79,7 @@ def test_a_worker_that_holds_the_encoder_in_bf16_trains_the_same():
     assert torch.equal(runs[0].table, runs[1].table)
 
 
+@pytest.mark.integration
 def test_training_is_a_function_of_configuration_and_seed():
     changes = {"convolution": True, "convolution_dropout": 0.3, "hidden_dropout": 0.3}
     one, again, other = (training({**changes, "seed": seed}) for seed in (0, 0, 1))
@@ -88,6 +89,7 @@ def test_training_is_a_function_of_configuration_and_seed():
     assert not same(one.tensors, other.tensors)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("changes", VARIANTS)
 @pytest.mark.parametrize("parts", [1, PARTS - 1])
 def test_a_resumed_training_is_the_undisturbed_one(changes, parts):
@@ -328,6 +330,7 @@ def _best_table(run):
     return run.best.get("embedding.weight", run.table)
 
 
+@pytest.mark.integration
 def test_texts_of_nothing_known_are_predicted_too(tmp_path):
     for number, changes in enumerate(VARIANTS):
         backbone, _ = export(tmp_path / str(number), changes, toy_data())
@@ -344,6 +347,7 @@ def test_a_regression_is_predicted_in_its_own_unit(tmp_path):
     assert np.abs(np.array(found) - data.test.labels).mean() < 8
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["hidden.0.weight", "wide.weight", "vectors.table", "embedding.ids"])
 def test_a_bundle_that_lacks_a_tensor_is_refused(tmp_path, name):
     changes = {"embedding": "glove", "fine_tune_embedding": True}

@@ -37,6 +37,7 @@ def asked(number=0, *, known=0, epochs=3, **params):
     return Assignment("toy", "adapter", number, seed=0, params=params, known=known)
 
 
+@pytest.mark.integration
 def test_trials_are_trained_epoch_by_epoch_side_by_side(host):
     with ThreadPoolExecutor(3) as threads:
         for known in range(3):
