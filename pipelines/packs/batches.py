@@ -1,7 +1,7 @@
 """Batches of a pack: the next texts of several trials, padded or flat."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,14 @@ class Part:
     spans: bool = False
 
 
+def with_idle(parts: Sequence[Part], count: int) -> Sequence[Part]:
+    """Two parts at least, of `count` places: a single one has an idle neighbour, without texts."""
+    if len(parts) > 1 or count < 2:
+        return parts
+    idle = (parts[0].place + 1) % count
+    return [parts[0], replace(parts[0], place=idle, indices=parts[0].indices[:0], spans=False)]
+
+
 def padded_batch(parts: Sequence[Part], *, pad_id: int, device: torch.device) -> tuple[Batch, Layout]:
     """A line for each text, all as long as the longest."""
     hidden = [part.hidden for part in parts if part.hidden is not None]
@@ -42,15 +50,14 @@ def padded_batch(parts: Sequence[Part], *, pad_id: int, device: torch.device) ->
 
 def flat_batch(parts: Sequence[Part], *, pad_id: int, device: torch.device) -> tuple[Batch, Layout]:
     """The tokens of each place side by side, in tiles."""
-    lengths = [part.tokens.lengths[part.indices] for part in parts]
+    lengths = [part.tokens.lengths[part.indices] for part in parts]  # none of an idle place
     tiles = [max(1, -(-int(own.sum()) // TILE)) for own in lengths]
     starts = np.cumsum([0, *tiles[:-1]]) * TILE  # where each place's first token lies
     total = sum(tiles) * TILE
     source = [
-        np.concatenate([np.arange(part.tokens.offsets[i], part.tokens.offsets[i + 1]) for i in part.indices])
-        for part in parts
+        _ranges(part.tokens.offsets[part.indices], own) for part, own in zip(parts, lengths, strict=True)
     ]
-    begins = [np.concatenate([[0], np.cumsum(own)[:-1]]) for own in lengths]  # of each text in its place
+    begins = [np.cumsum(own) - own for own in lengths]  # of each text in its place
     ids = np.full(total, pad_id, dtype=np.int64)
     types = np.zeros(total, dtype=np.int64)
     numbers = np.zeros(total, dtype=np.int32)
@@ -123,14 +130,11 @@ def _flat(
     for part_start, count in zip(starts, tiles, strict=True):
         line = slice(part_start, part_start + count * TILE)
         located[line] = np.where(real[line, 0], located[line], located[part_start])
-    # The even grid: a place that has fewer texts repeats its first.
-    firsts = np.concatenate([[0], np.cumsum([len(own) for own in lengths])[:-1]])
-    grid = np.concatenate(
-        [
-            first + np.where(np.arange(rows) < len(own), np.arange(rows), 0)
-            for first, own in zip(firsts, lengths, strict=True)
-        ]
-    )
+    # The even grid: who has fewer texts repeats its first; an idle place has another's, which nobody reads.
+    counts = np.array([len(own) for own in lengths])
+    steps = np.arange(rows)
+    grid = (np.cumsum(counts) - counts)[:, None] + np.where(steps < counts[:, None], steps, 0)
+    grid = np.minimum(grid, len(order) - 1).ravel()
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
 
@@ -158,3 +162,9 @@ def _flat(
             if part.spans
         },
     )
+
+
+def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers from each start on, so many of them, one range after the other."""
+    shifts: NDArray[np.int64] = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    return shifts + np.arange(len(shifts))

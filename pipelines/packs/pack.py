@@ -19,7 +19,8 @@ from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import Tokens
 from pipelines.errors import TrialDiverged
 from pipelines.packs.bank import BankOptimizer
-from pipelines.packs.batches import Part, flat_batch, padded_batch
+from pipelines.packs.batches import Part, flat_batch, padded_batch, with_idle
+from pipelines.packs.compiled import Compiler
 from pipelines.packs.layout import Layout
 from pipelines.packs.model import Occupant, PackModel, check_shareable
 from pipelines.tasks.encoded import EncodedTask
@@ -46,6 +47,10 @@ class Member(Protocol):
 
     @property
     def config(self) -> EncoderConfig: ...
+
+    @property
+    def steps_left(self) -> int:
+        """How many its schedule has yet."""
 
     @property
     def finished(self) -> bool:
@@ -89,10 +94,17 @@ class Pack:
         backbone: in the precision that it computes in (`Backbone.stored`).
         pooling: "pooler", "cls" or "mean".
         cache: keeps the outputs of layers that no member trains; None: these are computed anew each time.
+        compiler: what compiles its layers where that pays; None: nothing does.
     """
 
     def __init__(
-        self, backbone: Backbone, *, pooling: str, precision: str, cache: PrefixCache | None = None
+        self,
+        backbone: Backbone,
+        *,
+        pooling: str,
+        precision: str,
+        cache: PrefixCache | None = None,
+        compiler: Compiler | None = None,
     ) -> None:
         self.backbone = backbone
         self.pooling = pooling
@@ -100,6 +112,8 @@ class Pack:
         self.device = next(backbone.model.parameters()).device
         self.members: list[Member] = []
         self._cache = cache
+        self._compiler = compiler if backbone.architecture.flat else None
+        self._compiled = False
         self._model: PackModel | None = None
         self._optimizer: BankOptimizer | None = None
         self._prefixes: list[dict[str, NDArray[np.generic]]] | None = None
@@ -172,6 +186,7 @@ class Pack:
             ]
         )
         keys = [step_key(one.config.seed, one.steps) for one in self.members]
+        keys += [0] * (len(model.occupants) - len(keys))
         model.train()
         model.masks.begin(torch.tensor(keys, dtype=torch.int32, device=self.device))
         try:
@@ -179,7 +194,7 @@ class Pack:
                 outputs = model(batch, layout)
             losses = [
                 one.loss(own[:count], indices)
-                for one, own, indices, count in zip(self.members, outputs, batches, rows, strict=True)
+                for one, own, indices, count in zip(self.members, outputs, batches, rows, strict=False)
             ]
             _backward(torch.stack(losses).sum())
         except torch.OutOfMemoryError:
@@ -187,7 +202,8 @@ class Pack:
             raise
         finally:
             model.masks.begin(None)
-        optimizer.step([one.rate() for one in self.members])
+        rates = [one.rate() for one in self.members]
+        optimizer.step(rates + [0.0] * (len(model.occupants) - len(rates)))
         self._unchecked.append(torch.stack(losses).detach())
         for one, count in zip(self.members, rows, strict=True):
             one.count_step(count)
@@ -248,7 +264,7 @@ class Pack:
         """Whether texts stand side by side without padding. A single trial's are of like length: on a CPU
         they are not worth moving about for attention.
         """
-        several = len(self.members) > 1 or self.device.type != "cpu"
+        several = len(self.members) > 1 or self.device.type != "cpu" or self._compiled
         return several and self.backbone.architecture.flat
 
     def _part(self, place: int, split: str, tokens: Tokens, indices: NDArray[np.int64]) -> Part:
@@ -257,17 +273,21 @@ class Pack:
 
     def _batch(self, parts: Sequence[Part]) -> tuple[Batch, Layout]:
         make = flat_batch if self.flat else padded_batch
+        parts = with_idle(parts, len(self.model.occupants)) if self.flat else parts
         return make(parts, pad_id=self.backbone.pad_id, device=self.device)
 
     def _built(self) -> tuple[PackModel, BankOptimizer]:
         if self._model is None or self._optimizer is None:
-            self._model = PackModel(
-                self.backbone, [one.occupant for one in self.members], pooling=self.pooling
-            )
+            occupants = [one.occupant for one in self.members]
+            left = max(one.steps_left for one in self.members)
+            self._compiled = self._compiler is not None and self._compiler.pays(left)
+            # One graph for any count: a size of 1 would have its own.
+            idle = [occupants[0]] if self._compiled and len(occupants) == 1 else []
+            self._model = PackModel(self.backbone, [*occupants, *idle], pooling=self.pooling)
             self._optimizer = BankOptimizer(
                 self._model.bank,
-                [one.config.weight_decay for one in self.members],
-                [one.steps for one in self.members],
+                [*(one.config.weight_decay for one in self.members), *(0.0 for _ in idle)],
+                [*(one.steps for one in self.members), *(0 for _ in idle)],
             )
             for place, one in enumerate(self.members):
                 self._model.load(one.parameters, place)
@@ -277,6 +297,10 @@ class Pack:
                             view.copy_(one.moments[f"{key}.{name}"])
             self._prefixes = self._read_prefixes(self._model.boundary)
             self._model.use_known_layers(self._prefixes is not None)
+            if self._compiled and self._compiler is not None:
+                self._compiler.compile(
+                    self._model.encoder, self.backbone.architecture, first=self._model.boundary
+                )
         return self._model, self._optimizer
 
     def _read_prefixes(self, boundary: int) -> list[dict[str, NDArray[np.generic]]] | None:
@@ -325,10 +349,12 @@ def predict_all(
         left = [index for index, queue in enumerate(queues) if number < len(queue)]
         now = [replace(parts[index], indices=queues[index][number]) for index in left]
         make = flat_batch if flat else padded_batch
-        batch, layout = make(now, pad_id=pad_id, device=device)
+        batch, layout = make(
+            with_idle(now, len(model.occupants)) if flat else now, pad_id=pad_id, device=device
+        )
         with autocast(device, precision):
             found = model(batch, layout)
-        for index, part, outputs in zip(left, now, found, strict=True):
+        for index, part, outputs in zip(left, now, found, strict=False):  # without an idle place
             values = outputs.cpu().numpy()
             if model.occupants[part.place].spans:
                 for row, text in enumerate(part.indices):

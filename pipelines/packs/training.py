@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -89,6 +89,11 @@ class Training:
     def finished(self) -> bool:
         """Whether the schedule is done."""
         return len(self.epochs) == self.config.epochs
+
+    @property
+    def steps_left(self) -> int:
+        """How many the schedule has yet."""
+        return self._steps_an_epoch * self.config.epochs - self.steps
 
     @property
     def trained_parameters(self) -> int:
