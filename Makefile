@@ -12,8 +12,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv/installed
 	$(BIN)/adaptune run examples/bbc_news.yaml
 
+# Searches wait for this and that: three tests at once keep two cores busy. The long ones come first.
 test: lint unit
-	$(PYTEST) -n 2 --dist loadfile -m "integration or e2e"
+	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "integration or e2e"
 
 # What a search survives, at length: kills, full disks, lost nodes and servers, ten thousand damaged inputs.
 faults: .venv/installed

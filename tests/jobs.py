@@ -6,10 +6,12 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from forks import Forked
 from ruamel.yaml import YAML
 from tiny import save_tiny_encoder
 
@@ -17,6 +19,7 @@ from search.record import Trial
 from search.storage import Storage
 from search.study import Record
 
+COMMAND_SECONDS = 300
 COMMAND = [str(Path(sys.executable).parent / "adaptune")]
 WORDS = {"sport": ("goal", "team", "match", "win"), "money": ("bank", "price", "market", "share")}
 
@@ -65,18 +68,35 @@ def write_job(folder: Path, *, name: str = "topics", **changes: Any) -> Path:
 
 
 def adaptune(
-    *arguments: str | Path, folder: Path, environment: Mapping[str, str] | None = None, check: int = 0
+    *arguments: str | Path,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    check: int = 0,
+    python: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end and check its exit code."""
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    """Run the command to its end and check its exit code.
+
+    Args:
+        python: start Python for it, as with an environment of its own; else it is forked.
+    """
+    words = list(map(str, arguments))
+    if python or environment:
+        done = subprocess.run(
+            [*COMMAND, *words],
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+    else:
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            outputs = {"stdout": out.fileno(), "stderr": err.fileno()}
+            code = Forked(words, folder=folder, environment=os.environ, **outputs).wait(COMMAND_SECONDS)
+            out.seek(0)
+            err.seek(0)
+            done = subprocess.CompletedProcess(words, code, out.read(), err.read())
     assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from forks import Forked
 from jobs import COMMAND
 
 MARK = "ADAPTUNE_TEST_MARK"  # in the environment; inherited by all that a command starts
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 MARKS: set[str] = set()  # of all commands since a test began
+FORKED: dict[str, list[Forked]] = {}  # by mark, which a forked process has not in its first environment
 START_SECONDS = 180  # for a program that starts others and ends
+LOOK_SECONDS = 0.02  # between two looks at something
 DISK_SECONDS = 1.0  # that a slow disk takes for a file
 PATIENCE_SECONDS = 900  # a busy machine is slow, not wrong; only a test that fails waits so long
 
@@ -34,15 +37,26 @@ class Command:
     ) -> None:
         self.mark = mark or secrets.token_hex(8)
         MARKS.add(self.mark)
-        self.process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
-            cwd=folder,
-            env={**os.environ, **(environment or {}), MARK: self.mark},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        reading, writing = os.pipe()
+        everything = {**os.environ, **(environment or {}), MARK: self.mark}
+        words = list(map(str, arguments))
+        self.process: subprocess.Popen[bytes] | Forked
+        if environment:
+            self.process = subprocess.Popen(
+                [*COMMAND, *words],
+                cwd=folder,
+                env=everything,
+                stdout=writing,
+                stderr=writing,
+                start_new_session=True,
+            )
+        else:
+            self.process = Forked(
+                words, folder=folder, environment=everything, stdout=writing, stderr=writing, new_session=True
+            )
+            FORKED.setdefault(self.mark, []).append(self.process)
+        os.close(writing)
+        self._output = os.fdopen(reading)
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -72,20 +86,22 @@ class Command:
     def wait_until(self, reached: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> bool:
         """Wait for something to be true; False if the command ended before."""
         deadline = time.monotonic() + seconds
-        while not reached():
+        while True:
+            started = time.monotonic()
+            if reached():
+                return True
             if self.ended:
                 return False
-            assert time.monotonic() < deadline, f"it does not get there\n{self.output}"
-            time.sleep(0.02)
-        return True
+            assert started < deadline, f"it does not get there\n{self.output}"
+            # What takes long to look at is looked at seldom: the search needs the cores.
+            time.sleep(max(LOOK_SECONDS, 9 * (time.monotonic() - started)))
 
     def wait_for_output(self, text: str) -> bool:
         """Wait until it has printed something; False if it ended without."""
         return self.wait_until(lambda: text in self.output) or text in self.output
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as lines:
+        with self._output as lines:
             for line in lines:
                 self._lines.append(line)
 
@@ -128,7 +144,7 @@ def free_port() -> int:
 
 def marked(mark: str) -> list[int]:
     """Ids of the living processes that were started under a mark."""
-    found = []
+    found = [process.pid for process in FORKED.get(mark, []) if process.poll() is None]
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():

@@ -54,7 +54,8 @@ def _start(folder: Path) -> Mapping[str, str]:
                 logging_level=logging.ERROR,
                 _temp_dir=str(folder),
                 _node_ip_address="127.0.0.1",
-                _system_config={"enable_metrics_collection": False},
+                # Workers that start before they are asked for end unused: ours are actors.
+                _system_config={"enable_metrics_collection": False, "prestart_worker_first_driver": False},
             )
     except BaseException as error:
         with undisturbed():
@@ -113,14 +114,15 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
 @contextlib.contextmanager
 def _nothing_but_workers() -> Iterator[None]:
     """Let Ray bind its ports to 127.0.0.1, as it does elsewhere than on Linux, and leave out what only serves
-    a cluster: the autoscaler's monitor, the dashboard and its agent. Each takes time, memory and ports, some
-    of which answer without a token.
+    a cluster or shows what workers print: the autoscaler's monitor, that of logs, the dashboard and its
+    agent. Each takes time, memory and ports, some of which answer without a token.
     """
     missing = ImportError("not wanted")
     replacements: list[tuple[Any, str, Any]] = [
         (ray_constants, "ENABLE_RAY_CLUSTER", False),
         (ray_utils, "get_dashboard_dependency_error", lambda: missing),
         (Node, "start_monitor", lambda _: None),
+        (Node, "start_log_monitor", lambda _: None),
         (Node, "start_api_server", lambda _, **__: None),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in replacements]

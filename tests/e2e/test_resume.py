@@ -99,6 +99,6 @@ def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Pa
     command.wait(0)
     after = read_trials(storage)
     assert [trial.state for trial in after] == ["complete", "complete"]
-    for old, new in zip(before, after, strict=True):
+    assert all(len(trial.epochs) == 20 for trial in after)
+    for old, new in zip(before, after, strict=False):  # the second may not have begun
         assert new.epochs[: len(old.epochs)] == old.epochs
-        assert len(new.epochs) == 20

@@ -18,7 +18,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("finished") / "x%2Fy?a=b#c"
     write_job(folder, resources={"concurrent": 2})
-    done = adaptune("run", "topics.yaml", folder=folder)
+    done = adaptune("run", "topics.yaml", folder=folder, python=True)
     assert "trial 2" in done.stdout
     return folder
 
@@ -161,6 +161,6 @@ def test_foreign_packages_of_our_names_where_we_start_do_not_get_in_our_way(tmp_
         (tmp_path / name / "__init__.py").write_text(
             "raise ImportError('the foreign package was imported')\n"
         )
-    adaptune("run", "topics.yaml", folder=tmp_path)
-    results = read_json(adaptune("results", "topics", "--json", folder=tmp_path))
+    adaptune("run", "topics.yaml", folder=tmp_path, python=True)
+    results = read_json(adaptune("results", "topics", "--json", folder=tmp_path, python=True))
     assert results["tasks"][0]["trials"]["complete"] == 1
