@@ -20,7 +20,7 @@ from pipelines.encoder.tokens import Tokens
 from pipelines.errors import TrialDiverged
 from pipelines.packs.bank import BankOptimizer
 from pipelines.packs.batches import Part, flat_batch, padded_batch, with_idle
-from pipelines.packs.compiled import Compiler
+from pipelines.packs.compiled import COMPILE_ERRORS, Compiler
 from pipelines.packs.layout import Layout
 from pipelines.packs.model import Occupant, PackModel, check_shareable
 from pipelines.tasks.encoded import EncodedTask
@@ -197,6 +197,12 @@ class Pack:
                 for one, own, indices, count in zip(self.members, outputs, batches, rows, strict=False)
             ]
             _backward(torch.stack(losses).sum())
+        except COMPILE_ERRORS as error:
+            if self._compiler is None:
+                raise
+            self._compiler.give_up(error)
+            self.put_down()
+            return self.step()
         except torch.OutOfMemoryError:
             model.bank.gradients.zero_()
             raise

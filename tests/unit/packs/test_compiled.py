@@ -1,21 +1,26 @@
 """Compiled layers: few graphs for a whole search, and the losses that plain layers give."""
 
+import logging
+
 import pytest
 import torch
 import torch._dynamo
 from tiny import tiny_backbone, toy_task
+from torch._dynamo.backends.common import aot_autograd
 
 from pipelines.config import TrainConfig
 from pipelines.packs.compiled import Compiler
 from pipelines.packs.pack import Pack
 from pipelines.packs.training import Training
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns of itself while it traces
 FLAT = ("bert", "distilbert", "electra", "modernbert", "roberta")
 MOST_GRAPHS = 6  # layers and last layer, in training and in validation; ModernBERT has two kinds of attention
 
 
 @pytest.fixture(autouse=True)
-def _no_graphs_of_other_tests():
+def _no_graphs_of_other_tests(monkeypatch):
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "disabled", True)  # pytest would keep every graph
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
@@ -53,8 +58,14 @@ def search(backbone, compiler):
     return [[(epoch.train_loss, epoch.score) for epoch in trial.epochs] for trial in trials]
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize("model_type", FLAT)
+# Tracing takes some ten seconds a graph: one encoder in make test, the others in make faults.
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        pytest.param(one, marks=pytest.mark.integration if one == "distilbert" else pytest.mark.faults)
+        for one in FLAT
+    ],
+)
 def test_a_whole_search_has_few_graphs_whatever_its_depth(model_type):
     layers = "n_layers" if model_type == "distilbert" else "num_hidden_layers"
     backbone = tiny_backbone(model_type, **{layers: 4})
@@ -67,7 +78,7 @@ def test_a_whole_search_has_few_graphs_whatever_its_depth(model_type):
             assert score == plain_score
 
 
-@pytest.mark.integration
+@pytest.mark.faults
 def test_the_real_compiler_gives_the_plain_losses():
     backbone = tiny_backbone()
     for own, plain in zip(search(backbone, Compiler(0)), search(backbone, None), strict=True):
@@ -84,7 +95,7 @@ def test_an_encoder_without_a_flat_layout_is_not_compiled(model_type):
     assert graphs.count == 0
 
 
-@pytest.mark.integration
+@pytest.mark.faults
 def test_only_what_has_many_steps_left_is_compiled_until_something_is():
     backbone, graphs = tiny_backbone(), Graphs()
     pack = Pack(backbone, pooling="cls", precision="fp32", compiler=Compiler(20, backend=graphs))
@@ -103,3 +114,27 @@ def test_only_what_has_many_steps_left_is_compiled_until_something_is():
         pack.step()
     assert graphs.count >= before
     assert pack.flat
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        pytest.param("forward", marks=pytest.mark.integration),
+        pytest.param("backward", marks=pytest.mark.faults),
+    ],
+)
+def test_what_cannot_be_compiled_is_trained_plain(when, caplog):
+    def fail(graph, inputs):
+        if when == "forward":
+            raise ValueError("no such kernel")
+        return aot_autograd(fw_compiler=lambda own, _: own.forward, bw_compiler=_refuse)(graph, inputs)
+
+    backbone = tiny_backbone()
+    compiler = Compiler(0, backend=fail)
+    assert search(backbone, compiler) == search(backbone, None)
+    assert "no such kernel" in caplog.text
+    assert not compiler.pays(10**9)
+
+
+def _refuse(*_):
+    raise ValueError("no such kernel")
