@@ -1,22 +1,37 @@
-"""How many training steps a second does a pack give, beside single trials and processes that share a GPU?
+"""How many training steps a second does a pack give, beside every other way to use a GPU?
 
-    python benchmarks/packing.py --out packing.md            # BERT_BASE, 128 and 32 tokens; BERT_LARGE, 128
-    python benchmarks/packing.py --device cpu --shapes tiny  # does it run?
+    python benchmarks/packing.py --quick --out packing.md              # 7 minutes
+    python benchmarks/packing.py --out packing.md                      # all counts
+    python benchmarks/packing.py --device cpu --shapes tiny tiny-real  # does it run?
 
-Needs torch, transformers and numpy alone, and runs from a checkout. Random weights, random tokens without
-padding; adapters of sizes 8 to 256 in turn, the paper's two a layer, layer norms and head trained, the
-encoder's own dropout, AdamW, clipping. Sides, one after the other in one run:
+Needs torch, transformers, numpy, safetensors and pyarrow alone, and runs from a checkout. Random weights,
+random tokens; adapters of sizes 8 to 256 in turn, the paper's two a layer, layer norms and head trained, the
+encoder's own dropout, AdamW, clipping, batches of 32. Each row is written as soon as it is there.
 
-- adaptune: K trials in one pack. A trial-step is one trial's optimizer step on its own 32 texts.
+Lengths are fixed, or real: those of SMS spam's messages (recorded/sms_spam_lengths.json), every side in
+batches of like length. Sides:
+
 - one eager trial: the encoder with the adapters as plain modules and every weight in fp32 under autocast,
-  torch's dropout and AdamW, `clip_grad_norm_`; no padding, no logging, no evaluation.
-- K processes: the same K times at once on the one GPU, as fractional GPUs of a scheduler do.
+  torch's dropout and AdamW, `clip_grad_norm_`; no logging, no evaluation.
+- one tuned trial: the same with frozen weights in bf16, compiled, torch's SDPA, fused AdamW.
+- K processes: K eager trials at once on the one GPU, as fractional GPUs of a scheduler do; under MPS too
+  where NVIDIA's control daemon is installed.
+- a pack, plain: adaptune's, K trials, not compiled. A trial-step is one trial's step on its own texts.
+- a pack: the same compiled. Its first step is taken in a new process: with no compiled kernels on disk
+  (cold), and once more with those of the first (cached).
 """
 
 import argparse
+import contextlib
+import functools
+import json
+import os
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,15 +42,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout wh
 import numpy as np
 import torch
 from matrix_rate import matrix_rate
-from tables import Report, spread
+from numpy.typing import NDArray
+from tables import machine, versions
 from torch import Tensor, multiprocessing, nn
 from transformers import BertConfig, BertModel
 
 from pipelines.config import TrainConfig
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.backbone import Backbone
+from pipelines.encoder.batches import training_batches
 from pipelines.encoder.tokens import Tokens
 from pipelines.packs.adapter import BottleneckAdapter
+from pipelines.packs.compiled import Compiler
 from pipelines.packs.pack import Pack
 from pipelines.packs.training import Training
 from pipelines.tasks.encoded import EncodedTask
@@ -45,23 +63,38 @@ BATCH = 32
 CLASSES = 3
 WARM_STEPS = 3
 REPEATS = 3
+LENGTHS = Path(__file__).resolve().parent / "recorded" / "sms_spam_lengths.json"
+COLUMNS = (
+    *("side", "K", "trial-steps a second", "over one eager trial", "of the matrix rate"),
+    *("real tokens a second", "peak GiB", "first step, s"),
+)
+Step = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """An encoder's shape and the texts' length."""
+    """An encoder's shape and the texts' length; None: SMS spam's."""
 
     layers: int
     width: int
     heads: int
-    tokens: int
+    tokens: int | None
 
 
 SHAPES = {
     "base-128": Shape(12, 768, 12, 128),
     "base-32": Shape(12, 768, 12, 32),
+    "base-real": Shape(12, 768, 12, None),
     "large-128": Shape(24, 1024, 16, 128),
     "tiny": Shape(2, 64, 2, 16),
+    "tiny-real": Shape(2, 64, 2, None),
+}
+# What --quick measures: of each shape the packs' counts, the processes' counts, and whether the tuned trial.
+QUICK: dict[str, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
+    "base-128": ((1, 8, 32), (4, 8), True),
+    "base-32": ((32,), (4,), False),
+    "base-real": ((32,), (), False),
+    "large-128": ((8,), (), False),
 }
 
 
@@ -76,15 +109,22 @@ def random_encoder(shape: Shape, device: torch.device) -> BertModel:
     return BertModel(config).to(device).requires_grad_(False)
 
 
+def lengths_of(shape: Shape, count: int) -> NDArray[np.int64]:
+    if shape.tokens is not None:
+        return np.full(count, shape.tokens, dtype=np.int64)
+    recorded = np.array(json.loads(LENGTHS.read_text()), dtype=np.int64)
+    return np.resize(recorded, count)
+
+
 def random_task(shape: Shape, steps: int) -> EncodedTask:
-    """Texts of one length, more than all steps use: no epoch ends while the clock runs."""
+    """More texts than all steps use: no epoch ends while the clock runs."""
     generator = np.random.default_rng(0)
-    count = BATCH * (steps + 1)
 
     def texts(count: int) -> Tokens:
-        ids = generator.integers(1000, 30000, count * shape.tokens, dtype=np.int32)
-        return Tokens(ids, np.arange(count + 1, dtype=np.int64) * shape.tokens, None)
+        offsets = np.concatenate([[0], np.cumsum(lengths_of(shape, count))]).astype(np.int64)
+        return Tokens(generator.integers(1000, 30000, offsets[-1], dtype=np.int32), offsets, None)
 
+    count = BATCH * (steps + 1)
     return EncodedTask(
         name="random",
         kind="classification",
@@ -92,7 +132,7 @@ def random_task(shape: Shape, steps: int) -> EncodedTask:
         metrics=("accuracy",),
         positive=None,
         labels=tuple("abc"),
-        max_tokens=shape.tokens,
+        max_tokens=128,
         train=texts(count),
         train_targets=generator.integers(0, CLASSES, count),
         validation=texts(BATCH),
@@ -130,18 +170,30 @@ class EagerTrial(nn.Module):
         return self.head(self.encoder(ids, attention_mask=mask).pooler_output)
 
 
-def eager_step(shape: Shape, device: torch.device, size: int) -> Callable[[], None]:
-    """One eager trial's step, ready to be called."""
-    model = EagerTrial(random_encoder(shape, device), size).to(device).train()
+def eager_step(shape: Shape, device: torch.device, size: int, *, tuned: bool = False) -> Step:
+    """One trial's step as a user of torch writes it, ready to be called."""
+    encoder = random_encoder(shape, device)
+    if tuned:  # what is frozen needs no full precision
+        encoder = encoder.to(torch.bfloat16)
+    model = EagerTrial(encoder, size).to(device).train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4)
-    ids = torch.randint(1000, 30000, (BATCH, shape.tokens), device=device)
-    mask = torch.ones_like(ids)
-    labels = torch.randint(0, CLASSES, (BATCH,), device=device)
+    for parameter in trained:
+        parameter.data = parameter.data.float()
+    run = torch.compile(model, dynamic=shape.tokens is None) if tuned else model
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=tuned or None)
+    lengths = lengths_of(shape, BATCH * 64)
+    batches = training_batches(lengths, BATCH, seed=0, epoch=1)
+    number = 0
 
     def step() -> None:
+        nonlocal number
+        own = torch.from_numpy(lengths[batches[number % len(batches)]])
+        number += 1
+        mask = (torch.arange(int(own.max())) < own[:, None]).long().to(device)
+        ids = torch.randint(1000, 30000, mask.shape, device=device)
+        labels = torch.randint(0, CLASSES, (BATCH,), device=device)
         with torch.autocast(device.type, torch.bfloat16):
-            loss = nn.functional.cross_entropy(model(ids, mask), labels)
+            loss = nn.functional.cross_entropy(run(ids, mask), labels)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -150,7 +202,7 @@ def eager_step(shape: Shape, device: torch.device, size: int) -> Callable[[], No
     return step
 
 
-def pack_step(shape: Shape, device: torch.device, places: int, steps: int) -> Callable[[], None]:
+def pack_step(shape: Shape, device: torch.device, *, places: int, steps: int, compiled: bool) -> Step:
     """A pack's step, ready to be called."""
     backbone = Backbone(
         name="random",
@@ -160,7 +212,7 @@ def pack_step(shape: Shape, device: torch.device, places: int, steps: int) -> Ca
         has_pooler=True,
         fingerprint="random",
     ).stored("bf16")
-    pack = Pack(backbone, pooling="pooler", precision="bf16")
+    pack = Pack(backbone, pooling="pooler", precision="bf16", compiler=Compiler(0) if compiled else None)
     task = random_task(shape, steps)
     for place in range(places):
         config = TrainConfig(
@@ -179,7 +231,7 @@ def _no_end(ended: list[Any]) -> None:
         raise SystemExit(f"a trial ended while the clock ran: {ended[0].failure}")
 
 
-def rate(step: Callable[[], None], device: torch.device, steps: int) -> list[float]:
+def rate(step: Step, device: torch.device, steps: int) -> list[float]:
     """Calls a second, `REPEATS` times over."""
     for _ in range(WARM_STEPS):
         step()
@@ -232,51 +284,157 @@ def shared_rate(shape: Shape, device: torch.device, processes: int, steps: int) 
     return sum(rates.get() for _ in workers)
 
 
+@contextlib.contextmanager
+def multi_process_service() -> Iterator[bool]:
+    """NVIDIA MPS for the length of a block, in folders of its own; False where it is not there."""
+    control = shutil.which("nvidia-cuda-mps-control")
+    if control is None:
+        yield False
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        ours = {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
+        os.environ.update(ours)
+        started = subprocess.run([control, "-d"], check=False, capture_output=True).returncode == 0
+        try:
+            yield started
+        finally:
+            if started:
+                subprocess.run([control], input="quit\n", text=True, check=False, capture_output=True)
+            for name in ours:
+                del os.environ[name]
+
+
+def first_step_seconds(name: str, device: torch.device, places: int, cache: Path) -> float | None:
+    """From a pack's making to the end of its first step, in a new process; kernels are kept in the cache."""
+    command = [
+        sys.executable,
+        __file__,
+        "--device",
+        device.type,
+        "--first-step",
+        name,
+        "--places",
+        str(places),
+    ]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        print(done.stderr[-2000:], file=sys.stderr)
+        return None
+    return float(done.stdout.split()[-1])
+
+
+def print_first_step(name: str, device: torch.device, places: int) -> None:
+    """What `first_step_seconds` starts."""
+    torch.zeros(1, device=device)  # the device's own start is no part of it
+    started = time.perf_counter()
+    pack_step(SHAPES[name], device, places=places, steps=1, compiled=True)()
+    _wait(device)
+    print(time.perf_counter() - started)
+
+
 def step_flops(shape: Shape) -> float:
-    """The frozen products of one trial-step: forward, and backward for the input alone."""
-    return 2 * 2 * BATCH * shape.tokens * shape.layers * 12 * shape.width**2
+    """The frozen products of one trial-step: forward, and backward for the input alone; of real tokens."""
+    return 2 * 2 * BATCH * mean_tokens(shape) * shape.layers * 12 * shape.width**2
+
+
+def mean_tokens(shape: Shape) -> float:
+    return float(lengths_of(shape, 4096).mean())
+
+
+class Table:
+    """Rows of one shape, on the terminal and at the end of a file as soon as they are there."""
+
+    def __init__(self, name: str, shape: Shape, device: torch.device, out: Path | None) -> None:
+        self._shape, self._device, self._out = shape, device, out
+        tokens = round(BATCH * mean_tokens(shape))
+        self.matrix = matrix_rate(tokens, shape.width, "bf16", device=device.type)
+        self._alone = 0.0
+        self.write(
+            f"\n### {name}\n\nMatrix rate {self.matrix / 1e12:.2f} TFLOP/s in bf16, of {tokens} tokens.\n"
+        )
+        self.write(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+
+    def write(self, text: str) -> None:
+        print(text, flush=True)
+        if self._out is not None:
+            with self._out.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+
+    def add(self, side: str, count: int, rates: Sequence[float] | None, *, first: str = "-") -> None:
+        """A side's row; no rates: it did not fit."""
+        if not rates:
+            self.write(f"| {side} | {count} | does not fit |" + " - |" * (len(COLUMNS) - 3))
+            return
+        middle = median(rates)
+        self._alone = self._alone or middle
+        peak = "-"
+        if self._device.type == "cuda":
+            peak = f"{torch.cuda.max_memory_allocated(self._device) / 2**30:.1f}"
+        cells = (
+            *(side, str(count), f"{middle:.1f} ({min(rates):.1f} to {max(rates):.1f})"),
+            *(f"{middle / self._alone:.2f}x", f"{middle * step_flops(self._shape) / self.matrix:.0%}"),
+            *(f"{middle * BATCH * mean_tokens(self._shape):,.0f}", peak, first),
+        )
+        self.write(f"| {' | '.join(cells)} |")
 
 
 def measure(
-    shape: Shape, device: torch.device, places: Sequence[int], processes: Sequence[int], steps: int
-) -> tuple[list[list[object]], float]:
-    """The table's rows of one shape, and the matrix rate."""
-    matrix = matrix_rate(BATCH * shape.tokens, shape.width, "bf16", device=device.type)
-    alone = rate(eager_step(shape, device, 64), device, steps)
-    rows: list[list[object]] = [_row("one eager trial", 1, alone, alone, shape, matrix, device)]
-    for count in processes:
-        _forget(device)
-        found = shared_rate(shape, device, count, steps)
-        if found is None:
-            rows.append(["processes", count, "does not fit", "-", "-", "-"])
-        else:
-            rows.append(_row("processes", count, [found], alone, shape, matrix, None))
-    for count in places:
+    name: str,
+    device: torch.device,
+    places: Sequence[int],
+    processes: Sequence[int],
+    steps: int,
+    *,
+    tuned: bool,
+    out: Path | None,
+    is_late: Callable[[], bool],
+) -> None:
+    """One shape's table. Once it is late, no further row is begun."""
+    shape = SHAPES[name]
+    table = Table(name, shape, device, out)
+
+    def alone(side: str, make: Callable[[], Step], count: int = 1, first: str = "-") -> None:
+        if is_late():
+            table.write(f"| {side} | {count} | not begun: the time was up |" + " - |" * (len(COLUMNS) - 3))
+            return
         _forget(device)
         try:
-            step = pack_step(shape, device, count, WARM_STEPS + REPEATS * steps)
-            found_rates = [count * one for one in rate(step, device, steps)]
+            found = [count * one for one in rate(make(), device, steps)]
         except torch.OutOfMemoryError:
-            rows.append(["adaptune, a pack", count, "does not fit", "-", "-", "-"])
-            break
-        rows.append(_row("adaptune, a pack", count, found_rates, alone, shape, matrix, device))
-    return rows, matrix
+            found = []
+        table.add(side, count, found, first=first)
 
-
-def _row(
-    side: str,
-    count: int,
-    rates: Sequence[float],
-    alone: Sequence[float],
-    shape: Shape,
-    matrix: float,
-    device: torch.device | None,
-) -> list[object]:
-    peak = "-"
-    if device is not None and device.type == "cuda":
-        peak = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f}"
-    share = median(rates) * step_flops(shape) / matrix
-    return [side, count, spread(rates), f"{median(rates) / median(alone):.2f}x", f"{share:.0%}", peak]
+    alone("one eager trial", lambda: eager_step(shape, device, 64))
+    most = max(places)
+    seconds: list[float | None] = []
+    with tempfile.TemporaryDirectory() as cache:
+        if not is_late():
+            seconds = [first_step_seconds(name, device, most, Path(cache)) for _ in range(2)]
+    told = " / ".join("failed" if one is None else f"{one:.1f}" for one in seconds)
+    make = functools.partial(pack_step, shape, device, steps=WARM_STEPS + REPEATS * steps)
+    for count in places:
+        first = f"{told} (cold / cached)" if count == most and told else "-"
+        alone("a pack", functools.partial(make, places=count, compiled=True), count, first)
+    plain = min(8, most)
+    alone("a pack, plain", functools.partial(make, places=plain, compiled=False), plain)
+    for count in processes:
+        _forget(device)
+        if not is_late():
+            found = shared_rate(shape, device, count, steps)
+            table.add("processes", count, None if found is None else [found])
+    with multi_process_service() as there:
+        for count in processes if there else ():
+            if not is_late():
+                found = shared_rate(shape, device, count, steps)
+                table.add("processes under MPS", count, None if found is None else [found])
+    if tuned:
+        alone("one tuned trial", lambda: eager_step(shape, device, 64, tuned=True))
 
 
 def _forget(device: torch.device) -> None:
@@ -288,28 +446,42 @@ def _forget(device: torch.device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--shapes", nargs="+", choices=sorted(SHAPES), default=["base-128", "base-32", "large-128"]
-    )
-    parser.add_argument("--places", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32])
-    parser.add_argument("--processes", nargs="+", type=int, default=[2, 4, 8])
+    parser.add_argument("--shapes", nargs="+", choices=sorted(SHAPES))
+    parser.add_argument("--places", nargs="+", type=int)
+    parser.add_argument("--processes", nargs="+", type=int)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--out", type=Path, help="write the tables there, as markdown")
+    parser.add_argument("--quick", action="store_true", help="the rows of the aims alone, in 7 minutes")
+    parser.add_argument("--minutes", type=float, help="begin no row after so many; --quick: 6")
+    parser.add_argument("--out", type=Path, help="write the tables there, as markdown, row by row")
+    parser.add_argument("--first-step", help=argparse.SUPPRESS)
     options = parser.parse_args()
     device = torch.device(options.device)
-    report = Report("Packs: trial-steps a second")
-    if device.type == "cuda":
-        report.facts["GPU"] = torch.cuda.get_device_name(device)
-    columns = ["side", "K", "trial-steps a second", "over one eager trial", "of the matrix rate", "peak GiB"]
-    for name in options.shapes:
-        rows, matrix = measure(SHAPES[name], device, options.places, options.processes, options.steps)
-        report.facts[f"Matrix rate, {name}"] = f"{matrix / 1e12:.2f} TFLOP/s in bf16"
-        report.add_table([name, *columns[1:]], rows)
-    report.notes = [
-        "Batch 32; base-128: BERT_BASE's shape, 128 tokens; large-128: BERT_LARGE's.",
-        "Of the matrix rate: the frozen encoder's products alone count as work.",
-    ]
-    report.show(options.out)
+    if options.first_step:
+        print_first_step(options.first_step, device, options.places[0])
+        return
+    minutes = options.minutes or (6 if options.quick else float("inf"))
+    late = time.monotonic() + 60 * minutes
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
+    facts = {"Machine": machine(), "GPU": where, "Versions": versions(("torch", "transformers", "numpy"))}
+    lines = [f"- {key}: {value}" for key, value in facts.items()]
+    heading = "\n".join(["## Packs: trial-steps a second", "", *lines])
+    print(heading)
+    if options.out is not None:
+        options.out.write_text(heading + "\n", encoding="utf-8")
+    for name in options.shapes or list(QUICK):
+        places, processes, tuned = QUICK.get(name, ((1, 4), (2,), True))
+        if not options.quick:
+            places, processes, tuned = (1, 4, 8, 16, 32), (2, 4, 8), True
+        measure(
+            name,
+            device,
+            options.places or places,
+            processes if options.processes is None else options.processes,
+            options.steps,
+            tuned=tuned,
+            out=options.out,
+            is_late=lambda: time.monotonic() > late,
+        )
 
 
 if __name__ == "__main__":

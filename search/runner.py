@@ -381,6 +381,7 @@ def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerC
         threads=None if gpu else job.resources.cpus,
         gpu=gpu,
         cache=job.cache.gigabytes,
+        compiles=job.resources.compile == "auto",
         methods=tuple(METHODS[method] for method in job.methods),
         vectors={name: ray.put(replace(table)) for name, table in plan.vectors.items()},
     )

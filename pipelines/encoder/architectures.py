@@ -32,6 +32,8 @@ class Architecture:
         tuples: whether a layer returns its hidden states as the first of a tuple.
         shared_layers: whether one layer module runs at several depths.
         packs: whether all norms see the rows of a batch, so that several trials can share a pass.
+        flat: whether several texts can stand in one line: attention comes through transformers' interface,
+            positions can be told, and the pooler is one module.
     """
 
     layers: str
@@ -44,6 +46,7 @@ class Architecture:
     tuples: bool = False
     shared_layers: bool = False
     packs: bool = True
+    flat: bool = True
 
 
 _BERT = Architecture(
@@ -62,12 +65,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         feed_forward="ffn_output",
         layer_norms=("attention.LayerNorm", "full_layer_layer_norm"),
         shared_layers=True,
+        flat=False,
     ),
     "bert": _BERT,
     "deberta-v2": replace(
         _BERT,
         lower_norms=("embeddings.LayerNorm", "encoder.LayerNorm", "encoder.conv.LayerNorm"),
         tuples=True,
+        flat=False,  # attention's own terms of relative positions
         packs=False,  # encoder.LayerNorm is of the relative positions, which all rows share
     ),
     "distilbert": Architecture(
@@ -91,6 +96,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         feed_forward="output.dropout",
         layer_norms=("attention.LayerNorm", "output.LayerNorm"),
         tuples=True,
+        flat=False,  # a term of relative positions for a whole line
     ),
     "roberta": _BERT,
     "xlm-roberta": _BERT,

@@ -17,15 +17,18 @@ POOL_BATCHES = (
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded tokens. Shapes: all (batch, longest); attention_mask is 1 on tokens, 0 on padding.
+    """Tokens. Shapes: all (batch, longest); attention_mask is 1 on tokens, 0 on padding.
 
     `hidden` (batch, longest, d), if given, is the output of the layers that no trial trains: see `prefix`.
+    Where several texts stand in one line (`packs.layout`), `positions` says where each token is in its own,
+    and there is no mask.
     """
 
     input_ids: Tensor
-    attention_mask: Tensor
+    attention_mask: Tensor | None
     token_type_ids: Tensor | None
     hidden: Tensor | None = None
+    positions: Tensor | None = None
 
 
 def training_batches(
@@ -99,10 +102,11 @@ def collate(
         input_ids=torch.from_numpy(input_ids).to(device),
         attention_mask=torch.from_numpy(mask.astype(np.int64)).to(device),
         token_type_ids=None if types is None else torch.from_numpy(types).to(device),
-        hidden=None if hidden is None else _as_floats(hidden).to(device),
+        hidden=None if hidden is None else as_floats(hidden).to(device),
     )
 
 
-def _as_floats(hidden: NDArray[np.generic]) -> Tensor:
+def as_floats(hidden: NDArray[np.generic]) -> Tensor:
+    """Hidden states as `prefix` keeps them: float32, or bfloat16's bits."""
     tensor = torch.from_numpy(hidden)
     return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor

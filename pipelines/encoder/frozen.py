@@ -58,14 +58,18 @@ class FrozenModel(nn.Module):
         return found[-1]
 
 
-def pooled(output: Any, mask: Tensor, pooling: str) -> Tensor:
-    """What a head sees of each text, (rows, d), of an encoder's output and its mask (rows, tokens)."""
+def pooled(output: Any, mask: Tensor | None, pooling: str) -> Tensor:
+    """What a head sees of each text, (rows, d), of an encoder's output and its mask (rows, tokens); None: all
+    are tokens.
+    """
     hidden: Tensor = output.last_hidden_state
     if pooling == "pooler":
         known: Tensor = output.pooler_output
         return known
     if pooling == "cls":
         return hidden[:, 0]
+    if mask is None:
+        return hidden.mean(1)
     weights = mask[..., None].to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1)
 
@@ -76,9 +80,19 @@ def takes_segments(encoder: nn.Module) -> bool:
     return known and getattr(encoder.config, "type_vocab_size", 1) > 1
 
 
-def encoder_inputs(batch: Batch, *, segments: bool) -> dict[str, Tensor]:
+def first_position(encoder: nn.Module) -> int:
+    """The position that an encoder's embeddings give to the first token of a text: RoBERTa and its kin count
+    on from the padding token's id.
+    """
+    padding = getattr(getattr(encoder, "embeddings", None), "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
+
+
+def encoder_inputs(batch: Batch, *, segments: bool, first_position: int = 0) -> dict[str, Tensor | None]:
     """What an encoder is called with."""
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if segments and batch.token_type_ids is not None:
         inputs["token_type_ids"] = batch.token_type_ids
+    if batch.positions is not None:
+        inputs["position_ids"] = batch.positions + first_position
     return inputs

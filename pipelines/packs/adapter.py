@@ -11,7 +11,7 @@ from pipelines.config import TrainConfig
 from pipelines.encoder.architectures import adapter_sites, layer_paths
 from pipelines.encoder.backbone import Backbone
 from pipelines.errors import InputError
-from pipelines.packs.modules import ActiveRows
+from pipelines.packs.layout import Current
 from pipelines.packs.trained import Insert, Trained, trained_norms
 
 # By name. All are 0 at 0, so that a narrow adapter may be padded with zeros. "gelu" is its tanh
@@ -72,20 +72,20 @@ class BottleneckAdapter(nn.Module):
 class PackedAdapter(nn.Module):
     """`BottleneckAdapter` for all places at once, by batched products.
 
-    Shapes: (places x rows, tokens, d), the same out.
+    Shapes: (lines, tokens, d), the same out.
 
     Args:
         parameters: the adapter's, by BottleneckAdapter's names, each (K, ...).
     """
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], active: ActiveRows, *, activation: str, layers: int
+        self, parameters: Mapping[str, nn.Parameter], current: Current, *, activation: str, layers: int
     ) -> None:
         super().__init__()
-        self._active = active
-        self._parameters_by_name = dict(parameters)
+        self._current = current
+        self._names = {name: name.replace(".", "_") for name in parameters}
         for name, parameter in parameters.items():
-            self.register_parameter(name.replace(".", "_"), parameter)
+            self.register_parameter(self._names[name], parameter)
         self._activation = ACTIVATIONS[activation]
         self._inner = [f"inner.{index}" for index in range(layers - 1)]
 
@@ -94,20 +94,20 @@ class PackedAdapter(nn.Module):
 
     def change(self, x: Tensor) -> Tensor:
         """What the adapter adds."""
-        z = self._linear("down", x.reshape(self._active.places, -1, x.shape[-1]))
-        if "norm.weight" in self._parameters_by_name:
+        layout = self._current.now
+        own = {name: layout.own(self.get_parameter(held), x) for name, held in self._names.items()}
+        z = _linear("down", layout.split(x), own)
+        if "norm.weight" in own:
             z = functional.layer_norm(z, z.shape[-1:])
-            z = torch.addcmul(self._of("norm.bias")[:, None], z, self._of("norm.weight")[:, None])
+            z = torch.addcmul(own["norm.bias"][:, None], z, own["norm.weight"][:, None])
         z = self._activation(z)
         for name in self._inner:
-            z = self._activation(self._linear(name, z))
-        return self._linear("up", z).view_as(x)
+            z = self._activation(_linear(name, z, own))
+        return _linear("up", z, own).view_as(x)
 
-    def _linear(self, name: str, x: Tensor) -> Tensor:
-        return torch.baddbmm(self._of(f"{name}.bias")[:, None], x, self._of(f"{name}.weight").transpose(1, 2))
 
-    def _of(self, name: str) -> Tensor:
-        return self._active.of(self._parameters_by_name[name])
+def _linear(name: str, x: Tensor, own: Mapping[str, Tensor]) -> Tensor:
+    return torch.baddbmm(own[f"{name}.bias"][:, None], x, own[f"{name}.weight"].transpose(1, 2))
 
 
 class ParallelAdapter(nn.Module):
@@ -149,12 +149,10 @@ class AdapterInsert(Insert):
             generator=generator,
         )
 
-    def packed(
-        self, host: nn.Module, parameters: Mapping[str, nn.Parameter], active: ActiveRows
-    ) -> nn.Module:
+    def packed(self, host: nn.Module, parameters: Mapping[str, nn.Parameter], current: Current) -> nn.Module:
         config = self.config
         adapter = PackedAdapter(
-            parameters, active, activation=config.activation, layers=config.adapter_layers
+            parameters, current, activation=config.activation, layers=config.adapter_layers
         )
         if config.adapter_placement == "parallel":
             return ParallelAdapter(host, adapter)

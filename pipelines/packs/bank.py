@@ -9,6 +9,7 @@ MAX_GRADIENT_NORM = 1.0
 # As in the authors' code (google-research/adapter-bert, optimization.py). With torch's 1e-8 an element whose
 # gradient is nearly zero makes a full step out of rounding, and a pack's rounding is not a single trial's.
 ADAM_EPSILON = 1e-6
+BETAS = (0.9, 0.999)  # of Adam's two moments, torch's defaults
 SINGLE = "weight."  # names of whole encoder weights: they have no room for a second place
 
 Shape = tuple[int, ...]
@@ -44,12 +45,11 @@ class ParameterBank:
         self.values = torch.zeros(places, end, device=device)
         self.gradients = torch.zeros_like(self.values)
         # Where a trial does not have a parameter that its neighbours train, its row must not move.
-        self._absent = [
-            (place, self._spans[name])
-            for place, own in enumerate(shapes)
-            for name in names
-            if name not in own
-        ]
+        absent = [(place, name) for place, own in enumerate(shapes) for name in names if name not in own]
+        self.absent = torch.zeros_like(self.values, dtype=torch.bool) if absent else None
+        for place, name in absent:
+            start, end, _ = self._spans[name]
+            self.absent[place, start:end] = True  # type: ignore[index]
         self.parameters: dict[str, nn.Parameter] = {}
         for name in ordered:
             parameter = nn.Parameter(self._stacked(self.values, name))
@@ -70,11 +70,6 @@ class ParameterBank:
         start, end, padded = self._spans[name]
         self.values[place, start:end].view(padded).copy_(tensor)
 
-    def drop_absent_gradients(self) -> None:
-        """Zero the gradients of what a place does not train."""
-        for place, (start, end, _) in self._absent:
-            self.gradients[place, start:end] = 0
-
     def _stacked(self, matrix: Tensor, name: str) -> Tensor:
         start, end, padded = self._spans[name]
         if name.startswith(SINGLE):
@@ -89,43 +84,72 @@ def _largest(shapes: Sequence[Shape]) -> Shape:
 
 
 class BankOptimizer:
-    """Adam over a bank's rows, each with its own rate, decay, clipping and count of steps.
+    """AdamW over a bank's rows, each with its own rate, decay, clipping and count of steps: a handful of
+    operations for all of them.
 
     Decoupled weight decay (Loshchilov & Hutter 2019) on weight matrices alone; gradients of each row are
     clipped to norm 1.
+
+    Attributes:
+        moments: `exp_avg` and `exp_avg_sq`, (K, P).
     """
 
     def __init__(self, bank: ParameterBank, weight_decays: Sequence[float], steps: Sequence[int]) -> None:
         self._bank = bank
         self.moments = {key: torch.zeros_like(bank.values) for key in ("exp_avg", "exp_avg_sq")}
-        cut = bank.decayed
-        groups = []
-        for place, decay in enumerate(weight_decays):
-            for part, rate in ((slice(cut), decay), (slice(cut, None), 0.0)):
-                row = nn.Parameter(bank.values[place, part])
-                row.grad = bank.gradients[place, part]
-                groups.append({"params": [row], "weight_decay": rate})
-        self.adam = torch.optim.AdamW(groups, lr=0.0, eps=ADAM_EPSILON, fused=True)
-        for index, group in enumerate(self.adam.param_groups):
-            place, part = index // 2, slice(cut) if index % 2 == 0 else slice(cut, None)
-            state: dict[str, Tensor] = {key: matrix[place, part] for key, matrix in self.moments.items()}
-            state["step"] = torch.tensor(float(steps[place]), device=bank.values.device)
-            self.adam.state[group["params"][0]] = state
+        self._decays = self._column(weight_decays)
+        self._steps = self._column(steps).double()  # 1 - 0.999^1 has four digits in single precision
 
+    @torch.no_grad()
     def step(self, rates: Sequence[float]) -> None:
         """One step from the gradients at hand, which are zero afterwards.
 
         Args:
             rates: the learning rate of each place.
         """
-        gradients = self._bank.gradients
-        self._bank.drop_absent_gradients()
-        norms = gradients.norm(dim=1, keepdim=True)
-        gradients.mul_((MAX_GRADIENT_NORM / (norms + 1e-6)).clamp(max=1.0))  # as clip_grad_norm_
-        for index, group in enumerate(self.adam.param_groups):
-            group["lr"] = rates[index // 2]
-        self.adam.step()
-        gradients.zero_()
+        bank = self._bank
+        if bank.absent is not None:
+            bank.gradients.masked_fill_(bank.absent, 0)
+        update(
+            bank.values,
+            bank.gradients,
+            self.moments["exp_avg"],
+            self.moments["exp_avg_sq"],
+            self._steps,
+            self._column(rates),
+            self._decays,
+            bank.decayed,
+        )
+
+    def _column(self, numbers: Sequence[float]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.float32, device=self._bank.values.device)[:, None]
+
+
+def update(
+    values: Tensor,
+    gradients: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    steps: Tensor,
+    rates: Tensor,
+    decays: Tensor,
+    decayed: int,
+) -> None:
+    """Clip, step and zero, in place: matrices are (K, P), columns (K, 1); the first `decayed` of P decay.
+
+    Args:
+        steps: taken before, float64.
+    """
+    norms = gradients.norm(dim=1, keepdim=True)
+    gradients.mul_((MAX_GRADIENT_NORM / (norms + 1e-6)).clamp(max=1.0))  # as clip_grad_norm_
+    steps.add_(1)
+    values[:, :decayed].mul_(1 - rates * decays)
+    mean.lerp_(gradients, 1 - BETAS[0])
+    square.mul_(BETAS[1]).addcmul_(gradients, gradients, value=1 - BETAS[1])
+    first, second = ((1 - beta**steps).float() for beta in BETAS)
+    root = (square / second).sqrt_().add_(ADAM_EPSILON)
+    values.sub_((mean / root).mul_(rates / first))
+    gradients.zero_()
 
 
 def is_decayed(name: str) -> bool:

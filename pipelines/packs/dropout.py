@@ -7,12 +7,15 @@ each element's bits are a hash of (key of trial and step, dropout call, row, tok
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
+
+from pipelines.packs.layout import Current, Texts
 
 ATTENTION = "adaptune"  # transformers' name for `attend`
 _GOLDEN = -0x61C88647  # 2^32 divided by the golden ratio, as int32: steps that fill the range evenly
@@ -21,14 +24,15 @@ _LEVELS = 1 << 16  # a mask's resolution: rates are rounded to multiples of 1/65
 
 
 class MaskSource:
-    """What all dropout modules of one model share: whose rows a batch holds, and at which step each is.
+    """What all dropout modules of one model share: whose texts a batch holds, and the step of each place.
 
     Attributes:
         keys: one int32 a place, from `encoder.batches.step_key`; None: nothing is dropped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, current: Current) -> None:
         self.keys: Tensor | None = None
+        self.current = current
         self._overrides: Sequence[float | None] = ()
         self._first_layers: Sequence[int] = ()
         self._passes: Counter[int] = Counter()
@@ -49,20 +53,10 @@ class MaskSource:
             for override, first in zip(self._overrides, self._first_layers, strict=True)
         )
 
-    def drop(self, x: Tensor, site: int, rates: Sequence[float]) -> Tensor:
-        """Zero elements of x, (places x rows, ..., features), at each place's rate, and scale up the rest."""
-        if self.keys is None:
-            return x
-        self._passes[site] += 1  # a layer that is shared runs more than once
-        places = len(rates)
-        call = site * _MOST_PASSES + self._passes[site]
-        bits = _random_bits(self.keys, call, (x.shape[0] // places, *x.shape[1:]))
-        if len(set(rates)) == 1:
-            return x * _keep(bits, rates[0]).to(x.dtype).mul_(1 / (1 - rates[0]))
-        kept = torch.empty_like(x)
-        for mask, own, rate in zip(kept.chunk(places), bits.chunk(places), rates, strict=True):
-            mask.copy_(_keep(own, rate)).mul_(1 / (1 - rate))
-        return x * kept
+    def count_pass(self, site: int) -> int:
+        """How often a site was passed in this forward pass before: a shared layer runs more than once."""
+        self._passes[site] += 1
+        return self._passes[site] - 1
 
 
 class SeededDropout(nn.Module):
@@ -72,46 +66,101 @@ class SeededDropout(nn.Module):
         p: the site's own rate; transformers reads it.
         site: its number among the encoder's.
         layer: the one that it lies in, as `architectures.layer_of` counts.
+        repeats: whether its layer runs more than once.
     """
 
-    def __init__(self, p: float, source: MaskSource, *, site: int, layer: int) -> None:
+    call: Tensor
+    least: Tensor
+    scales: Tensor
+
+    def __init__(
+        self,
+        p: float,
+        source: MaskSource,
+        *,
+        site: int,
+        layer: int,
+        device: torch.device | None = None,
+        repeats: bool = False,
+    ) -> None:
         super().__init__()
         self.p = p
-        self.site = site
-        self.layer = layer
         self.source = source
+        self.rates = source.rates(p, layer)
+        self.drops = any(self.rates)
+        self._site = site
+        self._repeats = repeats
+        # Tensors, so that the sites of all layers share one graph where they are compiled.
+        numbers = {
+            "call": torch.tensor([_call(site)], dtype=torch.int32, device=device),
+            "least": torch.tensor([_least(rate) for rate in self.rates], dtype=torch.int16, device=device),
+            "scales": torch.tensor([1 / (1 - rate) for rate in self.rates], device=device),
+        }
+        for name, tensor in numbers.items():
+            self.register_buffer(name, tensor, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.source.drop(x, self.site, self.rates) if self.active else x
+    def forward(self, x: Tensor, texts: Texts | None = None) -> Tensor:
+        """Zero elements of x (lines, ..., features) at each place's rate, and scale up the rest.
 
-    @property
-    def rates(self) -> tuple[float, ...]:
-        """The rate of each place."""
-        return self.source.rates(self.p, self.layer)
+        Args:
+            texts: what the lines are; None: as the layout has it.
+        """
+        if not self.active:
+            return x
+        if texts is None:
+            places, numbers, positions = self.source.current.now.whose(x)
+        else:
+            places, numbers, positions = texts.places, texts.numbers[:, None], None
+        bits = self._bits(places, numbers)
+        bits = _among(bits, x.shape[1:-1]) if positions is None else _mix(bits + _steps_at(positions))
+        return self._drop(x, bits, places)
 
     @property
     def active(self) -> bool:
         """Whether a forward pass drops anything here now."""
-        return self.training and self.source.keys is not None and any(self.rates)
+        return self.training and self.drops and self.source.keys is not None
+
+    def _bits(self, places: Tensor, numbers: Tensor) -> Tensor:
+        """Those of each text, of which its elements' are made: the shape of `numbers`."""
+        keys = self.source.keys
+        if keys is None:
+            raise RuntimeError("no step has begun")
+        call = self.call
+        if self._repeats:
+            call = call + self.source.count_pass(self._site) * _GOLDEN
+        return _mix(_mix(keys + call).index_select(0, places)[:, None] + _steps_at(numbers))
+
+    def _drop(self, x: Tensor, bits: Tensor, places: Tensor) -> Tensor:
+        lanes = _mix(bits[..., None] + _steps((x.shape[-1] + 1) // 2, bits.device))
+        bits = lanes.view(torch.int16)[..., : x.shape[-1]]  # a hash of 32 bits serves two elements
+        only = self.source.current.now.only
+        if only is not None:
+            rate = self.rates[only]
+            return x * _keep(bits, rate).to(x.dtype).mul_(1 / (1 - rate))
+        shape = (-1, *[1] * (x.dim() - 1))
+        kept = bits >= self.least.index_select(0, places).view(shape)
+        return x * (kept.to(x.dtype) * self.scales.to(x.dtype).index_select(0, places).view(shape))
 
 
-def _random_bits(keys: Tensor, call: int, shape: Sequence[int]) -> Tensor:
-    """Uniform int16 of shape (places x shape[0], *shape[1:]); shape is that of one place.
+def _call(site: int) -> int:
+    """What a site adds to the keys, as int32."""
+    return (site * _MOST_PASSES + 1) * _GOLDEN % 2**31
 
-    An element's bits depend on its place's key, the call and its own indices alone: not on how far a batch
-    is padded.
-    """
-    *outer, features = shape
-    lanes = (features + 1) // 2  # a hash of 32 bits serves two elements
-    bits = _mix(keys + call * _GOLDEN % 2**31)
-    for size in outer:
+
+def _among(bits: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Bits (..., 1) or (...,) of each element of dimensions of these sizes."""
+    bits = bits.flatten(0)
+    for size in sizes:
         bits = _mix(bits[..., None] + _steps(size, bits.device))
-    bits = _mix(bits[..., None] + _steps(lanes, bits.device))
-    return bits.view(torch.int16)[..., :features].flatten(0, 1)
+    return bits
 
 
 def _steps(size: int, device: torch.device) -> Tensor:
-    return torch.arange(1, size + 1, dtype=torch.int32, device=device).mul_(_GOLDEN)
+    return _steps_at(torch.arange(size, dtype=torch.int32, device=device))
+
+
+def _steps_at(numbers: Tensor) -> Tensor:
+    return (numbers + 1) * _GOLDEN
 
 
 def _mix(bits: Tensor) -> Tensor:
@@ -125,9 +174,14 @@ def _mix(bits: Tensor) -> Tensor:
     return bits.mul_(-0x7B935975)  # 0x846ca68b as int32
 
 
+def _least(rate: float) -> int:
+    """The least int16 that is kept."""
+    return round(rate * _LEVELS) - _LEVELS // 2
+
+
 def _keep(bits: Tensor, rate: float) -> Tensor:
     """1 for elements that stay, 0 for those that go: integers all the way, as comparisons are slow on CPU."""
-    least = round(rate * _LEVELS) - _LEVELS // 2
+    least = _least(rate)
     if least <= -_LEVELS // 2:
         return torch.ones_like(bits)
     return bits.clamp(least - 1, least).sub_(least - 1)
@@ -141,26 +195,88 @@ def attend(
     attention_mask: Tensor | None,
     *,
     scaling: float | None = None,
+    sliding_window: int | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """Attention with our dropout on its probabilities; without dropout, torch's fused one.
 
-    Shapes: query, key, value (rows, heads, tokens, width) -> (rows, tokens, heads, width).
+    Shapes: query, key, value (lines, heads, tokens, width) -> (lines, tokens, heads, width).
     """
-    site = next((child for child in module.children() if isinstance(child, SeededDropout)), None)
-    if site is None or not site.active:
-        mixed = functional.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling)
+    site = next(child for child in module.children() if isinstance(child, SeededDropout))
+    layout = site.source.current.now
+    if layout.flat is None:
+        mixed = _attend(site, (query, key, value), attention_mask, scaling, layout.texts)
         return mixed.transpose(1, 2), None
+    flat, parts = layout.flat, []
+    grouped = [
+        _moved(x.transpose(1, 2).flatten(0, 1), flat.grouped, flat.located, flat.real)
+        for x in (query, key, value)
+    ]
+    places = flat.texts.places.split([len(mask) for mask in flat.masks])
+    numbers = flat.texts.numbers.split([len(mask) for mask in flat.masks])
+    tokens = [x.split([mask.numel() for mask in flat.masks]) for x in grouped]
+    for index, mask in enumerate(flat.masks):
+        seen = mask[:, None, None, :]
+        if sliding_window is not None:
+            seen = seen & _near(mask.shape[1], sliding_window, mask.device)
+        own = tuple(x[index].unflatten(0, mask.shape).transpose(1, 2) for x in tokens)
+        mixed = _attend(site, own, seen, scaling, Texts(places[index], numbers[index]))
+        parts.append(mixed.transpose(1, 2).flatten(0, 1))
+    back = _moved(torch.cat(parts), flat.located, flat.grouped, flat.attended)
+    return back.unflatten(0, (query.shape[0], query.shape[2])), None
+
+
+def _attend(
+    site: SeededDropout,
+    parts: tuple[Tensor, ...],
+    mask: Tensor | None,
+    scaling: float | None,
+    texts: Texts,
+) -> Tensor:
+    query, key, value = parts
+    if not site.active:
+        return functional.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
     scores = query @ key.transpose(2, 3) * (scaling or query.shape[-1] ** -0.5)
-    if attention_mask is not None:
-        scores = (
-            scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-            if attention_mask.dtype == torch.bool
-            else scores + attention_mask
-        )
-    weights = site(scores.softmax(-1).to(value.dtype))
-    return (weights @ value).transpose(1, 2), None
+    if mask is not None:
+        least = torch.finfo(scores.dtype).min
+        scores = scores.masked_fill(~mask, least) if mask.dtype == torch.bool else scores + mask
+    weights: Tensor = site(scores.softmax(-1).to(value.dtype), texts)
+    return weights @ value
+
+
+def _near(tokens: int, window: int, device: torch.device) -> Tensor:
+    positions = torch.arange(tokens, device=device)
+    return (positions[:, None] - positions).abs() <= window
+
+
+class _Moved(torch.autograd.Function):
+    """x[index], whose gradient is gathered as well: adding up rows in any order would not be repeatable.
+
+    Args of apply: x (n, ...), index (m,) into it, back (n,) into the result, and for each of the n whether it
+    was moved at all, (n, 1).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor, moved: Tensor) -> Tensor:
+        ctx.save_for_backward(back, moved)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        back, moved = ctx.saved_tensors
+        found = gradient.index_select(0, back)
+        return found * moved.view(-1, *[1] * (found.dim() - 1)).to(found.dtype), None, None, None
+
+
+def _moved(x: Tensor, index: Tensor, back: Tensor, moved: Tensor) -> Tensor:
+    result: Tensor = _Moved.apply(x, index, back, moved)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _mask(**options: Any) -> Tensor | None:
+    """None for the flat layout, whose texts attention puts apart itself."""
+    return None if options.get("attention_mask") is None else sdpa_mask(**options)
 
 
 AttentionInterface.register(ATTENTION, attend)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+AttentionMaskInterface.register(ATTENTION, _mask)

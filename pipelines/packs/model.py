@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,10 +12,18 @@ from pipelines.config import EncoderConfig
 from pipelines.encoder.architectures import layer_of, layer_paths
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import Batch
-from pipelines.encoder.frozen import Known, KnownLayer, encoder_inputs, pooled, takes_segments
+from pipelines.encoder.frozen import (
+    Known,
+    KnownLayer,
+    encoder_inputs,
+    first_position,
+    pooled,
+    takes_segments,
+)
 from pipelines.packs.bank import SINGLE, ParameterBank
 from pipelines.packs.dropout import ATTENTION, MaskSource, SeededDropout
-from pipelines.packs.modules import ActiveRows, FirstToken, PackedNorm
+from pipelines.packs.layout import Current, Layout, make_layout
+from pipelines.packs.modules import FirstToken, PackedNorm, first_tokens, means, tokens_of
 from pipelines.packs.trained import HEAD, Insert, initial_parameters, trained_parts, trained_shapes
 
 
@@ -46,8 +55,8 @@ class PackModel(nn.Module):
         check_shareable(backbone, occupants)
         self.pooling = pooling
         self.occupants = tuple(occupants)
-        self.active = ActiveRows(len(occupants))
-        self.masks = MaskSource()
+        self.current = Current()
+        self.masks = MaskSource(self.current)
         self._known = Known()
         device = next(backbone.model.parameters()).device
         self.bank = ParameterBank(
@@ -60,6 +69,7 @@ class PackModel(nn.Module):
         inserts = {insert.name: insert for own in parts for insert in own.inserts}
         self.encoder = self._wrap(backbone, inserts.values(), any(one.spans for one in occupants))
         self._has_segments = takes_segments(self.encoder)
+        self._first_position = first_position(self.encoder)
         for place, own in enumerate(parts):
             for name in self.bank.parameters:
                 path, _, kind = name.removeprefix("norm.").rpartition(".")
@@ -79,21 +89,49 @@ class PackModel(nn.Module):
         for name, tensor in self.trained(place).items():
             tensor.copy_(parameters[name])
 
-    def forward(self, batch: Batch) -> list[Tensor]:
-        """The heads' outputs in fp32, of each active place: (rows, outputs); of spans (rows, tokens, 2)."""
+    def forward(self, batch: Batch, layout: Layout | None = None) -> list[Tensor]:
+        """The heads' outputs in fp32, of each place of the layout: (texts, outputs); of spans
+        (texts, tokens, 2).
+
+        Args:
+            layout: None: a padded batch of all places.
+        """
+        if layout is None:
+            places = range(len(self.occupants))
+            rows, device = len(batch.input_ids) // len(places), batch.input_ids.device
+            layout = make_layout(places, rows, device)
         self._known.hidden = batch.hidden
-        output = self.encoder(**encoder_inputs(batch, segments=self._has_segments))
-        hidden: Tensor = output.last_hidden_state  # (places x rows, tokens, d)
-        summary = pooled(output, batch.attention_mask, self.pooling)
-        places = range(self.active.count) if self.active.only is None else [self.active.only]
+        self.current.layout = layout
+        output = self.encoder(
+            **encoder_inputs(batch, segments=self._has_segments, first_position=self._first_position)
+        )
+        self.current.layout = None
+        hidden: Tensor = output.last_hidden_state
+        summary = self._summary(output, batch, layout)
+        rows = len(layout.texts.places) // len(layout.places)
         results = []
-        for index, place in enumerate(places):
-            read = hidden if self.occupants[place].spans else summary
+        for index, place in enumerate(layout.places):
+            read = summary[index * rows : (index + 1) * rows]
+            if self.occupants[place].spans:
+                read = tokens_of(hidden, layout, index)
             width = self.occupants[place].outputs
             weight = self.bank.parameters[f"{HEAD}.weight"][place, :width]
             bias = self.bank.parameters[f"{HEAD}.bias"][place, :width]
-            results.append(functional.linear(read.chunk(len(places))[index], weight, bias).float())
+            results.append(functional.linear(read, weight, bias).float())
         return results
+
+    def _summary(self, output: Any, batch: Batch, layout: Layout) -> Tensor:
+        """What the heads of all texts see, (texts, d)."""
+        if layout.flat is None:
+            return pooled(output, batch.attention_mask, self.pooling)
+        hidden: Tensor = output.last_hidden_state
+        if self.pooling == "mean":
+            return means(hidden, layout.flat)
+        first = hidden if hidden.shape[1] == 1 else first_tokens(hidden, layout)
+        if self.pooling == "cls":
+            return first[:, 0]
+        found: Tensor = self.encoder.pooler(first)  # type: ignore[operator] # typed as a tensor or a module
+        return found
 
     def _wrap(self, backbone: Backbone, inserts: Iterable[Insert], spans: bool) -> nn.Module:
         """The encoder's modules anew around the backbone's very tensors, with our modules in their places."""
@@ -105,7 +143,7 @@ class PackModel(nn.Module):
         layers = layer_paths(architecture, encoder)
         self._put_norms(encoder)
         self._put_weights(encoder)
-        self._put_dropout(encoder, layers)
+        self._put_dropout(encoder, layers, architecture.shared_layers)
         self._put_inserts(encoder, inserts)
         if (
             architecture.branch_ends
@@ -114,7 +152,7 @@ class PackModel(nn.Module):
             and not architecture.shared_layers
         ):
             path = f"{layers[-1]}.{architecture.branch_ends[0]}"
-            encoder.set_submodule(path, FirstToken(encoder.get_submodule(path)))
+            encoder.set_submodule(path, FirstToken(encoder.get_submodule(path), self.current))
         self._layers = layers[: self.boundary]
         self._lower = [encoder.get_submodule(path) for path in self._layers]
         self._tuples = architecture.tuples
@@ -135,7 +173,7 @@ class PackModel(nn.Module):
                 path = name.removeprefix("norm.").removesuffix(".weight")
                 norm = encoder.get_submodule(path)
                 bias = parameters.get(f"norm.{path}.bias")
-                packed = PackedNorm(parameters[name], bias, norm.eps, self.active)  # type: ignore[arg-type]
+                packed = PackedNorm(parameters[name], bias, norm.eps, self.current)  # type: ignore[arg-type]
                 encoder.set_submodule(path, packed)
 
     def _put_weights(self, encoder: nn.Module) -> None:
@@ -144,19 +182,24 @@ class PackModel(nn.Module):
                 path, _, kind = name.removeprefix(SINGLE).rpartition(".")
                 encoder.get_submodule(path).register_parameter(kind, parameter)
 
-    def _put_dropout(self, encoder: nn.Module, layers: Sequence[str]) -> None:
+    def _put_dropout(self, encoder: nn.Module, layers: Sequence[str], repeats: bool) -> None:
         """Our dropout wherever the encoder has its own, or would have it at another rate."""
+        device = self.bank.values.device
         for site, (path, module) in enumerate(list(encoder.named_modules())):
-            at = layer_of(path, layers)
+
+            def seeded(rate: float, site: int = site, path: str = path) -> SeededDropout:
+                layer = layer_of(path, layers)
+                return SeededDropout(rate, self.masks, site=site, layer=layer, device=device, repeats=repeats)
+
             if isinstance(module, nn.Dropout):
-                encoder.set_submodule(path, SeededDropout(module.p, self.masks, site=site, layer=at))
+                encoder.set_submodule(path, seeded(module.p))
             elif isinstance(own := vars(module).get("attention_dropout"), int | float):
                 # ModernBERT's attention keeps its rate as a number ...
                 del module.attention_dropout
-                module.attention_dropout = SeededDropout(float(own), self.masks, site=site, layer=at)
+                module.attention_dropout = seeded(float(own))
             elif isinstance(module, nn.Identity) and path.endswith("out_drop"):
                 # ... and leaves out the dropout behind it where its rate is 0.
-                encoder.set_submodule(path, SeededDropout(0.0, self.masks, site=site, layer=at))
+                encoder.set_submodule(path, seeded(0.0))
 
     def _put_inserts(self, encoder: nn.Module, inserts: Iterable[Insert]) -> None:
         for insert in inserts:
@@ -165,7 +208,7 @@ class PackModel(nn.Module):
                 for name, parameter in self.bank.parameters.items()
                 if name.startswith(f"{insert.name}.")
             }
-            module = insert.packed(encoder.get_submodule(insert.path), parameters, self.active)
+            module = insert.packed(encoder.get_submodule(insert.path), parameters, self.current)
             encoder.set_submodule(insert.path, module)
 
 

@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -13,12 +13,15 @@ from torch import Tensor
 
 from pipelines.config import EncoderConfig
 from pipelines.encoder.backbone import Backbone
-from pipelines.encoder.batches import collate, evaluation_batches, step_key
+from pipelines.encoder.batches import Batch, evaluation_batches, step_key
 from pipelines.encoder.precision import autocast
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import Tokens
 from pipelines.errors import TrialDiverged
 from pipelines.packs.bank import BankOptimizer
+from pipelines.packs.batches import Part, flat_batch, padded_batch, with_idle
+from pipelines.packs.compiled import COMPILE_ERRORS, Compiler
+from pipelines.packs.layout import Layout
 from pipelines.packs.model import Occupant, PackModel, check_shareable
 from pipelines.tasks.encoded import EncodedTask
 
@@ -46,6 +49,10 @@ class Member(Protocol):
     def config(self) -> EncoderConfig: ...
 
     @property
+    def steps_left(self) -> int:
+        """How many its schedule has yet."""
+
+    @property
     def finished(self) -> bool:
         """Whether it trains no more: it leaves before the next step."""
 
@@ -68,11 +75,11 @@ class Member(Protocol):
     def add_losses(self, losses: Sequence[float]) -> bool:
         """Take the losses since the last call; False, and `failure` set, if one of them is not finite."""
 
-    def end_epoch(self, evaluate: Callable[[], NDArray[np.float64]], trained: Mapping[str, Tensor]) -> None:
+    def end_epoch(self, outputs: NDArray[np.float64], trained: Mapping[str, Tensor]) -> None:
         """Validate. Raises TrialDiverged where an output is not finite.
 
         Args:
-            evaluate: gives its outputs for its validation set.
+            outputs: for its validation set.
             trained: views of its parameters as they are.
         """
 
@@ -87,10 +94,17 @@ class Pack:
         backbone: in the precision that it computes in (`Backbone.stored`).
         pooling: "pooler", "cls" or "mean".
         cache: keeps the outputs of layers that no member trains; None: these are computed anew each time.
+        compiler: what compiles its layers where that pays; None: nothing does.
     """
 
     def __init__(
-        self, backbone: Backbone, *, pooling: str, precision: str, cache: PrefixCache | None = None
+        self,
+        backbone: Backbone,
+        *,
+        pooling: str,
+        precision: str,
+        cache: PrefixCache | None = None,
+        compiler: Compiler | None = None,
     ) -> None:
         self.backbone = backbone
         self.pooling = pooling
@@ -98,6 +112,8 @@ class Pack:
         self.device = next(backbone.model.parameters()).device
         self.members: list[Member] = []
         self._cache = cache
+        self._compiler = compiler if backbone.architecture.flat else None
+        self._compiled = False
         self._model: PackModel | None = None
         self._optimizer: BankOptimizer | None = None
         self._prefixes: list[dict[str, NDArray[np.generic]]] | None = None
@@ -163,29 +179,37 @@ class Pack:
         model, optimizer = self._built()
         batches = [one.next_batch() for one in self.members]
         rows = [len(batch) for batch in batches]
-        batch = collate(
-            [(one.task.train, indices) for one, indices in zip(self.members, batches, strict=True)],
-            pad_id=self.backbone.pad_id,
-            device=self.device,
-            prefixes=[own["train"] for own in self._prefixes] if self._prefixes else None,
+        batch, layout = self._batch(
+            [
+                self._part(place, "train", one.task.train, indices)
+                for place, (one, indices) in enumerate(zip(self.members, batches, strict=True))
+            ]
         )
         keys = [step_key(one.config.seed, one.steps) for one in self.members]
+        keys += [0] * (len(model.occupants) - len(keys))
         model.train()
         model.masks.begin(torch.tensor(keys, dtype=torch.int32, device=self.device))
         try:
             with autocast(self.device, self.precision):
-                outputs = model(batch)
+                outputs = model(batch, layout)
             losses = [
                 one.loss(own[:count], indices)
-                for one, own, indices, count in zip(self.members, outputs, batches, rows, strict=True)
+                for one, own, indices, count in zip(self.members, outputs, batches, rows, strict=False)
             ]
             _backward(torch.stack(losses).sum())
+        except COMPILE_ERRORS as error:
+            if self._compiler is None:
+                raise
+            self._compiler.give_up(error)
+            self.put_down()
+            return self.step()
         except torch.OutOfMemoryError:
             model.bank.gradients.zero_()
             raise
         finally:
             model.masks.begin(None)
-        optimizer.step([one.rate() for one in self.members])
+        rates = [one.rate() for one in self.members]
+        optimizer.step(rates + [0.0] * (len(model.occupants) - len(rates)))
         self._unchecked.append(torch.stack(losses).detach())
         for one, count in zip(self.members, rows, strict=True):
             one.count_step(count)
@@ -198,13 +222,13 @@ class Pack:
         if not ended and len(self._unchecked) < every:
             return []
         self._failed += self._check_losses()
-        for one in ended:
-            if one.failure is None:
-                try:
-                    one.end_epoch(partial(self.evaluate, one), self.model.trained(self.members.index(one)))
-                except TrialDiverged as error:
-                    one.failure = error
-                    self._failed.append(one)
+        ended = [one for one in ended if one.failure is None]
+        for one, outputs in zip(ended, self.evaluate(ended), strict=True):
+            try:
+                one.end_epoch(outputs, self.model.trained(self.members.index(one)))
+            except TrialDiverged as error:
+                one.failure = error
+                self._failed.append(one)
         failed, self._failed = self._failed, []
         for one in failed:
             self.leave(one)
@@ -222,29 +246,54 @@ class Pack:
             if not one.add_losses([row[place] for row in losses])
         ]
 
-    def evaluate(self, member: Member) -> NDArray[np.float64]:
-        """A member's outputs for its validation set."""
-        place = self.members.index(member)
-        model = self.model
-        prefix = self._prefixes[place]["validation"] if self._prefixes else None
-        return predict(
-            model,
-            member.task.validation,
-            pad_id=self.backbone.pad_id,
-            precision=self.precision,
-            place=place,
-            prefix=prefix,
-        )
+    def evaluate(self, members: Sequence[Member]) -> list[NDArray[np.float64]]:
+        """The outputs of members for their validation sets, in one pass of the encoder where it is flat."""
+        parts = [
+            self._part(self.members.index(one), "validation", one.task.validation, np.arange(0))
+            for one in members
+        ]
+        shared = [parts] if self.flat and parts else [[part] for part in parts]
+        return [
+            outputs
+            for together in shared
+            for outputs in predict_all(
+                self.model,
+                together,
+                pad_id=self.backbone.pad_id,
+                precision=self.precision,
+                flat=self.flat,
+            )
+        ]
+
+    @property
+    def flat(self) -> bool:
+        """Whether texts stand side by side without padding. A single trial's are of like length: on a CPU
+        they are not worth moving about for attention.
+        """
+        several = len(self.members) > 1 or self.device.type != "cpu" or self._compiled
+        return several and self.backbone.architecture.flat
+
+    def _part(self, place: int, split: str, tokens: Tokens, indices: NDArray[np.int64]) -> Part:
+        hidden = self._prefixes[place][split] if self._prefixes else None
+        return Part(place, tokens, indices, hidden, spans=self.members[place].occupant.spans)
+
+    def _batch(self, parts: Sequence[Part]) -> tuple[Batch, Layout]:
+        make = flat_batch if self.flat else padded_batch
+        parts = with_idle(parts, len(self.model.occupants)) if self.flat else parts
+        return make(parts, pad_id=self.backbone.pad_id, device=self.device)
 
     def _built(self) -> tuple[PackModel, BankOptimizer]:
         if self._model is None or self._optimizer is None:
-            self._model = PackModel(
-                self.backbone, [one.occupant for one in self.members], pooling=self.pooling
-            )
+            occupants = [one.occupant for one in self.members]
+            left = max(one.steps_left for one in self.members)
+            self._compiled = self._compiler is not None and self._compiler.pays(left)
+            # One graph for any count: a size of 1 would have its own.
+            idle = [occupants[0]] if self._compiled and len(occupants) == 1 else []
+            self._model = PackModel(self.backbone, [*occupants, *idle], pooling=self.pooling)
             self._optimizer = BankOptimizer(
                 self._model.bank,
-                [one.config.weight_decay for one in self.members],
-                [one.steps for one in self.members],
+                [*(one.config.weight_decay for one in self.members), *(0.0 for _ in idle)],
+                [*(one.steps for one in self.members), *(0 for _ in idle)],
             )
             for place, one in enumerate(self.members):
                 self._model.load(one.parameters, place)
@@ -254,6 +303,10 @@ class Pack:
                             view.copy_(one.moments[f"{key}.{name}"])
             self._prefixes = self._read_prefixes(self._model.boundary)
             self._model.use_known_layers(self._prefixes is not None)
+            if self._compiled and self._compiler is not None:
+                self._compiler.compile(
+                    self._model.encoder, self.backbone.architecture, first=self._model.boundary
+                )
         return self._model, self._optimizer
 
     def _read_prefixes(self, boundary: int) -> list[dict[str, NDArray[np.generic]]] | None:
@@ -272,7 +325,6 @@ class Pack:
         return found
 
 
-@torch.inference_mode()
 def predict(
     model: PackModel,
     tokens: Tokens,
@@ -280,35 +332,43 @@ def predict(
     pad_id: int,
     precision: str,
     place: int = 0,
-    prefix: NDArray[np.generic] | None = None,
 ) -> NDArray[np.float64]:
     """A place's outputs for every text, in the order of `tokens`: (n, outputs); of spans (all tokens, 2)."""
+    part = Part(place, tokens, np.arange(0))
+    return predict_all(model, [part], pad_id=pad_id, precision=precision, flat=False)[0]
+
+
+@torch.inference_mode()
+def predict_all(
+    model: PackModel, parts: Sequence[Part], *, pad_id: int, precision: str, flat: bool
+) -> list[NDArray[np.float64]]:
+    """The outputs of several places, each for every text of its part, as `predict` gives them."""
     model.eval()
-    model.active.only = place
     device = model.bank.values.device
-    occupant = model.occupants[place]
-    count = int(tokens.offsets[-1]) if occupant.spans else len(tokens)
-    outputs = np.empty((count, occupant.outputs), dtype=np.float64)
-    try:
-        for indices in evaluation_batches(tokens.lengths, EVALUATION_BATCH):
-            batch = collate(
-                [(tokens, indices)],
-                pad_id=pad_id,
-                device=device,
-                prefixes=None if prefix is None else [prefix],
-            )
-            with autocast(device, precision):
-                [found] = model(batch)
-            values = found.cpu().numpy()
-            if occupant.spans:
-                for row, index in enumerate(indices):
-                    start, end = tokens.offsets[index], tokens.offsets[index + 1]
-                    outputs[start:end] = values[row, : end - start]
+    results, queues = [], []
+    for part in parts:
+        occupant = model.occupants[part.place]
+        count = int(part.tokens.offsets[-1]) if occupant.spans else len(part.tokens)
+        results.append(np.empty((count, occupant.outputs), dtype=np.float64))
+        queues.append(evaluation_batches(part.tokens.lengths, EVALUATION_BATCH))
+    for number in range(max(map(len, queues))):
+        left = [index for index, queue in enumerate(queues) if number < len(queue)]
+        now = [replace(parts[index], indices=queues[index][number]) for index in left]
+        make = flat_batch if flat else padded_batch
+        batch, layout = make(
+            with_idle(now, len(model.occupants)) if flat else now, pad_id=pad_id, device=device
+        )
+        with autocast(device, precision):
+            found = model(batch, layout)
+        for index, part, outputs in zip(left, now, found, strict=False):  # without an idle place
+            values = outputs.cpu().numpy()
+            if model.occupants[part.place].spans:
+                for row, text in enumerate(part.indices):
+                    start, end = part.tokens.offsets[text], part.tokens.offsets[text + 1]
+                    results[index][start:end] = values[row, : end - start]
             else:
-                outputs[indices] = values
-    finally:
-        model.active.only = None
-    return outputs
+                results[index][part.indices] = values[: len(part.indices)]
+    return results
 
 
 def _backward(loss: Tensor) -> None:

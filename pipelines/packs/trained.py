@@ -14,7 +14,7 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.errors import InputError
 from pipelines.method import find_method
 from pipelines.packs.bank import SINGLE, Shape
-from pipelines.packs.modules import ActiveRows
+from pipelines.packs.layout import Current
 
 HEAD_STD = 0.02  # of the head's initial weights, as in BERT
 HEAD = "head"
@@ -39,9 +39,7 @@ class Insert(ABC):
         """The module by itself, its parameters as they start."""
 
     @abstractmethod
-    def packed(
-        self, host: nn.Module, parameters: Mapping[str, nn.Parameter], active: ActiveRows
-    ) -> nn.Module:
+    def packed(self, host: nn.Module, parameters: Mapping[str, nn.Parameter], current: Current) -> nn.Module:
         """What takes the host's place in a pack.
 
         Args:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -89,6 +89,11 @@ class Training:
     def finished(self) -> bool:
         """Whether the schedule is done."""
         return len(self.epochs) == self.config.epochs
+
+    @property
+    def steps_left(self) -> int:
+        """How many the schedule has yet."""
+        return self._steps_an_epoch * self.config.epochs - self.steps
 
     @property
     def trained_parameters(self) -> int:
@@ -200,7 +205,7 @@ class Training:
         self._unweighed = []
         return True
 
-    def end_epoch(self, evaluate: Callable[[], NDArray[np.float64]], trained: Mapping[str, Tensor]) -> None:
+    def end_epoch(self, outputs: NDArray[np.float64], trained: Mapping[str, Tensor]) -> None:
         """Validate, and add the epoch's result; keep what is trained if it is the best so far.
 
         Raises:
@@ -208,7 +213,7 @@ class Training:
         """
         seconds = time.perf_counter() - self._started
         result = epoch_result(
-            evaluate(),
+            outputs,
             self.task,
             self.config,
             number=len(self.epochs) + 1,

@@ -234,6 +234,8 @@ class ResourcesPart(Part):
     """Trials at once; auto: as many as the machine or cluster has room for."""
     pack: Concurrent = "auto"
     """Trials in one pass of the encoder; auto: as many as pay on a whole GPU, else one."""
+    compile: Literal["auto", "off"] = "auto"
+    """Whether packs on a GPU are compiled, where their trials have steps enough for it to pay."""
 
     @property
     def packed(self) -> bool:

@@ -41,13 +41,16 @@ class PrivateFolder:
         os.close(self._handle)
 
 
-def own_folder(name: str) -> Path:
-    """A folder of this user in the folder for temporary files, the same each time; made when it is not there.
+def own_folder(name: str, parent: Path | None = None) -> Path:
+    """A folder of this user alone, the same each time; made when it is not there.
+
+    Args:
+        parent: where it lies; None: in the folder for temporary files.
 
     Raises:
         PermissionError: there is one that may be another user's: a link, not ours, or open to others.
     """
-    parent = Path(tempfile.gettempdir())
+    parent = parent or Path(tempfile.gettempdir())
     folder = parent / f"adaptune-{name}-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)

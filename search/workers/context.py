@@ -1,6 +1,9 @@
 """What all of a job's workers share, and how a worker opens it."""
 
+import contextlib
+import hashlib
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,6 +20,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line do
     from pipelines.encoder.backbone import Backbone
     from pipelines.encoder.prefix import PrefixCache
     from pipelines.encoder.sharing import SharedBackbone
+    from pipelines.packs.compiled import Compiler
     from pipelines.tasks.encoded import EncodedTask
     from pipelines.towers.vectors import WordVectors
 
@@ -32,6 +36,7 @@ class WorkerContext:
         tasks: encoded tasks in Ray's object store, by name.
         threads: torch's, for one trial; None on a GPU.
         cache: of outputs of layers that nothing trains, in 10^9 bytes.
+        compiles: whether packs are compiled, where that pays.
         vectors: word vectors in Ray's object store, by name.
         methods: the job's rows of the table; a worker may lack one that another package registered.
     """
@@ -47,6 +52,7 @@ class WorkerContext:
     cache: float
     vectors: "Mapping[str, ray.ObjectRef[WordVectors]]" = field(default_factory=dict)
     methods: tuple[Method, ...] = ()
+    compiles: bool = False
 
     def vectors_for(self, config: "Config") -> "dict[str, WordVectors]":
         """Those word vectors that a configuration reads."""
@@ -82,3 +88,33 @@ def open_cache(context: WorkerContext) -> "PrefixCache | None":
     except OSError as error:  # slower, not wrong
         log.warning("nothing is cached on this machine: %s", error)
         return None
+
+
+def open_compiler(context: WorkerContext) -> "Compiler | None":
+    """What compiles packs on this worker's GPU; None: nothing does.
+
+    Kernels are kept for the next process, and are code: in a folder that only this user can write to, beside
+    the storage's other caches, or else on this machine.
+    """
+    if not (context.gpu and context.compiles):
+        return None
+    import torch
+
+    from pipelines.packs.compiled import COLD_STEPS, KEPT_STEPS, Compiler
+
+    made_by = f"{torch.__version__} {torch.cuda.get_device_name()} {torch.cuda.get_device_capability()}"
+    name = f"kernels-{hashlib.sha256(made_by.encode()).hexdigest()[:12]}"
+    folder = None
+    if context.storage.is_folder:
+        with contextlib.suppress(OSError):
+            parent = context.storage.path("cache")
+            parent.mkdir(parents=True, exist_ok=True)
+            folder = own_folder(name, parent)
+    if folder is None:
+        try:
+            folder = own_folder(name)
+        except OSError as error:  # torch's own choice has a name that others can guess
+            log.warning("packs are not compiled on this machine: %s", error)
+            return None
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+    return Compiler(KEPT_STEPS if any(folder.iterdir()) else COLD_STEPS)

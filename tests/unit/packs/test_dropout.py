@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pipelines.encoder.batches import step_key
-from pipelines.packs.dropout import MaskSource
+from pipelines.packs.dropout import MaskSource, SeededDropout
+from pipelines.packs.layout import Current, make_layout
 
 SHAPE = (16, 24, 96)  # rows, tokens, features
 
@@ -14,11 +15,20 @@ def keys(*seeds_and_steps):
     return torch.tensor([step_key(*one) for one in seeds_and_steps], dtype=torch.int32)
 
 
+def site_of(rates, own_keys, number=1, *, rows=SHAPE[0], repeats=False):
+    """A dropout in a step of so many places as there are rates, each with so many rows."""
+    current = Current()
+    current.layout = make_layout(range(len(rates)), rows, torch.device("cpu"))
+    source = MaskSource(current)
+    source.set_places(rates, [0] * len(rates))
+    source.begin(own_keys)
+    return SeededDropout(0.0, source, site=number, layer=0, repeats=repeats).train()
+
+
 def dropped(own_keys, rates, shape=SHAPE, site=1):
     """What is left of ones: 0, or 1 / (1 - rate)."""
-    source = MaskSource()
-    source.begin(own_keys)
-    return source.drop(torch.ones(len(rates) * shape[0], *shape[1:]), site, rates)
+    module = site_of(rates, own_keys, site, rows=shape[0])
+    return module(torch.ones(len(rates) * shape[0], *shape[1:]))
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.5, 0.9])
@@ -58,19 +68,16 @@ def test_masks_do_not_depend_on_how_far_a_batch_is_padded():
 
 
 def test_a_layer_that_runs_twice_drops_differently_each_time():
-    source = MaskSource()
-    source.begin(keys((0, 1)))
-    first, second = (source.drop(torch.ones(SHAPE), 7, [0.5]) for _ in range(2))
+    site = site_of([0.5], keys((0, 1)), repeats=True)
+    first, second = (site(torch.ones(SHAPE)) for _ in range(2))
     assert not torch.equal(first, second)
-    source.begin(keys((0, 1)))
-    assert torch.equal(source.drop(torch.ones(SHAPE), 7, [0.5]), first)
+    site.source.begin(keys((0, 1)))
+    assert torch.equal(site(torch.ones(SHAPE)), first)
 
 
 def test_gradients_flow_where_values_stay():
-    source = MaskSource()
-    source.begin(keys((0, 1)))
     x = torch.ones(SHAPE, requires_grad=True)
-    y = source.drop(x, 1, [0.5])
+    y = site_of([0.5], keys((0, 1)))(x)
     y.sum().backward()
     assert torch.equal(x.grad, y.detach())
 

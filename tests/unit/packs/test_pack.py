@@ -162,8 +162,8 @@ def test_when_memory_runs_out_the_step_is_taken_again_with_fewer(backbone, task,
     pack.step()
     forward = pack.model.forward
 
-    def full(batch):
-        forward(batch)
+    def full(*batch):
+        forward(*batch)
         raise torch.OutOfMemoryError("as a GPU says it")
 
     monkeypatch.setattr(pack.model, "forward", full)

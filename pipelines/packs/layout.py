@@ -1,0 +1,163 @@
+"""How the tokens of a step lie in the encoder's tensors, and whose they are.
+
+*Padded*: a line of the tensors for each text, as long as the longest: (texts, longest, d). *Flat*: the tokens
+of each place side by side, texts without padding, in tiles of `TILE` tokens that belong to one place each:
+(tiles, TILE, d). Frozen modules do not notice; attention puts the texts of like length together for itself.
+In both, what is computed of one token for each text, (texts, 1, d), has as many texts of each place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+TILE = 64  # tokens: a place's last tile is half empty on average
+GROUPS = 3  # of texts of like length in attention: each is padded to its longest
+ROUND = 8  # tokens: lengths that the matrix units like
+_CUTS = 16  # places between two groups that are tried
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Where texts lie.
+
+    Attributes:
+        places: whose each is, (texts,).
+        numbers: each one's number within its place, (texts,).
+    """
+
+    places: Tensor
+    numbers: Tensor
+
+
+@dataclass(frozen=True)
+class Flat:
+    """What the flat layout has beside the other. N tokens lie in tiles; M in the groups, padding included.
+
+    Attributes:
+        tiles: whose each tile is, (tiles,).
+        numbers, positions: of each token: its text's number within its place, and where it is in its text,
+            (tiles, TILE).
+        texts: of all groups, those of like length one after the other.
+        masks: of each group, which of its tokens are some: (texts, longest).
+        grouped: for each of the M the token there, any for padding; `attended` (M, 1) is 0 for that.
+        located: for each of the N where it is among the M; `real` (N, 1) is 0 for padding.
+        first: for each text of the even grid where its first token is among the N.
+        order: for each text of the even grid where it is among the groups' texts.
+        spans: by place, for whom reads every token: where those are among the N, (texts, longest of them).
+    """
+
+    tiles: Tensor
+    numbers: Tensor
+    positions: Tensor
+    texts: Texts
+    masks: tuple[Tensor, ...]
+    grouped: Tensor
+    attended: Tensor
+    located: Tensor
+    real: Tensor
+    first: Tensor
+    order: Tensor
+    spans: dict[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Whose rows a batch has.
+
+    Attributes:
+        places: those that take part, as a tensor too: (places,) int64.
+        texts: as many of each place, one place after the other; filled up where one has fewer.
+        flat: None for the padded layout.
+        only: the place of every text, where they have the same.
+    """
+
+    places: tuple[int, ...]
+    chosen: Tensor
+    texts: Texts
+    flat: Flat | None = None
+    only: int | None = None
+
+    def own(self, parameter: Tensor, x: Tensor) -> Tensor:
+        """For each part that `split` cuts x into, its place's part of a parameter (K, ...)."""
+        if self.only is not None:
+            return parameter[self.only : self.only + 1]
+        tiles = self.flat.tiles if self.flat is not None and x.shape[1] != 1 else None
+        return parameter.index_select(0, self.chosen if tiles is None else tiles)
+
+    def split(self, x: Tensor) -> Tensor:
+        """x (texts or tiles, tokens, d) in parts that belong to one place each: (parts, tokens, d)."""
+        if self.only is not None:
+            return x.reshape(1, -1, x.shape[-1])
+        return x if self._is_tiled(x) else x.reshape(len(self.chosen), -1, x.shape[-1])
+
+    def whose(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Of x (texts or tiles, tokens, ...): the place of each line, and of each token its text's number
+        and its position; None where tokens stand in order.
+        """
+        if self._is_tiled(x) and self.flat is not None:
+            return self.flat.tiles, self.flat.numbers, self.flat.positions
+        texts = self.texts
+        if len(x) != len(texts.places):  # DeBERTa's attention has a line for each text and head
+            texts = even_texts(self.places, len(x) // len(self.places), x.device)
+        return texts.places, texts.numbers[:, None], None
+
+    def _is_tiled(self, x: Tensor) -> bool:
+        return self.flat is not None and x.shape[1] != 1
+
+
+class Current:
+    """What all modules of one model share within a step: the batch's layout."""
+
+    def __init__(self) -> None:
+        self.layout: Layout | None = None
+
+    @property
+    def now(self) -> Layout:
+        if self.layout is None:
+            raise RuntimeError("no batch is being computed")
+        return self.layout
+
+
+def make_layout(
+    places: Sequence[int], rows: int, device: torch.device, *, flat: Flat | None = None
+) -> Layout:
+    """Of a batch with so many rows for each of some places, filled up."""
+    return Layout(
+        tuple(places),
+        torch.tensor(places, device=device),
+        even_texts(places, rows, device),
+        flat,
+        places[0] if len(places) == 1 else None,
+    )
+
+
+def even_texts(places: Sequence[int], rows: int, device: torch.device) -> Texts:
+    """The even grid: `rows` texts of each place."""
+    return Texts(
+        torch.tensor(places, dtype=torch.int64, device=device).repeat_interleave(rows),
+        torch.arange(rows, dtype=torch.int32, device=device).repeat(len(places)),
+    )
+
+
+def cut_groups(lengths: NDArray[np.int64], groups: int = GROUPS) -> list[int]:
+    """Where to cut texts, longest first, into groups, so that padding each to its longest costs the least:
+    the ends of all groups. Each has two texts at least, as long as there are so many.
+    """
+    count = len(lengths)
+    groups = max(1, min(groups, count // 2))
+    steps = sorted({min(max(2, round(count * at / _CUTS)), count) for at in range(1, _CUTS)} | {count})
+    costs: dict[tuple[int, int], tuple[int, list[int]]] = {(0, 0): (0, [])}
+    for number in range(1, groups + 1):
+        for end in steps:
+            found = [
+                (cost + (end - start) * int(lengths[start]), [*ends, end])
+                for (done, start), (cost, ends) in costs.items()
+                if done == number - 1 and end - start >= 2 and (number < groups or end == count)
+            ]
+            if found:
+                costs[number, end] = min(found)
+    return costs[groups, count][1] if (groups, count) in costs else [count]

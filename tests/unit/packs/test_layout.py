@@ -1,0 +1,150 @@
+"""Texts side by side without padding: each token once, with its own trial's parameters and masks."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_backbone, toy_task
+
+from pipelines.config import TrainConfig
+from pipelines.encoder.batches import step_key
+from pipelines.encoder.tokens import Tokens
+from pipelines.packs.batches import Part, flat_batch, padded_batch, with_idle
+from pipelines.packs.layout import TILE, cut_groups
+from pipelines.packs.model import Occupant, PackModel
+
+CPU = torch.device("cpu")
+FLAT = ("bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
+LENGTHS = st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=12), min_size=1, max_size=4)
+
+
+def texts(lengths, first=5):
+    """Texts of these lengths; every token is another number."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Tokens(np.arange(first, first + offsets[-1], dtype=np.int32), offsets, None)
+
+
+def parts_of(lengths):
+    return [Part(place, texts(own), np.arange(len(own))) for place, own in enumerate(lengths)]
+
+
+@given(LENGTHS)
+def test_every_token_stands_once_in_a_tile_of_its_place(lengths):
+    batch, layout = flat_batch(parts_of(lengths), pad_id=0, device=CPU)
+    flat = layout.flat
+    real = flat.real.view(-1, TILE)
+    for place, own in enumerate(lengths):
+        tiles = flat.tiles == place
+        tokens = texts(own)
+        assert batch.input_ids[tiles][real[tiles]].tolist() == tokens.ids.tolist()
+        numbers = np.repeat(np.arange(len(own)), own)
+        assert flat.numbers[tiles][real[tiles]].tolist() == numbers.tolist()
+        positions = np.concatenate([np.arange(length) for length in own])
+        assert batch.positions[tiles][real[tiles]].tolist() == positions.tolist()
+
+
+@given(LENGTHS)
+def test_a_place_has_less_than_a_tile_of_padding(lengths):
+    batch, _ = flat_batch(parts_of(lengths), pad_id=0, device=CPU)
+    assert batch.input_ids.numel() < sum(sum(own) + TILE for own in lengths)
+
+
+@given(LENGTHS)
+def test_attention_s_groups_hold_every_text_once_and_lead_back(lengths):
+    batch, layout = flat_batch(parts_of(lengths), pad_id=0, device=CPU)
+    flat = layout.flat
+    ids = batch.input_ids.flatten()
+    grouped = ids[flat.grouped]
+    real = flat.real.flatten()
+    assert torch.equal(grouped[flat.located][real], ids[real])
+    assert int(flat.attended.sum()) == int(real.sum()) == sum(map(sum, lengths))
+    sizes = [mask.numel() for mask in flat.masks]
+    found = [
+        (int(place), ids_of[mask_of].tolist())
+        for mask, part, places in zip(
+            flat.masks,
+            grouped.split(sizes),
+            flat.texts.places.split([len(mask) for mask in flat.masks]),
+            strict=True,
+        )
+        for mask_of, ids_of, place in zip(mask, part.view(mask.shape), places, strict=True)
+    ]
+    expected = [
+        (place, texts(own).ids[texts(own).offsets[i] : texts(own).offsets[i + 1]].tolist())
+        for place, own in enumerate(lengths)
+        for i in range(len(own))
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+@given(LENGTHS)
+def test_padding_stands_for_tokens_of_its_own_place(lengths):
+    """What is not a number in one trial must not reach another, not even multiplied by zero."""
+    _, layout = flat_batch(parts_of(lengths), pad_id=0, device=CPU)
+    flat = layout.flat
+    place_of_token = flat.tiles.repeat_interleave(TILE)
+    place_of_grouped = torch.cat(
+        [
+            places[:, None].expand(mask.shape).flatten()
+            for mask, places in zip(
+                flat.masks, flat.texts.places.split([len(mask) for mask in flat.masks]), strict=True
+            )
+        ]
+    )
+    assert torch.equal(place_of_token[flat.grouped], place_of_grouped)
+    assert torch.equal(place_of_grouped[flat.located], place_of_token)
+
+
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=300), st.integers(1, 5))
+def test_groups_cost_no_more_than_one_and_none_has_a_single_text(lengths, groups):
+    lengths = np.sort(np.array(lengths))[::-1]
+    ends = cut_groups(lengths, groups)
+    assert ends == sorted(set(ends))
+    assert ends[-1] == len(lengths)
+    starts = [0, *ends[:-1]]
+    cost = sum((end - start) * lengths[start] for start, end in zip(starts, ends, strict=True))
+    assert lengths.sum() <= cost <= len(lengths) * lengths[0]
+    assert len(lengths) < 2 or all(end - start >= 2 for start, end in zip(starts, ends, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:grad and param do not obey")
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("model_type", FLAT)
+def test_flat_and_padded_batches_give_the_same_outputs_and_gradients(model_type, pooling):
+    backbone = tiny_backbone(model_type)
+    tokens = toy_task(rows=24, validation_rows=8).train
+    occupants = [
+        Occupant(TrainConfig(method="adapter", adapter_size=size, dropout=rate, seed=size), outputs)
+        for size, rate, outputs in ((4, 0.3, 2), (8, 0.1, 3), (2, 0.0, 1))
+    ]
+    parts = [
+        Part(place, tokens, np.arange(first, last))
+        for place, (first, last) in enumerate(((0, 7), (4, 9), (9, 24)))
+    ]
+    found = []
+    for make in (padded_batch, flat_batch):
+        torch.manual_seed(0)
+        model = PackModel(backbone, occupants, pooling=pooling).train()
+        with torch.no_grad():
+            model.bank.values.normal_(std=0.1)
+        model.masks.begin(torch.tensor([step_key(1, place) for place in range(3)], dtype=torch.int32))
+        batch, layout = make(parts, pad_id=backbone.pad_id, device=CPU)
+        outputs = [own[: len(part.indices)] for own, part in zip(model(batch, layout), parts, strict=True)]
+        sum(own.square().sum() for own in outputs).backward()
+        found.append((outputs, model.bank.gradients))
+    (padded, padded_gradients), (flat, flat_gradients) = found
+    for own, other in zip(padded, flat, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(padded_gradients, flat_gradients, rtol=1e-3, atol=1e-4)
+
+
+def test_an_idle_place_changes_nothing_for_its_neighbour():
+    backbone = tiny_backbone()
+    tokens = toy_task(rows=24, validation_rows=8).train
+    occupant = Occupant(TrainConfig(method="adapter", adapter_size=4), 2)
+    model = PackModel(backbone, [occupant, occupant], pooling="cls").eval()
+    part = Part(0, tokens, np.arange(9))
+    alone = model(*flat_batch([part], pad_id=0, device=CPU))[0]
+    beside = model(*flat_batch(with_idle([part], 2), pad_id=0, device=CPU))[0]
+    torch.testing.assert_close(alone, beside)
