@@ -84,8 +84,9 @@ def analyse_layers(
         raise UserError("give the rows to score by --input FILE or by --data-dir DIR, one of the two.")
     path = source or find_validation(data_dir or Path(), config.task)
     rows, targets = read_labelled(bundle, path, label or facts.get("label") or "label", limit)
-    metric = facts.get("metric") or metrics_for(config.kind)[0]
-    if metric not in metrics_for(config.kind):
+    fitting = metrics_for(config.kind)
+    metric = facts.get("metric") or (fitting or ("",))[0]
+    if metric not in fitting:
         fix = "Import the package that registers it, or update adaptune."
         raise InputError("BUNDLE", bundle.name, f"its metric {metric!r} scores no {config.kind} here", fix)
     positive = config.labels.index(facts["positive"]) if facts.get("positive") in config.labels else None

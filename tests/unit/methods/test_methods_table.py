@@ -136,7 +136,8 @@ def test_a_job_file_may_name_a_method_that_was_registered_elsewhere(head_only):
 
 def test_the_schema_lists_the_methods_that_there_are(head_only):
     schema = json.dumps(job_schema())
-    assert '["adapter", "fine_tune", "top_layers", "layer_norm", "embeddings", "head_only"]' in schema
+    assert "head_only" in METHODS
+    assert json.dumps([*METHODS]) in schema
     assert "default_head_only" in schema
     assert "head_layer" in schema
 
