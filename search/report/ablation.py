@@ -16,7 +16,7 @@ from pipelines.bundle import AdapterBundle
 from pipelines.errors import InputError
 from pipelines.metrics import METRICS, metrics_for
 from pipelines.tasks.labels import class_of
-from pipelines.tasks.readers import READERS, read_columns
+from pipelines.tasks.readers import READERS, any_of, read_columns
 from pipelines.texts import has_surrogate
 from search.errors import UserError
 from search.report.figures import DPI, SVG_SALT
@@ -102,7 +102,7 @@ def find_validation(data_dir: Path, task: str) -> Path:
     for ending in READERS:
         if (path := data_dir / task / f"validation{ending}").is_file():
             return path
-    raise UserError(f"--data-dir {data_dir}: no {task}/validation.parquet (or csv, tsv, jsonl). Use --input.")
+    raise UserError(f"--data-dir {data_dir}: no {any_of(f'{task}/validation')}. Use --input.")
 
 
 def read_labelled(
