@@ -2,7 +2,7 @@
 
 Adding an architecture is one entry in `ARCHITECTURES`: read the forward pass of one layer in
 transformers, name the last module before each of its two residual additions, and name every layer norm.
-tests/unit/test_architectures.py then checks the entry against a tiny random model.
+tests/unit/encoder/test_architectures.py then checks the entry against a tiny random model.
 """
 
 import re

@@ -211,10 +211,16 @@ READERS: dict[str, Callable[[Path, Wanted, str], tuple[Column, ...]]] = {
 }
 
 
+def any_of(stem: str) -> str:
+    """A file of this stem in any format, as messages name it: ``train.parquet (or csv, tsv, jsonl)``."""
+    first, *others = READERS
+    return f"{stem}{first} (or {', '.join(ending[1:] for ending in others)})"
+
+
 def _read_folder(folder: Path, task: Task, place: str) -> Table:
     """``folder/<class>/*.txt``, in the order of their names."""
     if len(task.text) > 1:
-        fix = "Give a csv, tsv, jsonl or parquet file."
+        fix = f"Give a file that ends in one of {', '.join(READERS)}."
         raise InputError(place, str(folder), "a folder per class holds one text a row, not pairs", fix)
     paths = sorted(path for path in folder.glob("*/*.txt") if path.is_file() and path.parent.name[0] != ".")
     if not paths:

@@ -75,8 +75,10 @@ def registered_hub(name: str) -> Hub | None:
 
 def where_to_get(task: Task) -> str:
     """What to do about a task whose rows are nowhere."""
+    from pipelines.tasks.readers import any_of  # brings pyarrow, which listing tasks needs not
+
     columns = ", ".join(map(repr, (*task.text, task.label)))
-    put = f"Put train.parquet (or csv, tsv, jsonl) with columns {columns} into <data_dir>/{task.name}/."
+    put = f"Put {any_of('train')} with columns {columns} into <data_dir>/{task.name}/."
     entry = _ENTRIES.get(task.name)
     if entry is None or not entry.prepared:
         return put

@@ -14,7 +14,7 @@ import numpy as np
 from pipelines.errors import InputError, raise_problems
 from pipelines.tasks.cuts import describe, sample_strata
 from pipelines.tasks.kind import Kind, kind_of
-from pipelines.tasks.readers import READERS
+from pipelines.tasks.readers import READERS, any_of
 from pipelines.tasks.registry import registered_hub, where_to_get
 from pipelines.tasks.task import SPLITS, Hub, Source, SplitRule, Task
 
@@ -131,7 +131,7 @@ def _look_in(data_dir: Path, task: Task) -> dict[str, Source]:
             sources[name] = Source("data_dir", str(paths[0]))
     if sources and "train" not in sources:
         rule = f"has rows for {' and '.join(sources)}, but none to train on"
-        fix = "Put train.parquet (or csv, tsv, jsonl) beside them."
+        fix = f"Put {any_of('train')} beside them."
         raise InputError("data_dir", str(data_dir / task.name), rule, fix)
     return sources
 

@@ -134,7 +134,10 @@ class Task:
     def __post_init__(self) -> None:
         raise_problems([*self._name_problems(), *self._column_problems(), *self._limit_problems()])
         kind = kind_of(self.kind)
-        object.__setattr__(self, "metric", self.metric or metrics_for(self.kind)[0])
+        if not (fitting := metrics_for(self.kind)):
+            fix = "Give it one with pipelines.metrics.register_metric, or name another kind."
+            raise InputError("kind", self.kind, "has no metric, so nothing can choose", fix)
+        object.__setattr__(self, "metric", self.metric or fitting[0])
         raise_problems([*kind.task_problems(self), *self._metric_problems()])
 
     @property

@@ -42,7 +42,7 @@ def _read_spaces(written: object, info: ValidationInfo) -> dict[str, Space]:
     if not isinstance(written, Mapping) or not _is_by_method(written):
         spaces = {method: _read_space(written, method, vectors) for method in methods}
         for method in methods:
-            _check_method(method, spaces[method], vectors)
+            _check_method(method, spaces[method], vectors, shared=len(methods) > 1)
         return spaces
     problems = [
         FieldError(str(name), value, "not a method of this job", f"Methods: {', '.join(methods)}.")
@@ -56,7 +56,7 @@ def _read_spaces(written: object, info: ValidationInfo) -> dict[str, Space]:
             continue
         try:
             spaces[method] = _read_space(written[method], method, vectors)
-            _check_method(method, spaces[method], vectors)
+            _check_method(method, spaces[method], vectors, shared=False)
         except (FieldError, SpaceError) as error:
             for one in problems_in(error):
                 key = method if one.key == "space" else f"{method}.{one.key}"
@@ -66,14 +66,29 @@ def _read_spaces(written: object, info: ValidationInfo) -> dict[str, Space]:
     return spaces
 
 
-def _check_method(method: str, space: Space, vectors: Collection[str]) -> None:
-    """Refuse parameters that a method does not have, and embeddings that the job does not."""
+def _has(method: str, name: str) -> bool:
+    owners = PARAMETERS[name].methods
+    return not owners or method in owners
+
+
+def _parameters_of(method: str) -> str:
+    return ", ".join(name for name in PARAMETERS if _has(method, name))
+
+
+def _check_method(method: str, space: Space, vectors: Collection[str], *, shared: bool) -> None:
+    """Refuse parameters that a method does not have, and embeddings that the job does not.
+
+    A ``shared`` space is for all of several methods.
+    """
     problems = []
     for name, _ in space.parameters:
-        owners = PARAMETERS[name].methods
-        if owners and method not in owners:
+        if not _has(method, name):
             rule = f"the method {method} has no such parameter"
-            fix = f"It is for {', '.join(owners)}. Give each method its own space: space: {{{method}: …}}."
+            fix = f"It is for {', '.join(PARAMETERS[name].methods)}. "
+            if shared:
+                fix += f"Give each method its own space: space: {{{method}: …}}."
+            else:
+                fix += f"{method} has {_parameters_of(method)}."
             problems.append(FieldError(name, space.to_dict()[name], rule, fix))
         elif name == EMBEDDING:
             problems += _embedding_problems(space, vectors)
@@ -116,6 +131,9 @@ def _read_space(written: object, method: str, vectors: Collection[str]) -> Space
         return Space.parse(written)
     own = f"default_{method}"
     space = preset(own if written == "default" and own in presets() else written)
+    if written == "default" and not all(_has(method, name) for name, _ in space.parameters):
+        fix = f"Write its space, of {_parameters_of(method)}: space: {{{method}: {{…}}}}."
+        raise FieldError("space", written, f"the method {method} has no default space", fix)
     return space.beside(EMBEDDING, "token_table", tuple(vectors)) if METHODS[method].reads_vectors else space
 
 

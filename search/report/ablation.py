@@ -16,7 +16,7 @@ from pipelines.bundle import AdapterBundle
 from pipelines.errors import InputError
 from pipelines.metrics import METRICS, metrics_for
 from pipelines.tasks.labels import class_of
-from pipelines.tasks.readers import READERS, read_columns
+from pipelines.tasks.readers import READERS, any_of, read_columns
 from pipelines.texts import has_surrogate
 from search.errors import UserError
 from search.report.figures import DPI, SVG_SALT
@@ -84,8 +84,9 @@ def analyse_layers(
         raise UserError("give the rows to score by --input FILE or by --data-dir DIR, one of the two.")
     path = source or find_validation(data_dir or Path(), config.task)
     rows, targets = read_labelled(bundle, path, label or facts.get("label") or "label", limit)
-    metric = facts.get("metric") or metrics_for(config.kind)[0]
-    if metric not in metrics_for(config.kind):
+    fitting = metrics_for(config.kind)
+    metric = facts.get("metric") or (fitting or ("",))[0]
+    if metric not in fitting:
         fix = "Import the package that registers it, or update adaptune."
         raise InputError("BUNDLE", bundle.name, f"its metric {metric!r} scores no {config.kind} here", fix)
     positive = config.labels.index(facts["positive"]) if facts.get("positive") in config.labels else None
@@ -101,7 +102,7 @@ def find_validation(data_dir: Path, task: str) -> Path:
     for ending in READERS:
         if (path := data_dir / task / f"validation{ending}").is_file():
             return path
-    raise UserError(f"--data-dir {data_dir}: no {task}/validation.parquet (or csv, tsv, jsonl). Use --input.")
+    raise UserError(f"--data-dir {data_dir}: no {any_of(f'{task}/validation')}. Use --input.")
 
 
 def read_labelled(

@@ -23,6 +23,7 @@ from search.errors import JobError
 from search.job.job import SearchJob, job_schema
 from search.report.paper import METHODS as PAPER_METHODS
 from spaces import PARAMETERS, presets
+from spaces.presets import _PRESETS
 
 IN_ENCODER = [name for name, method in METHODS.items() if isinstance(method, TrainsParts)]
 
@@ -134,9 +135,39 @@ def test_a_job_file_may_name_a_method_that_was_registered_elsewhere(head_only):
         job(method="head_only", space={"adapter_size": [8]})
 
 
+def test_a_parameter_that_the_one_method_lacks_is_answered_with_those_that_it_has(head_only):
+    with pytest.raises(JobError) as caught:
+        job(method="head_only", space={"adapter_size": [8]})
+    assert "It is for adapter. head_only has learning_rate, epochs, batch_size, dropout, head_layer." in str(
+        caught.value
+    )
+    with pytest.raises(JobError) as caught:
+        job(method=["adapter", "head_only"], space={"adapter_size": [8]})
+    assert "Give each method its own space: space: {head_only: …}." in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ({"method": "head_only"}, "space"),
+        ({"method": ["adapter", "head_only"]}, "space"),
+        ({"method": "head_only", "space": {"head_only": "default"}}, "space.head_only"),
+    ],
+)
+def test_a_method_without_a_default_space_wants_one_written(head_only, monkeypatch, written, key):
+    monkeypatch.delitem(_PRESETS, "default_head_only")
+    with pytest.raises(JobError) as caught:
+        job(**written)
+    assert f"{key} = 'default': the method head_only has no default space. Write its space" in str(
+        caught.value
+    )
+    assert "adapter_size" not in str(caught.value)
+
+
 def test_the_schema_lists_the_methods_that_there_are(head_only):
     schema = json.dumps(job_schema())
-    assert '["adapter", "fine_tune", "top_layers", "layer_norm", "embeddings", "head_only"]' in schema
+    assert "head_only" in METHODS
+    assert json.dumps([*METHODS]) in schema
     assert "default_head_only" in schema
     assert "head_layer" in schema
 

@@ -12,6 +12,7 @@ from search.report.series import FigureData, figure_rows
 from search.report.statistics import MethodRuns, Run, best_of, configurations_of
 
 FULL = 10_000
+PAPER = {f"Figure {number}" for number in (1, 3, 4, 5, 7)}  # its figures; a report may have others
 
 
 def runs_of(task, method, runs, kind="classification", metric="accuracy"):
@@ -145,16 +146,16 @@ def test_span_tasks_are_in_figure_5_alone():
 @pytest.mark.parametrize(
     ("tasks", "left_out"),
     [
-        (study(TASKS, *ALL), {"5"}),
-        (study(TASKS[:2], *ALL), {"1", "3", "5"}),
-        (study(TASKS[:3], "fine_tune"), {"1", "3", "4", "5"}),
-        ({"mine": {"adapter": runs_of("mine", "adapter", [run(0.5, 1)])}}, {"1", "3", "4", "5", "7"}),
+        (study(TASKS, *ALL), {"Figure 5"}),
+        (study(TASKS[:2], *ALL), PAPER - {"Figure 4", "Figure 7"}),
+        (study(TASKS[:3], "fine_tune"), PAPER - {"Figure 7"}),
+        ({"mine": {"adapter": runs_of("mine", "adapter", [run(0.5, 1)])}}, PAPER),
     ],
 )
 def test_what_cannot_be_drawn_is_named_with_what_it_needs(tasks, left_out):
     made, missing = make_figures(tasks)
-    assert {one.title.split(":")[0].split()[1] for one in missing} == left_out
-    assert {figure.key.split("_")[1] for figure in made} == {"1", "3", "4", "5", "7"} - left_out
+    assert {one.title.split(":")[0] for one in missing} & PAPER == left_out
+    assert {figure.title.split(":")[0] for figure in made} & PAPER == PAPER - left_out
     assert all(one.reason and one.needed for one in missing)
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import InputError
-from pipelines.tasks.readers import read_hub, read_table
+from pipelines.tasks.readers import READERS, read_hub, read_table
+from pipelines.tasks.registry import where_to_get
 from pipelines.tasks.task import Hub, Task
 
 TASK = Task(name="tickets", text=("body",), label="queue")
@@ -120,6 +121,11 @@ def test_a_package_s_files_are_read_without_importing_it(tmp_path, monkeypatch):
     (package / "rows.csv").write_text("body,queue\nhi,a\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert read("package:some_corpus/rows.csv").labels == ["a"]
+
+
+def test_messages_name_the_formats_that_there_are(monkeypatch):
+    monkeypatch.setitem(READERS, ".made", READERS[".csv"])
+    assert ", made) with columns" in where_to_get(Task(name="tickets", text=("body",)))
 
 
 def test_the_bbc_corpus_has_its_2225_documents():
