@@ -92,7 +92,8 @@ def flat_batch(parts: Sequence[Part], *, pad_id: int, device: torch.device) -> t
         hidden=None if hidden is None else as_floats(hidden).view(*shape, -1).to(device),
         positions=moved(positions),
     )
-    return batch, make_layout(places, rows, device, flat=flat)
+    idle = [part.place for part in parts if not len(part.indices)]
+    return batch, make_layout(places, rows, device, flat=flat, idle=idle)
 
 
 def _flat(

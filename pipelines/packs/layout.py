@@ -73,6 +73,7 @@ class Layout:
         texts: as many of each place, one place after the other; filled up where one has fewer.
         flat: None for the padded layout.
         only: the place of every text, where they have the same.
+        idle: places without a text; what is computed for them, nobody reads.
     """
 
     places: tuple[int, ...]
@@ -80,6 +81,7 @@ class Layout:
     texts: Texts
     flat: Flat | None = None
     only: int | None = None
+    idle: tuple[int, ...] = ()
 
     def own(self, parameter: Tensor, x: Tensor) -> Tensor:
         """For each part that `split` cuts x into, its place's part of a parameter (K, ...)."""
@@ -123,7 +125,12 @@ class Current:
 
 
 def make_layout(
-    places: Sequence[int], rows: int, device: torch.device, *, flat: Flat | None = None
+    places: Sequence[int],
+    rows: int,
+    device: torch.device,
+    *,
+    flat: Flat | None = None,
+    idle: Sequence[int] = (),
 ) -> Layout:
     """Of a batch with so many rows for each of some places, filled up."""
     return Layout(
@@ -132,6 +139,7 @@ def make_layout(
         even_texts(places, rows, device),
         flat,
         places[0] if len(places) == 1 else None,
+        tuple(idle),
     )
 
 

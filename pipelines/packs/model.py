@@ -112,7 +112,7 @@ class PackModel(nn.Module):
         results = []
         for index, place in enumerate(layout.places):
             read = summary[index * rows : (index + 1) * rows]
-            if self.occupants[place].spans:
+            if self.occupants[place].spans and place not in layout.idle:
                 read = tokens_of(hidden, layout, index)
             width = self.occupants[place].outputs
             weight = self.bank.parameters[f"{HEAD}.weight"][place, :width]

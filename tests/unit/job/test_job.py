@@ -48,7 +48,10 @@ def test_the_least_job_has_the_documented_defaults():
         "trials": 18,
         "seed": 0,
     }
-    assert read["resources"] == {"cpus": 1, "gpus": 0.0, "concurrent": "auto", "pack": "auto"}
+    assert read["resources"] == {
+        **{"cpus": 1, "gpus": 0.0, "concurrent": "auto"},
+        **{"pack": "auto", "compile": "auto"},
+    }
     assert read["tracking"] == {"uri": None, "experiment": None}
     assert read["storage"] == str(Path.cwd() / "runs")
     assert job().methods == ("adapter",)
