@@ -448,7 +448,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shapes", nargs="+", choices=sorted(SHAPES))
     parser.add_argument("--places", nargs="+", type=int)
-    parser.add_argument("--processes", nargs="+", type=int)
+    parser.add_argument("--processes", nargs="*", type=int)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--quick", action="store_true", help="the rows of the aims alone, in 7 minutes")
     parser.add_argument("--minutes", type=float, help="begin no row after so many; --quick: 6")
