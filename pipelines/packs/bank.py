@@ -25,6 +25,7 @@ class ParameterBank:
     Attributes:
         values: (K, P) fp32, P the padded count of all parameters; decayed ones come first.
         gradients: the same shape; autograd adds into it.
+        absent: the same shape, true where a trial lacks what its neighbours train; None: nowhere.
         decayed: how many of the P weight decay applies to.
         parameters: by name, as the modules use them; a name that starts with `SINGLE` has no K dimension.
     """
@@ -46,10 +47,11 @@ class ParameterBank:
         self.gradients = torch.zeros_like(self.values)
         # Where a trial does not have a parameter that its neighbours train, its row must not move.
         absent = [(place, name) for place, own in enumerate(shapes) for name in names if name not in own]
-        self.absent = torch.zeros_like(self.values, dtype=torch.bool) if absent else None
+        mask = torch.zeros_like(self.values, dtype=torch.bool)
         for place, name in absent:
             start, end, _ = self._spans[name]
-            self.absent[place, start:end] = True  # type: ignore[index]
+            mask[place, start:end] = True
+        self.absent = mask if absent else None
         self.parameters: dict[str, nn.Parameter] = {}
         for name in ordered:
             parameter = nn.Parameter(self._stacked(self.values, name))

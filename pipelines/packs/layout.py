@@ -87,28 +87,29 @@ class Layout:
         """For each part that `split` cuts x into, its place's part of a parameter (K, ...)."""
         if self.only is not None:
             return parameter[self.only : self.only + 1]
-        tiles = self.flat.tiles if self.flat is not None and x.shape[1] != 1 else None
-        return parameter.index_select(0, self.chosen if tiles is None else tiles)
+        tiled = self._tiled(x)
+        return parameter.index_select(0, self.chosen if tiled is None else tiled.tiles)
 
     def split(self, x: Tensor) -> Tensor:
         """x (texts or tiles, tokens, d) in parts that belong to one place each: (parts, tokens, d)."""
         if self.only is not None:
             return x.reshape(1, -1, x.shape[-1])
-        return x if self._is_tiled(x) else x.reshape(len(self.chosen), -1, x.shape[-1])
+        return x.reshape(len(self.chosen), -1, x.shape[-1]) if self._tiled(x) is None else x
 
     def whose(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Of x (texts or tiles, tokens, ...): the place of each line, and of each token its text's number
         and its position; None where tokens stand in order.
         """
-        if self._is_tiled(x) and self.flat is not None:
-            return self.flat.tiles, self.flat.numbers, self.flat.positions
+        if (tiled := self._tiled(x)) is not None:
+            return tiled.tiles, tiled.numbers, tiled.positions
         texts = self.texts
         if len(x) != len(texts.places):  # DeBERTa's attention has a line for each text and head
             texts = even_texts(self.places, len(x) // len(self.places), x.device)
         return texts.places, texts.numbers[:, None], None
 
-    def _is_tiled(self, x: Tensor) -> bool:
-        return self.flat is not None and x.shape[1] != 1
+    def _tiled(self, x: Tensor) -> Flat | None:
+        """Where the tokens of x lie in tiles; None for lines of texts, and for one token of each text."""
+        return None if x.shape[1] == 1 else self.flat
 
 
 class Current:

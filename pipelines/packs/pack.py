@@ -194,7 +194,9 @@ class Pack:
                 outputs = model(batch, layout)
             losses = [
                 one.loss(own[:count], indices)
-                for one, own, indices, count in zip(self.members, outputs, batches, rows, strict=False)
+                for one, own, indices, count in zip(
+                    self.members, outputs[: len(rows)], batches, rows, strict=True
+                )
             ]
             _backward(torch.stack(losses).sum())
         except COMPILE_ERRORS as error:
@@ -360,7 +362,7 @@ def predict_all(
         )
         with autocast(device, precision):
             found = model(batch, layout)
-        for index, part, outputs in zip(left, now, found, strict=False):  # without an idle place
+        for index, part, outputs in zip(left, now, found[: len(now)], strict=True):  # without an idle place
             values = outputs.cpu().numpy()
             if model.occupants[part.place].spans:
                 for row, text in enumerate(part.indices):
