@@ -9,12 +9,15 @@ and how long the processor takes to start them all. On a CPU the operations them
 """
 
 import argparse
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout where nothing is installed
+
 import torch
-from packing import SHAPES, _wait, pack_step
+from packing_sides import SHAPES, pack_step, wait
 from tables import markdown_table
 from torch.profiler import ProfilerActivity, profile
 
@@ -75,19 +78,19 @@ def main() -> None:
     )
     for _ in range(WARM_STEPS):
         step()
-    _wait(device)
+    wait(device)
     started = time.perf_counter()
     for _ in range(STEPS):
         step()
     launched = time.perf_counter() - started
-    _wait(device)
+    wait(device)
     whole = time.perf_counter() - started
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as profiled:
         for _ in range(STEPS):
             step()
-        _wait(device)
+        wait(device)
     kernels = [
         (event.key, (event.self_device_time_total if on_gpu else event.self_cpu_time_total), event.count)
         for event in profiled.key_averages()

@@ -57,7 +57,8 @@ def count(members: Sequence[Tokens], seed: int) -> tuple[float, float, float]:
         lengths = [part.tokens.lengths[part.indices] for part in parts]
         real += sum(int(own.sum()) for own in lengths)
         layers += batch.input_ids.numel()
-        attention += sum(mask.numel() for mask in layout.flat.masks)  # type: ignore[union-attr]
+        assert layout.flat is not None
+        attention += sum(mask.numel() for mask in layout.flat.masks)
         padded += max(map(len, lengths)) * len(parts) * max(int(own.max()) for own in lengths)
     return layers / real, attention / real, padded / real
 
