@@ -19,7 +19,7 @@ from search.cli.terminal import (
     out,
     write,
 )
-from search.commands import database_options, storage_options
+from search.commands import command, database_options, storage_options
 from search.storage import check_storage
 
 commands = typer.Typer()
@@ -43,6 +43,10 @@ def results(
         write(json.dumps(found, indent=2) + "\n")
     else:
         out.print(results_table(found))
+        if found["state"] == "interrupted":
+            where = ["--address", address, *database_options(database)] if address else None
+            options = where or storage_options(open_storage(storage, database))
+            out.print(f"Go on with: {command('resume', name, *options)}", soft_wrap=True, markup=False)
 
 
 @commands.command(rich_help_panel=HERE)

@@ -377,6 +377,7 @@ def test_results_are_a_leaderboard(adaptune, storage):
     run = adaptune("results", "tickets")
     assert (run.code, run.err) == (0, "")
     assert "tickets: interrupted" in run.out
+    assert "Go on with: adaptune resume tickets" in run.out
     assert "0.7500" in run.out
 
 
