@@ -18,9 +18,18 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+IMPORTED = (
+    "matplotlib.figure",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "transformers.models.bert.modeling_bert",
+    "search.report.report",
+    "search.runner",
+    "search.tracking.tracker",
+)
 START_SECONDS = 120  # for the imports, on a busy machine
 
 
@@ -137,17 +146,10 @@ def _become(request: dict[str, Any], outputs: list[int]) -> None:
 
 
 def main() -> None:
-    import matplotlib.figure  # noqa: F401
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-    import transformers.models.bert.modeling_bert  # noqa: F401
-
-    import search.cli
-    import search.report.report
-    import search.runner
-    import search.tracking.tracker
-
+    for name in IMPORTED:
+        import_module(name)
     serve(sys.argv[1])
-    search.cli.main()
+    import_module("search.cli").main()
 
 
 if __name__ == "__main__":
