@@ -16,8 +16,9 @@ batches of like length. Sides:
 - one tuned trial: the same with frozen weights in bf16, compiled, torch's SDPA, fused AdamW.
 - K processes: K eager trials at once on the one GPU, as fractional GPUs of a scheduler do; under MPS too
   where NVIDIA's control daemon is installed.
-- a pack, plain: adaptune's, K trials, not compiled. A trial-step is one trial's step on its own texts.
-- a pack: the same compiled. Its first step is taken in a new process: with no compiled kernels on disk
+- a pack, plain: adaptune's, K trials, without kernels of its own and recorded passes. A trial-step is one
+  trial's step on its own texts.
+- a pack: the same with them. Its first step is taken in a new process: with no compiled kernels on disk
   (cold), and once more with those of the first (cached).
 """
 
@@ -43,7 +44,7 @@ from packing_sides import BATCH, SHAPES, SIZES, Shape, Step, eager_step, mean_to
 from tables import machine, versions
 from torch import multiprocessing
 
-WARM_STEPS = 3
+WARM_STEPS = 4  # passes are recorded when a shape comes for the second time
 REPEATS = 3
 COLUMNS = (
     *("side", "K", "trial-steps a second", "over one eager trial", "of the matrix rate"),
@@ -142,7 +143,7 @@ def first_step_seconds(name: str, device: torch.device, places: int, cache: Path
     ]
     done = subprocess.run(
         command,
-        env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache)},
+        env={**os.environ, "TRITON_CACHE_DIR": str(cache)},
         capture_output=True,
         text=True,
         check=False,
@@ -157,7 +158,7 @@ def print_first_step(name: str, device: torch.device, places: int) -> None:
     """What `first_step_seconds` starts."""
     torch.zeros(1, device=device)  # the device's own start is no part of it
     started = time.perf_counter()
-    pack_step(SHAPES[name], device, places=places, steps=1, compiled=True)()
+    pack_step(SHAPES[name], device, places=places, steps=1, fused=True)()
     wait(device)
     print(time.perf_counter() - started)
 
@@ -178,6 +179,9 @@ class Table:
         self.write(
             f"\n### {name}\n\nMatrix rate {self.matrix / 1e12:.2f} TFLOP/s in bf16, of {tokens} tokens.\n"
         )
+        self.head()
+
+    def head(self) -> None:
         self.write(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
 
     def write(self, text: str) -> None:
@@ -211,25 +215,14 @@ def measure(
     processes: Sequence[int],
     steps: int,
     *,
-    tuned: bool,
     out: Path | None,
     is_late: Callable[[], bool],
-) -> None:
+) -> Table:
     """One shape's table. Once it is late, no further row is begun."""
     shape = SHAPES[name]
     table = Table(name, shape, device, out)
 
-    def alone(side: str, make: Callable[[], Step], count: int = 1, first: str = "-") -> None:
-        if is_late():
-            table.write(f"| {side} | {count} | not begun: the time was up |" + " - |" * (len(COLUMNS) - 3))
-            return
-        _forget(device)
-        try:
-            found = [count * one for one in rate(make(), device, steps)]
-        except torch.OutOfMemoryError:
-            found = []
-        table.add(side, count, found, first=first)
-
+    alone = functools.partial(_row, table, device, steps, is_late)
     alone("one eager trial", lambda: eager_step(shape, device, 64))
     most = max(places)
     seconds: list[float | None] = []
@@ -240,9 +233,9 @@ def measure(
     make = functools.partial(pack_step, shape, device, steps=WARM_STEPS + REPEATS * steps)
     for count in places:
         first = f"{told} (cold / cached)" if count == most and told else "-"
-        alone("a pack", functools.partial(make, places=count, compiled=True), count, first)
+        alone("a pack", functools.partial(make, places=count, fused=True), count, first)
     plain = min(8, most)
-    alone("a pack, plain", functools.partial(make, places=plain, compiled=False), plain)
+    alone("a pack, plain", functools.partial(make, places=plain, fused=False), plain)
     for count in processes:
         _forget(device)
         if not is_late():
@@ -253,8 +246,28 @@ def measure(
             if not is_late():
                 found = shared_rate(shape, device, count, steps)
                 table.add("processes under MPS", count, None if found is None else [found])
-    if tuned:
-        alone("one tuned trial", lambda: eager_step(shape, device, 64, tuned=True))
+    return table
+
+
+def _row(
+    table: Table,
+    device: torch.device,
+    steps: int,
+    is_late: Callable[[], bool],
+    side: str,
+    make: Callable[[], Step],
+    count: int = 1,
+    first: str = "-",
+) -> None:
+    if is_late():
+        table.write(f"| {side} | {count} | not begun: the time was up |" + " - |" * (len(COLUMNS) - 3))
+        return
+    _forget(device)
+    try:
+        found = [count * one for one in rate(make(), device, steps)]
+    except torch.OutOfMemoryError:
+        found = []
+    table.add(side, count, found, first=first)
 
 
 def _forget(device: torch.device) -> None:
@@ -288,20 +301,26 @@ def main() -> None:
     print(heading)
     if options.out is not None:
         options.out.write_text(heading + "\n", encoding="utf-8")
+    tables = {}
     for name in options.shapes or list(QUICK):
-        places, processes, tuned = QUICK.get(name, ((1, 4), (2,), True))
+        places, processes, _ = QUICK.get(name, ((1, 4), (2,), True))
         if not options.quick:
-            places, processes, tuned = (1, 4, 8, 16, 32), (2, 4, 8), True
-        measure(
+            places, processes = (1, 4, 8, 16, 32), (2, 4, 8)
+        tables[name] = measure(
             name,
             device,
             options.places or places,
             processes if options.processes is None else options.processes,
             options.steps,
-            tuned=tuned,
             out=options.out,
             is_late=lambda: time.monotonic() > late,
         )
+    for name, table in tables.items():  # last: torch compiles for a minute
+        if not options.quick or QUICK.get(name, ((), (), True))[2]:
+            table.write(f"\n### {name}, tuned\n")
+            table.head()
+            make = functools.partial(eager_step, SHAPES[name], device, 64, tuned=True)
+            _row(table, device, options.steps, lambda: time.monotonic() > late, "one tuned trial", make)
 
 
 if __name__ == "__main__":

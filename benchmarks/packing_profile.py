@@ -1,7 +1,7 @@
 """Where does a step of a pack go?
 
     python benchmarks/packing_profile.py --shape base-128 --places 8              # on a GPU
-    python benchmarks/packing_profile.py --shape base-128 --places 8 --plain      # not compiled
+    python benchmarks/packing_profile.py --shape base-128 --places 8 --plain      # without our kernels
     python benchmarks/packing_profile.py --device cpu --shape tiny --places 2     # does it run?
 
 torch's profiler over a few steps after the first ones: milliseconds a step by kind of kernel, the longest,
@@ -39,7 +39,7 @@ KINDS = {
         "scatter",
         "clone",
     ),
-    "fused by the compiler": ("triton", "cpp_fused", "compiled", "inductor"),
+    "our own kernels": ("_forward", "_backward", "_drop", "_update", "_sum_"),
     "sums and norms": ("reduce", "norm", "sum"),
     "element by element": (
         "elementwise",
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shape", choices=sorted(SHAPES), default="base-128")
     parser.add_argument("--places", type=int, default=8)
-    parser.add_argument("--plain", action="store_true", help="do not compile")
+    parser.add_argument("--plain", action="store_true", help="without kernels of its own and recorded passes")
     parser.add_argument("--out", type=Path, help="write the tables there, as markdown")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -74,7 +74,7 @@ def main() -> None:
         device,
         places=options.places,
         steps=WARM_STEPS + 2 * STEPS,
-        compiled=not options.plain,
+        fused=not options.plain,
     )
     for _ in range(WARM_STEPS):
         step()
@@ -107,7 +107,7 @@ def main() -> None:
         [name[:80], f"{taken / STEPS / 1000:.2f}", f"{count / STEPS:.0f}"]
         for name, taken, count in sorted(kernels, key=lambda one: -one[1])[:LONGEST]
     ]
-    how = "plain" if options.plain else "compiled"
+    how = "plain" if options.plain else "with kernels"
     text = "\n\n".join(
         [
             f"## A step of {options.places} trials, {options.shape}, {how}",

@@ -18,7 +18,6 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.tokens import Tokens
 from pipelines.packs.adapter import BottleneckAdapter
-from pipelines.packs.compiled import Compiler
 from pipelines.packs.pack import Pack
 from pipelines.packs.training import Training
 from pipelines.tasks.encoded import EncodedTask
@@ -154,7 +153,7 @@ def eager_step(shape: Shape, device: torch.device, size: int, *, tuned: bool = F
     return step
 
 
-def pack_step(shape: Shape, device: torch.device, *, places: int, steps: int, compiled: bool) -> Step:
+def pack_step(shape: Shape, device: torch.device, *, places: int, steps: int, fused: bool) -> Step:
     """A pack's step, ready to be called."""
     backbone = Backbone(
         name="random",
@@ -164,7 +163,7 @@ def pack_step(shape: Shape, device: torch.device, *, places: int, steps: int, co
         has_pooler=True,
         fingerprint="random",
     ).stored("bf16")
-    pack = Pack(backbone, pooling="pooler", precision="bf16", compiler=Compiler(0) if compiled else None)
+    pack = Pack(backbone, pooling="pooler", precision="bf16", fused=fused)
     task = random_task(shape, steps)
     for place in range(places):
         config = TrainConfig(

@@ -99,11 +99,18 @@ def collate(
             hidden[own][mask[own]] = prefixes[number][source]
         mask[top + len(indices) : top + rows, 0] = True  # attention over nothing would not be a number
     return Batch(
-        input_ids=torch.from_numpy(input_ids).to(device),
-        attention_mask=torch.from_numpy(mask.astype(np.int64)).to(device),
-        token_type_ids=None if types is None else torch.from_numpy(types).to(device),
-        hidden=None if hidden is None else as_floats(hidden).to(device),
+        input_ids=send(torch.from_numpy(input_ids), device),
+        attention_mask=send(torch.from_numpy(mask.astype(np.int64)), device),
+        token_type_ids=None if types is None else send(torch.from_numpy(types), device),
+        hidden=None if hidden is None else send(as_floats(hidden), device),
     )
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; unlike with `Tensor.to`, nothing waits until a GPU has done its work."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def as_floats(hidden: NDArray[np.generic]) -> Tensor:

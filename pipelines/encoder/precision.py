@@ -13,6 +13,11 @@ def resolve_precision(wanted: str, device: torch.device) -> str:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 matrix products where `precision` says so; trained parameters and optimizer stay in fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+def autocast(device: torch.device, precision: str, *, caches: bool = True) -> torch.autocast:
+    """bf16 matrix products where `precision` says so; trained parameters and optimizer stay in fp32.
+
+    Args:
+        caches: whether a parameter is converted once for all its uses.
+    """
+    enabled = precision == "bf16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=caches)

@@ -12,6 +12,7 @@ from pipelines.encoder.architectures import adapter_sites, layer_paths
 from pipelines.encoder.backbone import Backbone
 from pipelines.errors import InputError
 from pipelines.packs.layout import Current
+from pipelines.packs.modules import place_linear
 from pipelines.packs.trained import Insert, Trained, trained_norms
 
 # By name. All are 0 at 0, so that a narrow adapter may be padded with zeros. "gelu" is its tanh
@@ -90,24 +91,26 @@ class PackedAdapter(nn.Module):
         self._inner = [f"inner.{index}" for index in range(layers - 1)]
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.change(x)
-
-    def change(self, x: Tensor) -> Tensor:
-        """What the adapter adds."""
         layout = self._current.now
-        own = {name: layout.own(self.get_parameter(held), x) for name, held in self._names.items()}
-        z = _linear("down", layout.split(x), own)
-        if "norm.weight" in own:
+        tiled = layout.tiled(x) is not None
+
+        def own(name: str) -> nn.Parameter:
+            return self.get_parameter(self._names[name])
+
+        def linear(name: str, x: Tensor, skip: Tensor | None = None) -> Tensor:
+            weight, bias = own(f"{name}.weight"), own(f"{name}.bias")
+            return place_linear(layout, x, weight, bias, tiled=tiled, skip=skip)
+
+        parts = layout.split(x)
+        z = linear("down", parts)
+        if "norm.weight" in self._names:
             z = functional.layer_norm(z, z.shape[-1:])
-            z = torch.addcmul(own["norm.bias"][:, None], z, own["norm.weight"][:, None])
+            shift, scale = (layout.own(own(f"norm.{kind}"), x)[:, None] for kind in ("bias", "weight"))
+            z = torch.addcmul(shift, z, scale)
         z = self._activation(z)
         for name in self._inner:
-            z = self._activation(_linear(name, z, own))
-        return _linear("up", z, own).view_as(x)
-
-
-def _linear(name: str, x: Tensor, own: Mapping[str, Tensor]) -> Tensor:
-    return torch.baddbmm(own[f"{name}.bias"][:, None], x, own[f"{name}.weight"].transpose(1, 2))
+            z = self._activation(linear(name, z))
+        return linear("up", z, skip=parts).view_as(x)
 
 
 class ParallelAdapter(nn.Module):
@@ -122,7 +125,7 @@ class ParallelAdapter(nn.Module):
         self.adapter = adapter
 
     def forward(self, branch: Tensor, residual: Tensor) -> Tensor:
-        output: Tensor = self.host(branch, residual + self.adapter.change(residual))
+        output: Tensor = self.host(branch, self.adapter(residual))
         return output
 
 

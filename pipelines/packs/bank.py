@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from pipelines.encoder.batches import send
+
 MAX_GRADIENT_NORM = 1.0
 # As in the authors' code (google-research/adapter-bert, optimization.py). With torch's 1e-8 an element whose
 # gradient is nearly zero makes a full step out of rounding, and a pack's rounding is not a single trial's.
@@ -85,6 +87,35 @@ def _largest(shapes: Sequence[Shape]) -> Shape:
     return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
 
 
+def update(
+    values: Tensor,
+    gradients: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    shrink: Tensor,
+    columns: Sequence[Tensor],
+    *,
+    decayed: int,
+    betas: tuple[float, float],
+    epsilon: float,
+) -> None:
+    """One step, in place; gradients are zero afterwards. `kernels.update` does the same in one pass.
+
+    Args:
+        values, gradients, mean, square: (K, P); the first `decayed` of P decay.
+        shrink: what each row's gradients are clipped by, (K, 1).
+        columns: of each row 1 - beta^steps for both betas, its rate and its decay, (K, 1) each.
+    """
+    first, second, rates, decays = columns
+    gradients.mul_(shrink)
+    values[:, :decayed].mul_(1 - rates * decays)
+    mean.lerp_(gradients, 1 - betas[0])
+    square.mul_(betas[1]).addcmul_(gradients, gradients, value=1 - betas[1])
+    root = (square / second).sqrt_().add_(epsilon)
+    values.sub_((mean / root).mul_(rates / first))
+    gradients.zero_()
+
+
 class BankOptimizer:
     """AdamW over a bank's rows, each with its own rate, decay, clipping and count of steps: a handful of
     operations for all of them.
@@ -92,15 +123,26 @@ class BankOptimizer:
     Decoupled weight decay (Loshchilov & Hutter 2019) on weight matrices alone; gradients of each row are
     clipped to norm 1.
 
+    Args:
+        fused: by a kernel.
+
     Attributes:
         moments: `exp_avg` and `exp_avg_sq`, (K, P).
     """
 
-    def __init__(self, bank: ParameterBank, weight_decays: Sequence[float], steps: Sequence[int]) -> None:
+    def __init__(
+        self,
+        bank: ParameterBank,
+        weight_decays: Sequence[float],
+        steps: Sequence[int],
+        *,
+        fused: bool = False,
+    ) -> None:
         self._bank = bank
+        self._fused = fused
         self.moments = {key: torch.zeros_like(bank.values) for key in ("exp_avg", "exp_avg_sq")}
-        self._decays = self._column(weight_decays)
-        self._steps = self._column(steps).double()  # 1 - 0.999^1 has four digits in single precision
+        self._decays = tuple(weight_decays)
+        self._steps = list(steps)
 
     @torch.no_grad()
     def step(self, rates: Sequence[float]) -> None:
@@ -112,46 +154,17 @@ class BankOptimizer:
         bank = self._bank
         if bank.absent is not None:
             bank.gradients.masked_fill_(bank.absent, 0)
-        update(
-            bank.values,
-            bank.gradients,
-            self.moments["exp_avg"],
-            self.moments["exp_avg_sq"],
-            self._steps,
-            self._column(rates),
-            self._decays,
-            bank.decayed,
-        )
-
-    def _column(self, numbers: Sequence[float]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.float32, device=self._bank.values.device)[:, None]
-
-
-def update(
-    values: Tensor,
-    gradients: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    steps: Tensor,
-    rates: Tensor,
-    decays: Tensor,
-    decayed: int,
-) -> None:
-    """Clip, step and zero, in place: matrices are (K, P), columns (K, 1); the first `decayed` of P decay.
-
-    Args:
-        steps: taken before, float64.
-    """
-    norms = gradients.norm(dim=1, keepdim=True)
-    gradients.mul_((MAX_GRADIENT_NORM / (norms + 1e-6)).clamp(max=1.0))  # as clip_grad_norm_
-    steps.add_(1)
-    values[:, :decayed].mul_(1 - rates * decays)
-    mean.lerp_(gradients, 1 - BETAS[0])
-    square.mul_(BETAS[1]).addcmul_(gradients, gradients, value=1 - BETAS[1])
-    first, second = ((1 - beta**steps).float() for beta in BETAS)
-    root = (square / second).sqrt_().add_(ADAM_EPSILON)
-    values.sub_((mean / root).mul_(rates / first))
-    gradients.zero_()
+        self._steps = [taken + 1 for taken in self._steps]
+        corrections = [[1 - beta**taken for taken in self._steps] for beta in BETAS]
+        columns = send(torch.tensor([*corrections, rates, self._decays])[..., None], bank.values.device)
+        norms = bank.gradients.norm(dim=1, keepdim=True)
+        shrink = (MAX_GRADIENT_NORM / (norms + 1e-6)).clamp(max=1.0)  # as clip_grad_norm_
+        chosen = update
+        if self._fused:
+            from pipelines.packs.kernels.update import update as chosen  # needs Triton
+        matrices = (bank.values, bank.gradients, self.moments["exp_avg"], self.moments["exp_avg_sq"])
+        decayed = bank.decayed
+        chosen(*matrices, shrink, columns.unbind(), decayed=decayed, betas=BETAS, epsilon=ADAM_EPSILON)
 
 
 def is_decayed(name: str) -> bool:

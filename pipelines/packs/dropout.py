@@ -7,17 +7,12 @@ each element's bits are a hash of (key of trial and step, dropout call, row, tok
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import sdpa_mask
 
 from pipelines.packs.layout import Current, Texts
 
-ATTENTION = "adaptune"  # transformers' name for `attend`
 _GOLDEN = -0x61C88647  # 2^32 divided by the golden ratio, as int32: steps that fill the range evenly
 _MOST_PASSES = 256  # of one layer in a forward pass
 _LEVELS = 1 << 16  # a mask's resolution: rates are rounded to multiples of 1/65536
@@ -107,13 +102,27 @@ class SeededDropout(nn.Module):
         """
         if not self.active:
             return x
+        now = self.source.current.now
         if texts is None:
-            places, numbers, positions = self.source.current.now.whose(x)
+            places, numbers, positions = now.whose(x)
+            if now.fused:
+                from pipelines.packs.kernels.dropout import dropout  # needs Triton
+
+                keys, call = self._call_of_pass()
+                return dropout(x, keys, call, places, numbers, positions, self.least, self.scales)
         else:
             places, numbers, positions = texts.places, texts.numbers[:, None], None
         bits = self._bits(places, numbers)
         bits = _among(bits, x.shape[1:-1]) if positions is None else _mix(bits + _steps_at(positions))
         return self._drop(x, bits, places)
+
+    def of(self, texts: Texts) -> tuple[Tensor, Tensor, Tensor]:
+        """What kernels make a mask of, for each text: its bits, the least bits that stay, and what they are
+        scaled by. Here a mask's dimensions are texts, heads, queries and keys.
+        """
+        bits = self._bits(texts.places, texts.numbers[:, None]).flatten()
+        least, scales = self.least.index_select(0, texts.places), self.scales.index_select(0, texts.places)
+        return bits, least.int(), scales
 
     @property
     def active(self) -> bool:
@@ -122,13 +131,18 @@ class SeededDropout(nn.Module):
 
     def _bits(self, places: Tensor, numbers: Tensor) -> Tensor:
         """Those of each text, of which its elements' are made: the shape of `numbers`."""
+        keys, call = self._call_of_pass()
+        return _mix(_mix(keys + call).index_select(0, places)[:, None] + _steps_at(numbers))
+
+    def _call_of_pass(self) -> tuple[Tensor, Tensor]:
+        """The places' keys, and what this pass of the site adds to them."""
         keys = self.source.keys
         if keys is None:
             raise RuntimeError("no step has begun")
         call = self.call
         if self._repeats:
             call = call + self.source.count_pass(self._site) * _GOLDEN
-        return _mix(_mix(keys + call).index_select(0, places)[:, None] + _steps_at(numbers))
+        return keys, call
 
     def _drop(self, x: Tensor, bits: Tensor, places: Tensor) -> Tensor:
         lanes = _mix(bits[..., None] + _steps((x.shape[-1] + 1) // 2, bits.device))
@@ -185,98 +199,3 @@ def _keep(bits: Tensor, rate: float) -> Tensor:
     if least <= -_LEVELS // 2:
         return torch.ones_like(bits)
     return bits.clamp(least - 1, least).sub_(least - 1)
-
-
-def attend(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """Attention with our dropout on its probabilities; without dropout, torch's fused one.
-
-    Shapes: query, key, value (lines, heads, tokens, width) -> (lines, tokens, heads, width).
-    """
-    site = next(child for child in module.children() if isinstance(child, SeededDropout))
-    layout = site.source.current.now
-    if layout.flat is None:
-        mixed = _attend(site, (query, key, value), attention_mask, scaling, layout.texts)
-        return mixed.transpose(1, 2), None
-    flat, parts = layout.flat, []
-    grouped = [
-        _moved(x.transpose(1, 2).flatten(0, 1), flat.grouped, flat.located, flat.real)
-        for x in (query, key, value)
-    ]
-    places = flat.texts.places.split([len(mask) for mask in flat.masks])
-    numbers = flat.texts.numbers.split([len(mask) for mask in flat.masks])
-    tokens = [x.split([mask.numel() for mask in flat.masks]) for x in grouped]
-    for index, mask in enumerate(flat.masks):
-        seen = mask[:, None, None, :]
-        if sliding_window is not None:
-            seen = seen & _near(mask.shape[1], sliding_window, mask.device)
-        own = tuple(x[index].unflatten(0, mask.shape).transpose(1, 2) for x in tokens)
-        mixed = _attend(site, own, seen, scaling, Texts(places[index], numbers[index]))
-        parts.append(mixed.transpose(1, 2).flatten(0, 1))
-    back = _moved(torch.cat(parts), flat.located, flat.grouped, flat.attended)
-    return back.unflatten(0, (query.shape[0], query.shape[2])), None
-
-
-def _attend(
-    site: SeededDropout,
-    parts: tuple[Tensor, ...],
-    mask: Tensor | None,
-    scaling: float | None,
-    texts: Texts,
-) -> Tensor:
-    query, key, value = parts
-    if not site.active:
-        return functional.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
-    scores = query @ key.transpose(2, 3) * (scaling or query.shape[-1] ** -0.5)
-    if mask is not None:
-        least = torch.finfo(scores.dtype).min
-        scores = scores.masked_fill(~mask, least) if mask.dtype == torch.bool else scores + mask
-    weights: Tensor = site(scores.softmax(-1).to(value.dtype), texts)
-    return weights @ value
-
-
-def _near(tokens: int, window: int, device: torch.device) -> Tensor:
-    positions = torch.arange(tokens, device=device)
-    return (positions[:, None] - positions).abs() <= window
-
-
-class _Moved(torch.autograd.Function):
-    """x[index], whose gradient is gathered as well: adding up rows in any order would not be repeatable.
-
-    Args of apply: x (n, ...), index (m,) into it, back (n,) into the result, and for each of the n whether it
-    was moved at all, (n, 1).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor, moved: Tensor) -> Tensor:
-        ctx.save_for_backward(back, moved)
-        return x.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        back, moved = ctx.saved_tensors
-        found = gradient.index_select(0, back)
-        return found * moved.view(-1, *[1] * (found.dim() - 1)).to(found.dtype), None, None, None
-
-
-def _moved(x: Tensor, index: Tensor, back: Tensor, moved: Tensor) -> Tensor:
-    result: Tensor = _Moved.apply(x, index, back, moved)  # type: ignore[no-untyped-call]
-    return result
-
-
-def _mask(**options: Any) -> Tensor | None:
-    """None for the flat layout, whose texts attention puts apart itself."""
-    return None if options.get("attention_mask") is None else sdpa_mask(**options)
-
-
-AttentionInterface.register(ATTENTION, attend)
-AttentionMaskInterface.register(ATTENTION, _mask)

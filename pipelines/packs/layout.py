@@ -6,14 +6,19 @@ of each place side by side, texts without padding, in tiles of `TILE` tokens tha
 In both, what is computed of one token for each text, (texts, 1, d), has as many texts of each place.
 """
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipelines.encoder.batches import send
+
+BLOCKS = (32, 64, 128)  # tokens that a kernel takes at once
 TILE = 64  # tokens: a place's last tile is half empty on average
 GROUPS = 3  # of texts of like length in attention: each is padded to its longest
 ROUND = 8  # tokens: lengths that the matrix units like
@@ -34,33 +39,69 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Flat:
-    """What the flat layout has beside the other. N tokens lie in tiles; M in the groups, padding included.
+class Segments:
+    """Texts for kernels that attend to each where it lies. Padding is a segment as well, tile by tile.
 
     Attributes:
-        tiles: whose each tile is, (tiles,).
-        numbers, positions: of each token: its text's number within its place, and where it is in its text,
-            (tiles, TILE).
-        texts: of all groups, those of like length one after the other.
+        starts, lengths: of each among the N tokens, int32.
+        texts: what each is.
+        block: tokens of a block.
+        blocks, block_numbers: for each block of tokens: the segment, and which of the segment's blocks it is.
+        whole: of each text of the even grid its length.
+        whose: of each of the N tokens its text of the even grid; -1 for padding.
+    """
+
+    starts: Tensor
+    lengths: Tensor
+    texts: Texts
+    block: int
+    blocks: Tensor
+    block_numbers: Tensor
+    whole: Tensor
+    whose: Tensor
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Texts of like length side by side, padded to the longest of the group: M tokens with the padding.
+
+    Attributes:
+        texts: of all groups, one after the other.
         masks: of each group, which of its tokens are some: (texts, longest).
         grouped: for each of the M the token there, any for padding; `attended` (M, 1) is 0 for that.
         located: for each of the N where it is among the M; `real` (N, 1) is 0 for padding.
-        first: for each text of the even grid where its first token is among the N.
-        order: for each text of the even grid where it is among the groups' texts.
-        spans: by place, for whom reads every token: where those are among the N, (texts, longest of them).
+        order: for each text of the even grid where it is among these texts.
     """
 
-    tiles: Tensor
-    numbers: Tensor
-    positions: Tensor
     texts: Texts
     masks: tuple[Tensor, ...]
     grouped: Tensor
     attended: Tensor
     located: Tensor
     real: Tensor
-    first: Tensor
     order: Tensor
+
+
+@dataclass(frozen=True)
+class Flat:
+    """What the flat layout has beside the other: N tokens lie in tiles.
+
+    Attributes:
+        tiles: whose each tile is, (tiles,).
+        ends: of the layout's places where each one's tokens end among the N, (places,) int32.
+        numbers, positions: of each token: its text's number within its place, and where it is in its text,
+            (tiles, TILE).
+        first: for each text of the even grid where its first token is among the N.
+        texts: how attention finds each text's tokens: by kernels, or without them.
+        spans: by place, for whom reads every token: where those are among the N, (texts, longest of them).
+    """
+
+    tiles: Tensor
+    ends: Tensor
+    numbers: Tensor
+    positions: Tensor
+    first: Tensor
+    texts: Segments | Groups
     spans: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -69,11 +110,10 @@ class Layout:
     """Whose rows a batch has.
 
     Attributes:
-        places: those that take part, as a tensor too: (places,) int64.
+        places: those that take part, as a tensor too: (places,).
         texts: as many of each place, one place after the other; filled up where one has fewer.
         flat: None for the padded layout.
         only: the place of every text, where they have the same.
-        idle: places without a text; what is computed for them, nobody reads.
     """
 
     places: tuple[int, ...]
@@ -81,35 +121,50 @@ class Layout:
     texts: Texts
     flat: Flat | None = None
     only: int | None = None
-    idle: tuple[int, ...] = ()
+
+    @property
+    def fused(self) -> bool:
+        """Whether Triton's kernels compute what they can."""
+        return self.flat is not None and isinstance(self.flat.texts, Segments)
 
     def own(self, parameter: Tensor, x: Tensor) -> Tensor:
         """For each part that `split` cuts x into, its place's part of a parameter (K, ...)."""
         if self.only is not None:
             return parameter[self.only : self.only + 1]
-        tiled = self._tiled(x)
+        tiled = self.tiled(x)
         return parameter.index_select(0, self.chosen if tiled is None else tiled.tiles)
+
+    def of_places(self, parameter: Tensor) -> Tensor:
+        """A parameter (K, ...) of the places that take part: (places, ...)."""
+        whole = self.places == tuple(range(len(parameter)))
+        return parameter if whole else parameter.index_select(0, self.chosen)
 
     def split(self, x: Tensor) -> Tensor:
         """x (texts or tiles, tokens, d) in parts that belong to one place each: (parts, tokens, d)."""
         if self.only is not None:
             return x.reshape(1, -1, x.shape[-1])
-        return x.reshape(len(self.chosen), -1, x.shape[-1]) if self._tiled(x) is None else x
+        return x.reshape(len(self.chosen), -1, x.shape[-1]) if self.tiled(x) is None else x
 
     def whose(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Of x (texts or tiles, tokens, ...): the place of each line, and of each token its text's number
         and its position; None where tokens stand in order.
         """
-        if (tiled := self._tiled(x)) is not None:
+        if (tiled := self.tiled(x)) is not None:
             return tiled.tiles, tiled.numbers, tiled.positions
         texts = self.texts
         if len(x) != len(texts.places):  # DeBERTa's attention has a line for each text and head
             texts = even_texts(self.places, len(x) // len(self.places), x.device)
         return texts.places, texts.numbers[:, None], None
 
-    def _tiled(self, x: Tensor) -> Flat | None:
+    def tiled(self, x: Tensor) -> Flat | None:
         """Where the tokens of x lie in tiles; None for lines of texts, and for one token of each text."""
         return None if x.shape[1] == 1 else self.flat
+
+
+@cache
+def has_kernels(device: torch.device) -> bool:
+    """Whether a device can run the package `kernels`: a GPU, where Triton is."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
 class Current:
@@ -125,29 +180,17 @@ class Current:
         return self.layout
 
 
-def make_layout(
-    places: Sequence[int],
-    rows: int,
-    device: torch.device,
-    *,
-    flat: Flat | None = None,
-    idle: Sequence[int] = (),
-) -> Layout:
-    """Of a batch with so many rows for each of some places, filled up."""
-    return Layout(
-        tuple(places),
-        torch.tensor(places, device=device),
-        even_texts(places, rows, device),
-        flat,
-        places[0] if len(places) == 1 else None,
-        tuple(idle),
-    )
+def make_layout(places: Sequence[int], rows: int, device: torch.device) -> Layout:
+    """Of a padded batch with so many rows for each of some places, filled up."""
+    only = places[0] if len(places) == 1 else None
+    chosen = send(torch.tensor(places), device)
+    return Layout(tuple(places), chosen, even_texts(places, rows, device), only=only)
 
 
 def even_texts(places: Sequence[int], rows: int, device: torch.device) -> Texts:
     """The even grid: `rows` texts of each place."""
     return Texts(
-        torch.tensor(places, dtype=torch.int64, device=device).repeat_interleave(rows),
+        send(torch.tensor(places).repeat_interleave(rows), device),
         torch.arange(rows, dtype=torch.int32, device=device).repeat(len(places)),
     )
 

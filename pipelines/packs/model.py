@@ -20,10 +20,11 @@ from pipelines.encoder.frozen import (
     pooled,
     takes_segments,
 )
+from pipelines.packs.attention import ATTENTION
 from pipelines.packs.bank import SINGLE, ParameterBank
-from pipelines.packs.dropout import ATTENTION, MaskSource, SeededDropout
+from pipelines.packs.dropout import MaskSource, SeededDropout
 from pipelines.packs.layout import Current, Layout, make_layout
-from pipelines.packs.modules import FirstToken, PackedNorm, first_tokens, means, tokens_of
+from pipelines.packs.modules import FirstToken, PackedNorm, by_part, first_tokens, means, tokens_of
 from pipelines.packs.trained import HEAD, Insert, initial_parameters, trained_parts, trained_shapes
 
 
@@ -100,24 +101,32 @@ class PackModel(nn.Module):
             places = range(len(self.occupants))
             rows, device = len(batch.input_ids) // len(places), batch.input_ids.device
             layout = make_layout(places, rows, device)
+        summary, hidden = self.encode(batch, layout)
+        return self.heads(summary, hidden, layout)
+
+    def encode(self, batch: Batch, layout: Layout) -> tuple[Tensor, Tensor]:
+        """What heads read of each text, (texts, d), and of each token."""
         self._known.hidden = batch.hidden
         self.current.layout = layout
         output = self.encoder(
             **encoder_inputs(batch, segments=self._has_segments, first_position=self._first_position)
         )
         self.current.layout = None
-        hidden: Tensor = output.last_hidden_state
-        summary = self._summary(output, batch, layout)
-        rows = len(layout.texts.places) // len(layout.places)
+        return self._summary(output, batch, layout), output.last_hidden_state
+
+    def heads(self, summary: Tensor, hidden: Tensor, layout: Layout) -> list[Tensor]:
+        """Of each place what its head makes of its texts' summaries, or of all their tokens."""
+        weight, bias = (self.bank.parameters[f"{HEAD}.{kind}"] for kind in ("weight", "bias"))
+        chosen = (own.index_select(0, layout.chosen) for own in (weight, bias))
+        whole = by_part(summary.unflatten(0, (len(layout.places), -1)), *chosen).float()
         results = []
         for index, place in enumerate(layout.places):
-            read = summary[index * rows : (index + 1) * rows]
-            if self.occupants[place].spans and place not in layout.idle:
-                read = tokens_of(hidden, layout, index)
             width = self.occupants[place].outputs
-            weight = self.bank.parameters[f"{HEAD}.weight"][place, :width]
-            bias = self.bank.parameters[f"{HEAD}.bias"][place, :width]
-            results.append(functional.linear(read, weight, bias).float())
+            if self.occupants[place].spans:
+                tokens = tokens_of(hidden, layout, index)
+                results.append(functional.linear(tokens, weight[place, :width], bias[place, :width]).float())
+            else:
+                results.append(whole[index, :, :width])
         return results
 
     def _summary(self, output: Any, batch: Batch, layout: Layout) -> Tensor:

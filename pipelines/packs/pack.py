@@ -13,16 +13,16 @@ from torch import Tensor
 
 from pipelines.config import EncoderConfig
 from pipelines.encoder.backbone import Backbone
-from pipelines.encoder.batches import Batch, evaluation_batches, step_key
+from pipelines.encoder.batches import evaluation_batches, send, step_key
 from pipelines.encoder.precision import autocast
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import Tokens
 from pipelines.errors import TrialDiverged
 from pipelines.packs.bank import BankOptimizer
-from pipelines.packs.batches import Part, flat_batch, padded_batch, with_idle
-from pipelines.packs.compiled import COMPILE_ERRORS, Compiler
-from pipelines.packs.layout import Layout
+from pipelines.packs.batches import Part, flat_batch, flat_cargo, padded_batch
+from pipelines.packs.layout import has_kernels
 from pipelines.packs.model import Occupant, PackModel, check_shareable
+from pipelines.packs.recorded import Recorder
 from pipelines.tasks.encoded import EncodedTask
 
 EVALUATION_BATCH = 64  # examples
@@ -94,7 +94,7 @@ class Pack:
         backbone: in the precision that it computes in (`Backbone.stored`).
         pooling: "pooler", "cls" or "mean".
         cache: keeps the outputs of layers that no member trains; None: these are computed anew each time.
-        compiler: what compiles its layers where that pays; None: nothing does.
+        fused: on a GPU, by kernels and as recorded passes (`packs.recorded`), where its encoder can.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Pack:
         pooling: str,
         precision: str,
         cache: PrefixCache | None = None,
-        compiler: Compiler | None = None,
+        fused: bool = True,
     ) -> None:
         self.backbone = backbone
         self.pooling = pooling
@@ -112,8 +112,8 @@ class Pack:
         self.device = next(backbone.model.parameters()).device
         self.members: list[Member] = []
         self._cache = cache
-        self._compiler = compiler if backbone.architecture.flat else None
-        self._compiled = False
+        self.fused = fused and backbone.architecture.flat and has_kernels(self.device)
+        self._most = _most_tokens(backbone, precision)
         self._model: PackModel | None = None
         self._optimizer: BankOptimizer | None = None
         self._prefixes: list[dict[str, NDArray[np.generic]]] | None = None
@@ -179,43 +179,44 @@ class Pack:
         model, optimizer = self._built()
         batches = [one.next_batch() for one in self.members]
         rows = [len(batch) for batch in batches]
-        batch, layout = self._batch(
-            [
-                self._part(place, "train", one.task.train, indices)
-                for place, (one, indices) in enumerate(zip(self.members, batches, strict=True))
-            ]
-        )
+        parts = [
+            self._part(place, "train", one.task.train, indices)
+            for place, (one, indices) in enumerate(zip(self.members, batches, strict=True))
+        ]
         keys = [step_key(one.config.seed, one.steps) for one in self.members]
-        keys += [0] * (len(model.occupants) - len(keys))
         model.train()
-        model.masks.begin(torch.tensor(keys, dtype=torch.int32, device=self.device))
         try:
-            with autocast(self.device, self.precision):
-                outputs = model(batch, layout)
+            outputs = self._outputs(parts, keys)
             losses = [
                 one.loss(own[:count], indices)
-                for one, own, indices, count in zip(
-                    self.members, outputs[: len(rows)], batches, rows, strict=True
-                )
+                for one, own, indices, count in zip(self.members, outputs, batches, rows, strict=True)
             ]
             _backward(torch.stack(losses).sum())
-        except COMPILE_ERRORS as error:
-            if self._compiler is None:
-                raise
-            self._compiler.give_up(error)
-            self.put_down()
-            return self.step()
         except torch.OutOfMemoryError:
             model.bank.gradients.zero_()
             raise
-        finally:
-            model.masks.begin(None)
         rates = [one.rate() for one in self.members]
-        optimizer.step(rates + [0.0] * (len(model.occupants) - len(rates)))
+        optimizer.step(rates)
         self._unchecked.append(torch.stack(losses).detach())
         for one, count in zip(self.members, rows, strict=True):
             one.count_step(count)
         return self._settle()
+
+    def _outputs(self, parts: Sequence[Part], keys: Sequence[int]) -> list[Tensor]:
+        """Of each member's head for its texts, with its dropout."""
+        model, pad_id = self.model, self.backbone.pad_id
+        if self.flat:
+            fused, most = self.fused, self._most
+            cargo = flat_cargo(parts, pad_id=pad_id, fused=fused, rounded=fused, keys=keys, most=most)
+            return self._recorder.outputs(cargo)
+        batch, layout = padded_batch(parts, pad_id=pad_id, device=self.device)
+        model.masks.begin(send(torch.tensor(keys, dtype=torch.int32), self.device))
+        try:
+            with autocast(self.device, self.precision):
+                found: list[Tensor] = model(batch, layout)
+        finally:
+            model.masks.begin(None)
+        return found
 
     def _settle(self) -> list[Member]:
         """Look at the losses if it is time to; validate the members whose epoch has ended."""
@@ -264,6 +265,7 @@ class Pack:
                 pad_id=self.backbone.pad_id,
                 precision=self.precision,
                 flat=self.flat,
+                fused=self.fused,
             )
         ]
 
@@ -272,31 +274,24 @@ class Pack:
         """Whether texts stand side by side without padding. A single trial's are of like length: on a CPU
         they are not worth moving about for attention.
         """
-        several = len(self.members) > 1 or self.device.type != "cpu" or self._compiled
+        several = len(self.members) > 1 or self.device.type != "cpu"
         return several and self.backbone.architecture.flat
 
     def _part(self, place: int, split: str, tokens: Tokens, indices: NDArray[np.int64]) -> Part:
         hidden = self._prefixes[place][split] if self._prefixes else None
         return Part(place, tokens, indices, hidden, spans=self.members[place].occupant.spans)
 
-    def _batch(self, parts: Sequence[Part]) -> tuple[Batch, Layout]:
-        make = flat_batch if self.flat else padded_batch
-        parts = with_idle(parts, len(self.model.occupants)) if self.flat else parts
-        return make(parts, pad_id=self.backbone.pad_id, device=self.device)
-
     def _built(self) -> tuple[PackModel, BankOptimizer]:
         if self._model is None or self._optimizer is None:
             occupants = [one.occupant for one in self.members]
-            left = max(one.steps_left for one in self.members)
-            self._compiled = self._compiler is not None and self._compiler.pays(left)
-            # One graph for any count: a size of 1 would have its own.
-            idle = [occupants[0]] if self._compiled and len(occupants) == 1 else []
-            self._model = PackModel(self.backbone, [*occupants, *idle], pooling=self.pooling)
+            self._model = PackModel(self.backbone, occupants, pooling=self.pooling)
             self._optimizer = BankOptimizer(
                 self._model.bank,
-                [*(one.config.weight_decay for one in self.members), *(0.0 for _ in idle)],
-                [*(one.steps for one in self.members), *(0 for _ in idle)],
+                [one.config.weight_decay for one in self.members],
+                [one.steps for one in self.members],
+                fused=self.fused,
             )
+            self._recorder = Recorder(self._model, self.precision, records=self.fused)
             for place, one in enumerate(self.members):
                 self._model.load(one.parameters, place)
                 for key, moments in self._optimizer.moments.items():
@@ -305,10 +300,6 @@ class Pack:
                             view.copy_(one.moments[f"{key}.{name}"])
             self._prefixes = self._read_prefixes(self._model.boundary)
             self._model.use_known_layers(self._prefixes is not None)
-            if self._compiled and self._compiler is not None:
-                self._compiler.compile(
-                    self._model.encoder, self.backbone.architecture, first=self._model.boundary
-                )
         return self._model, self._optimizer
 
     def _read_prefixes(self, boundary: int) -> list[dict[str, NDArray[np.generic]]] | None:
@@ -342,7 +333,13 @@ def predict(
 
 @torch.inference_mode()
 def predict_all(
-    model: PackModel, parts: Sequence[Part], *, pad_id: int, precision: str, flat: bool
+    model: PackModel,
+    parts: Sequence[Part],
+    *,
+    pad_id: int,
+    precision: str,
+    flat: bool,
+    fused: bool = False,
 ) -> list[NDArray[np.float64]]:
     """The outputs of several places, each for every text of its part, as `predict` gives them."""
     model.eval()
@@ -356,13 +353,13 @@ def predict_all(
     for number in range(max(map(len, queues))):
         left = [index for index, queue in enumerate(queues) if number < len(queue)]
         now = [replace(parts[index], indices=queues[index][number]) for index in left]
-        make = flat_batch if flat else padded_batch
-        batch, layout = make(
-            with_idle(now, len(model.occupants)) if flat else now, pad_id=pad_id, device=device
-        )
+        if flat:
+            batch, layout = flat_batch(now, pad_id=pad_id, device=device, fused=fused)
+        else:
+            batch, layout = padded_batch(now, pad_id=pad_id, device=device)
         with autocast(device, precision):
             found = model(batch, layout)
-        for index, part, outputs in zip(left, now, found[: len(now)], strict=True):  # without an idle place
+        for index, part, outputs in zip(left, now, found, strict=True):
             values = outputs.cpu().numpy()
             if model.occupants[part.place].spans:
                 for row, text in enumerate(part.indices):
@@ -371,6 +368,13 @@ def predict_all(
             else:
                 results[index][part.indices] = values[: len(part.indices)]
     return results
+
+
+def _most_tokens(backbone: Backbone, precision: str) -> int:
+    """Of a block in attention's kernels: larger ones do not fit a GPU's shared memory."""
+    heads: int = getattr(backbone.model.config, "num_attention_heads", 1)
+    narrow = backbone.width <= 64 * heads
+    return 128 if narrow and precision == "bf16" else 64
 
 
 def _backward(loss: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipelines.config import EncoderConfig
 from pipelines.encoder.backbone import Backbone
-from pipelines.encoder.batches import training_batches
+from pipelines.encoder.batches import send, training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.epochs import TrainingState, epoch_result, under
@@ -176,10 +176,10 @@ class Training:
 
     def loss(self, outputs: Tensor, indices: NDArray[np.int64]) -> Tensor:
         """The mean loss of a batch's outputs."""
-        targets = self._targets[torch.from_numpy(indices)].to(outputs.device)
+        targets = send(self._targets[torch.from_numpy(indices)], outputs.device)
         lengths = None
         if self.task.rules.per_token:
-            lengths = torch.from_numpy(self.task.train.lengths[indices]).to(outputs.device)
+            lengths = send(torch.from_numpy(self.task.train.lengths[indices]), outputs.device)
         return self.task.rules.loss(outputs, targets, lengths)
 
     def count_step(self, examples: int) -> None:

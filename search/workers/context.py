@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line do
     from pipelines.encoder.backbone import Backbone
     from pipelines.encoder.prefix import PrefixCache
     from pipelines.encoder.sharing import SharedBackbone
-    from pipelines.packs.compiled import Compiler
     from pipelines.tasks.encoded import EncodedTask
     from pipelines.towers.vectors import WordVectors
 
@@ -90,17 +89,15 @@ def open_cache(context: WorkerContext) -> "PrefixCache | None":
         return None
 
 
-def open_compiler(context: WorkerContext) -> "Compiler | None":
-    """What compiles packs on this worker's GPU; None: nothing does.
+def keep_kernels(context: WorkerContext) -> bool:
+    """Whether packs on this worker's GPU go by compiled kernels.
 
-    Kernels are kept for the next process, and are code: in a folder that only this user can write to, beside
+    These are kept for the next process, and are code: in a folder that only this user can write to, beside
     the storage's other caches, or else on this machine.
     """
     if not (context.gpu and context.compiles):
-        return None
+        return False
     import torch
-
-    from pipelines.packs.compiled import COLD_STEPS, KEPT_STEPS, Compiler
 
     made_by = f"{torch.__version__} {torch.cuda.get_device_name()} {torch.cuda.get_device_capability()}"
     name = f"kernels-{hashlib.sha256(made_by.encode()).hexdigest()[:12]}"
@@ -113,8 +110,8 @@ def open_compiler(context: WorkerContext) -> "Compiler | None":
     if folder is None:
         try:
             folder = own_folder(name)
-        except OSError as error:  # torch's own choice has a name that others can guess
-            log.warning("packs are not compiled on this machine: %s", error)
-            return None
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
-    return Compiler(KEPT_STEPS if any(folder.iterdir()) else COLD_STEPS)
+        except OSError as error:  # no folder that others can write to will do
+            log.warning("packs go without compiled kernels on this machine: %s", error)
+            return False
+    os.environ["TRITON_CACHE_DIR"] = str(folder)
+    return True

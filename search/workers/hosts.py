@@ -21,7 +21,7 @@ from search.errors import StorageError
 from search.workers.assignment import Assignment
 from search.workers.capacity import MOST, Capacity
 from search.workers.checkpoints import read_state, write_state
-from search.workers.context import WorkerContext, open_backbone, open_cache, open_compiler
+from search.workers.context import WorkerContext, keep_kernels, open_backbone, open_cache
 from search.workers.reports import REPORT, TrialReport, describe_failure, make_report
 
 if TYPE_CHECKING:  # torch takes seconds to import: drivers and proxies do without
@@ -79,7 +79,7 @@ class PackHost:
         self._context = context
         self._backbone = open_backbone(context)
         self._cache = open_cache(context)
-        self._compiler = open_compiler(context)
+        self._fused = keep_kernels(context)
         self._capacity = Capacity(capacity)
         self._guests: dict[str, Guest] = {}
         self._packs: list[Pack] = []
@@ -193,7 +193,7 @@ class PackHost:
             pooling=self._context.pooling,
             precision=resolve_precision(self._context.precision, device),
             cache=self._cache,
-            compiler=self._compiler,
+            fused=self._fused,
         )
         self._packs.append(pack)
         return pack

@@ -6,11 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_backbone, toy_task
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipelines.config import TrainConfig
 from pipelines.encoder.batches import step_key
 from pipelines.encoder.tokens import Tokens
-from pipelines.packs.batches import Part, flat_batch, padded_batch, with_idle
+from pipelines.packs.batches import Part, flat_batch, flat_cargo, padded_batch
 from pipelines.packs.layout import TILE, cut_groups
 from pipelines.packs.model import Occupant, PackModel
 
@@ -33,7 +34,7 @@ def parts_of(lengths):
 def test_every_token_stands_once_in_a_tile_of_its_place(lengths):
     batch, layout = flat_batch(parts_of(lengths), pad_id=0, device=CPU)
     flat = layout.flat
-    real = flat.real.view(-1, TILE)
+    real = flat.texts.real.view(-1, TILE)
     for place, own in enumerate(lengths):
         tiles = flat.tiles == place
         tokens = texts(own)
@@ -53,19 +54,19 @@ def test_a_place_has_less_than_a_tile_of_padding(lengths):
 @given(LENGTHS)
 def test_attention_s_groups_hold_every_text_once_and_lead_back(lengths):
     batch, layout = flat_batch(parts_of(lengths), pad_id=0, device=CPU)
-    flat = layout.flat
+    groups = layout.flat.texts
     ids = batch.input_ids.flatten()
-    grouped = ids[flat.grouped]
-    real = flat.real.flatten()
-    assert torch.equal(grouped[flat.located][real], ids[real])
-    assert int(flat.attended.sum()) == int(real.sum()) == sum(map(sum, lengths))
-    sizes = [mask.numel() for mask in flat.masks]
+    grouped = ids[groups.grouped]
+    real = groups.real.flatten()
+    assert torch.equal(grouped[groups.located][real], ids[real])
+    assert int(groups.attended.sum()) == int(real.sum()) == sum(map(sum, lengths))
+    sizes = [mask.numel() for mask in groups.masks]
     found = [
         (int(place), ids_of[mask_of].tolist())
         for mask, part, places in zip(
-            flat.masks,
+            groups.masks,
             grouped.split(sizes),
-            flat.texts.places.split([len(mask) for mask in flat.masks]),
+            groups.texts.places.split([len(mask) for mask in groups.masks]),
             strict=True,
         )
         for mask_of, ids_of, place in zip(mask, part.view(mask.shape), places, strict=True)
@@ -82,18 +83,18 @@ def test_attention_s_groups_hold_every_text_once_and_lead_back(lengths):
 def test_padding_stands_for_tokens_of_its_own_place(lengths):
     """What is not a number in one trial must not reach another, not even multiplied by zero."""
     _, layout = flat_batch(parts_of(lengths), pad_id=0, device=CPU)
-    flat = layout.flat
+    flat, groups = layout.flat, layout.flat.texts
     place_of_token = flat.tiles.repeat_interleave(TILE)
     place_of_grouped = torch.cat(
         [
             places[:, None].expand(mask.shape).flatten()
             for mask, places in zip(
-                flat.masks, flat.texts.places.split([len(mask) for mask in flat.masks]), strict=True
+                groups.masks, groups.texts.places.split([len(mask) for mask in groups.masks]), strict=True
             )
         ]
     )
-    assert torch.equal(place_of_token[flat.grouped], place_of_grouped)
-    assert torch.equal(place_of_grouped[flat.located], place_of_token)
+    assert torch.equal(place_of_token[groups.grouped], place_of_grouped)
+    assert torch.equal(place_of_grouped[groups.located], place_of_token)
 
 
 @given(st.lists(st.integers(1, 512), min_size=1, max_size=300), st.integers(1, 5))
@@ -139,12 +140,84 @@ def test_flat_and_padded_batches_give_the_same_outputs_and_gradients(model_type,
     torch.testing.assert_close(padded_gradients, flat_gradients, rtol=1e-3, atol=1e-4)
 
 
-def test_an_idle_place_changes_nothing_for_its_neighbour():
-    backbone = tiny_backbone()
+@given(LENGTHS)
+def test_segments_hold_every_token_once_and_texts_as_they_are(lengths):
+    _, layout = flat_batch(parts_of(lengths), pad_id=0, device=CPU, fused=True)
+    flat, segments = layout.flat, layout.flat.texts
+    place_of_token = flat.tiles.repeat_interleave(TILE)
+    seen = torch.zeros(len(flat.tiles) * TILE, dtype=torch.int64)
+    found = []
+    for start, length, place, number in zip(
+        segments.starts, segments.lengths, segments.texts.places, segments.texts.numbers, strict=True
+    ):
+        own = slice(int(start), int(start + length))
+        seen[own] += 1
+        assert length == 0 or place_of_token[own].unique().tolist() == [int(place)]
+        found.append((int(place), int(number), int(length)))
+    assert seen.eq(1).all()
+    texts_of = [(place, i, length) for place, own in enumerate(lengths) for i, length in enumerate(own)]
+    assert found[: len(texts_of)] == texts_of
+
+
+@given(LENGTHS)
+def test_blocks_hold_every_segment_once(lengths):
+    _, layout = flat_batch(parts_of(lengths), pad_id=0, device=CPU, fused=True)
+    segments = layout.flat.texts
+    held = [
+        (int(of), int(number) * segments.block)
+        for of, number in zip(segments.blocks, segments.block_numbers, strict=True)
+        if segments.lengths[of]
+    ]
+    expected = [
+        (of, start)
+        for of, length in enumerate(segments.lengths.tolist())
+        for start in range(0, length, segments.block)
+    ]
+    assert sorted(held) == sorted(expected)
+
+
+@given(LENGTHS, LENGTHS)
+def test_batches_of_as_many_tiles_and_rows_have_arrays_of_the_same_sizes(one, other):
+    cargos = [flat_cargo(parts_of(own), pad_id=0, fused=True, rounded=True) for own in (one, other)]
+    told = [
+        (len(cargo.arrays["tiles"]), len(cargo.arrays["first"]), cargo.places, cargo.block)
+        for cargo in cargos
+    ]
+    assert (told[0] == told[1]) == (cargos[0].shape == cargos[1].shape)
+
+
+@given(LENGTHS)
+def test_rounding_adds_an_eighth_of_the_tiles_at_most(lengths):
+    exact, rounded = (
+        len(flat_cargo(parts_of(lengths), pad_id=0, fused=True, rounded=own).arrays["tiles"])
+        for own in (False, True)
+    )
+    assert exact <= rounded <= exact + exact / 8
+
+
+class Waits(TorchDispatchMode):
+    """What in a pass would wait for a GPU: a number or a size that Python asks for."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name
+        if name in ("aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::masked_select"):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("model_type", FLAT)
+def test_nothing_in_a_flat_pass_waits_for_the_device(model_type):
+    backbone = tiny_backbone(model_type)
     tokens = toy_task(rows=24, validation_rows=8).train
-    occupant = Occupant(TrainConfig(method="adapter", adapter_size=4), 2)
-    model = PackModel(backbone, [occupant, occupant], pooling="cls").eval()
-    part = Part(0, tokens, np.arange(9))
-    alone = model(*flat_batch([part], pad_id=0, device=CPU))[0]
-    beside = model(*flat_batch(with_idle([part], 2), pad_id=0, device=CPU))[0]
-    torch.testing.assert_close(alone, beside)
+    occupant = Occupant(TrainConfig(method="adapter", adapter_size=4, dropout=0.1), 2)
+    model = PackModel(backbone, [occupant, occupant], pooling="cls").train()
+    model.masks.begin(torch.tensor([1, 2], dtype=torch.int32))
+    parts = [Part(place, tokens, np.arange(place, 9)) for place in range(2)]
+    batch, layout = flat_batch(parts, pad_id=0, device=CPU)
+    with Waits() as waits:
+        model.encode(batch, layout)
+    assert waits.found == []

@@ -160,13 +160,13 @@ def test_when_memory_runs_out_the_step_is_taken_again_with_fewer(backbone, task,
     pack = new_pack(backbone)
     first, second = (Training(backbone, task, one, pack=pack) for one in configs)
     pack.step()
-    forward = pack.model.forward
+    encode = pack.model.encode
 
     def full(*batch):
-        forward(*batch)
+        encode(*batch)
         raise torch.OutOfMemoryError("as a GPU says it")
 
-    monkeypatch.setattr(pack.model, "forward", full)
+    monkeypatch.setattr(pack.model, "encode", full)
     with pytest.raises(torch.OutOfMemoryError):
         pack.step()
     pack.leave(second)

@@ -1,0 +1,1 @@
+"""What a pack computes on a GPU in Triton; the modules of `packs` compute the same without it."""

@@ -1,0 +1,140 @@
+"""Passes of a pack as CUDA graphs: to start their thousands of kernels one by one takes Python longer than a
+GPU needs for them.
+
+A pass is recorded when a batch of the same sizes comes for the second time, and started whole from then on:
+what differs between steps lies in one buffer. A join or a leave begins anew, with a model of its own.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines.encoder.batches import as_floats, send
+from pipelines.encoder.precision import autocast
+from pipelines.packs.batches import Cargo, unpack
+from pipelines.packs.layout import Layout
+from pipelines.packs.model import PackModel
+
+_MOST = 32  # recordings of one model: each is some ten thousand nodes
+
+
+class Recorder:
+    """What a model makes of cargos, in training.
+
+    Args:
+        records: whether a shape that comes again is recorded.
+    """
+
+    def __init__(self, model: PackModel, precision: str, *, records: bool) -> None:
+        self._model = model
+        self._precision = precision
+        self._records = records
+        self._device = model.bank.values.device
+        self._seen: set[Hashable] = set()
+        self._recordings: dict[Hashable, _Recording] = {}
+        self._pool: Any = None
+
+    def outputs(self, cargo: Cargo) -> list[Tensor]:
+        """The heads' outputs for the texts of each of the cargo's places, ready for a backward pass."""
+        summary, hidden, layout = self._encode(cargo)
+        with autocast(self._device, self._precision):
+            return self._model.heads(summary, hidden, layout)
+
+    def _encode(self, cargo: Cargo) -> tuple[Tensor, Tensor, Layout]:
+        sent = send(torch.from_numpy(cargo.flattened()), self._device)
+        hidden = None if cargo.hidden is None else send(as_floats(cargo.hidden), self._device)
+        shape = cargo.shape
+        recording = self._recordings.get(shape)
+        if recording is None and self._records and shape in self._seen and len(self._recordings) < _MOST:
+            recording = self._record(cargo, sent, hidden)
+            self._recordings[shape] = recording
+        if recording is not None:
+            return recording.run(sent, hidden)
+        self._seen.add(shape)
+        return encode(self._model, cargo, sent, hidden, self._precision)
+
+    def _record(self, cargo: Cargo, sent: Tensor, hidden: Tensor | None) -> "_Recording":
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        return _Recording(self._model, cargo, sent, hidden, self._precision, self._pool)
+
+
+class _Recording:
+    """A forward and a backward pass of one shape."""
+
+    def __init__(
+        self,
+        model: PackModel,
+        cargo: Cargo,
+        sent: Tensor,
+        hidden: Tensor | None,
+        precision: str,
+        pool: Any,
+    ) -> None:
+        self._sent = sent.clone()
+        self._hidden = None if hidden is None else hidden.clone()
+        self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        self._anchor = torch.zeros((), device=sent.device, requires_grad=True)
+        reads_tokens = any(one.spans for one in model.occupants)
+        with torch.cuda.graph(self._forward, pool=pool, capture_error_mode="thread_local"):
+            summary, tokens, self._layout = encode(model, cargo, self._sent, self._hidden, precision)
+        self._outputs = [summary, tokens] if reads_tokens else [summary]
+        self._gradients = [torch.zeros_like(output) for output in self._outputs]
+        trained = [(one, one.grad) for one in model.bank.parameters.values() if one.grad is not None]
+        with torch.cuda.graph(self._backward, pool=pool, capture_error_mode="thread_local"):
+            found = torch.autograd.grad(
+                self._outputs, [one for one, _ in trained], self._gradients, allow_unused=True
+            )
+            pairs = [(held, new) for (_, held), new in zip(trained, found, strict=True) if new is not None]
+            torch._foreach_add_([held for held, _ in pairs], [new for _, new in pairs])
+        self._outputs = [output.detach() for output in self._outputs]
+
+    def run(self, sent: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor, Layout]:
+        self._sent.copy_(sent)
+        if self._hidden is not None and hidden is not None:
+            self._hidden.copy_(hidden)
+        summary, *tokens = _Replayed.apply(self._anchor, self)  # type: ignore[no-untyped-call]
+        return summary, tokens[0] if tokens else summary, self._layout
+
+    def forward(self) -> tuple[Tensor, ...]:
+        self._forward.replay()
+        return tuple(output.view_as(output) for output in self._outputs)
+
+    def backward(self, gradients: Sequence[Tensor | None]) -> None:
+        for held, new in zip(self._gradients, gradients, strict=True):
+            if new is None:
+                held.zero_()
+            else:
+                held.copy_(new)
+        self._backward.replay()
+
+
+class _Replayed(torch.autograd.Function):
+    """A recording as an operation: its backward pass adds to the bank's gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, _anchor: Tensor, recording: _Recording) -> tuple[Tensor, ...]:
+        ctx.recording = recording
+        ctx.set_materialize_grads(False)
+        return recording.forward()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[None, None]:
+        ctx.recording.backward(gradients)
+        return None, None
+
+
+def encode(
+    model: PackModel, cargo: Cargo, sent: Tensor, hidden: Tensor | None, precision: str
+) -> tuple[Tensor, Tensor, Layout]:
+    """What heads read of the texts and tokens of a cargo, with dropout by its keys."""
+    batch, layout = unpack(cargo, sent, hidden)
+    model.masks.begin(cargo.tensors(sent)["keys"])
+    try:
+        with autocast(sent.device, precision, caches=False):
+            summary, tokens = model.encode(batch, layout)
+    finally:
+        model.masks.begin(None)
+    return summary, tokens, layout
