@@ -354,7 +354,7 @@ def _block(of: Sequence[Tokens]) -> int:
 
 def _rounded(tiles: int) -> int:
     """The next larger count of tiles of those that batches have: one eighth more at most."""
-    step = 2 ** max(0, tiles.bit_length() - 4)
+    step = 1 << max(0, tiles.bit_length() - 4)
     return -(-tiles // step) * step
 
 
