@@ -5,6 +5,7 @@ A pass is recorded when a batch of the same sizes comes for the second time, and
 what differs between steps lies in one buffer. A join or a leave begins anew, with a model of its own.
 """
 
+import logging
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipelines.packs.batches import Cargo, unpack
 from pipelines.packs.layout import Layout
 from pipelines.packs.model import PackModel
 
+log = logging.getLogger(__name__)
 _MOST = 32  # recordings of one model: each is some ten thousand nodes
 
 
@@ -30,7 +32,7 @@ class Recorder:
     def __init__(self, model: PackModel, precision: str, *, records: bool) -> None:
         self._model = model
         self._precision = precision
-        self._records = records
+        self._most = _MOST if records else 0
         self._device = model.bank.values.device
         self._seen: set[Hashable] = set()
         self._recordings: dict[Hashable, _Recording] = {}
@@ -46,19 +48,23 @@ class Recorder:
         sent = send(torch.from_numpy(cargo.flattened()), self._device)
         hidden = None if cargo.hidden is None else send(as_floats(cargo.hidden), self._device)
         shape = cargo.shape
-        recording = self._recordings.get(shape)
-        if recording is None and self._records and shape in self._seen and len(self._recordings) < _MOST:
-            recording = self._record(cargo, sent, hidden)
-            self._recordings[shape] = recording
-        if recording is not None:
+        if shape in self._seen and shape not in self._recordings and len(self._recordings) < self._most:
+            self._record(cargo, sent, hidden)
+        if (recording := self._recordings.get(shape)) is not None:
             return recording.run(sent, hidden)
         self._seen.add(shape)
         return encode(self._model, cargo, sent, hidden, self._precision)
 
-    def _record(self, cargo: Cargo, sent: Tensor, hidden: Tensor | None) -> "_Recording":
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        return _Recording(self._model, cargo, sent, hidden, self._precision, self._pool)
+    def _record(self, cargo: Cargo, sent: Tensor, hidden: Tensor | None) -> None:
+        try:
+            if self._pool is None:
+                self._pool = torch.cuda.graph_pool_handle()
+            self._recordings[cargo.shape] = _Recording(
+                self._model, cargo, sent, hidden, self._precision, self._pool
+            )
+        except RuntimeError as error:  # memory for it, most likely: nothing has been computed yet
+            self._most = 0
+            log.warning("a pack's passes are not recorded any more, and slower: %s", error)
 
 
 class _Recording:

@@ -1,10 +1,11 @@
 """How many trials a host trains at once: as many as fit in memory and still pay."""
 
-from statistics import median
+from statistics import mean, median
 
 MOST = 64
 WORTH = 1.1  # doubling the trials has to make a step of all of them so much faster, counted per trial
 STEPS = 20  # of a full pack, before its speed is known
+ROUNDS = 3  # of steps after each of which a GPU is waited for; in the first, kernels and graphs are made
 
 
 class Capacity:
@@ -12,9 +13,12 @@ class Capacity:
 
     Args:
         fixed: the count, where the user gave it; None: found out.
+        together: steps of which only the last waits for what all have started (`packs.pack`'s on a GPU): a
+            single one's time says nothing.
     """
 
-    def __init__(self, fixed: int | None) -> None:
+    def __init__(self, fixed: int | None, *, together: int = 1) -> None:
+        self._together = together
         self._fixed = fixed is not None
         self._most = fixed or MOST
         self.count = fixed or 1
@@ -26,9 +30,15 @@ class Capacity:
         if self._fixed or members < self.count or self.count in self._speeds:
             return
         self._seconds.append(seconds)
-        if len(self._seconds) < STEPS:
+        if self._together > 1:
+            if len(self._seconds) < ROUNDS * self._together:
+                return
+            taken = mean(self._seconds[self._together :])
+        elif len(self._seconds) < STEPS:
             return
-        self._speeds[self.count] = self.count / median(self._seconds)
+        else:
+            taken = median(self._seconds)
+        self._speeds[self.count] = self.count / taken
         self._seconds = []
         half = self._speeds.get(self.count // 2)
         if half is not None and self._speeds[self.count] < WORTH * half:

@@ -80,7 +80,7 @@ class PackHost:
         self._backbone = open_backbone(context)
         self._cache = open_cache(context)
         self._fused = keep_kernels(context)
-        self._capacity = Capacity(capacity)
+        self._capacity = Capacity(capacity, together=_steps_together(context))
         self._guests: dict[str, Guest] = {}
         self._packs: list[Pack] = []
         self._changed = threading.Condition()
@@ -244,6 +244,13 @@ class PackHost:
 
     def _is_seated(self, guest: Guest) -> bool:
         return any(member is guest.training for pack in self._packs for member in pack.members)
+
+
+def _steps_together(context: WorkerContext) -> int:
+    """Steps of a pack of which only the last waits for the device."""
+    from pipelines.packs.pack import GPU_CHECK_STEPS
+
+    return GPU_CHECK_STEPS if context.gpu else 1
 
 
 class PackedTrial(Trainable):

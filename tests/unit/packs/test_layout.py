@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipelines.config import TrainConfig
 from pipelines.encoder.batches import step_key
 from pipelines.encoder.tokens import Tokens
-from pipelines.packs.batches import Part, flat_batch, flat_cargo, padded_batch
+from pipelines.packs.batches import Part, flat_batch, flat_cargo, padded_batch, unpack
 from pipelines.packs.layout import TILE, cut_groups
 from pipelines.packs.model import Occupant, PackModel
 
@@ -193,6 +193,20 @@ def test_rounding_adds_an_eighth_of_the_tiles_at_most(lengths):
         for own in (False, True)
     )
     assert exact <= rounded <= exact + exact / 8
+
+
+@given(LENGTHS, st.randoms())
+def test_of_a_cargo_that_others_replace_only_shapes_are_read(lengths, random):
+    shuffled = [random.sample(own, len(own)) for own in lengths]
+    first, second = (
+        flat_cargo(parts_of(own), pad_id=0, fused=True, rounded=True) for own in (lengths, shuffled)
+    )
+    assert first.shape == second.shape
+    sent = torch.from_numpy(second.flattened())
+    (batch, layout), (same, as_own) = (unpack(cargo, sent, None) for cargo in (first, second))
+    assert torch.equal(batch.input_ids, same.input_ids)
+    assert torch.equal(layout.flat.texts.lengths, as_own.flat.texts.lengths)
+    assert torch.equal(layout.flat.texts.blocks, as_own.flat.texts.blocks)
 
 
 class Waits(TorchDispatchMode):

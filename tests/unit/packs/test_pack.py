@@ -1,6 +1,7 @@
 """Trials in one pack: each gives what it gives alone, whoever comes and goes beside it."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from tiny import MAX_TOKENS, tiny_backbone, toy_spans, toy_task
 from pipelines.config import TrainConfig
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.errors import TrialDiverged
+from pipelines.packs import pack as pack_module
+from pipelines.packs import recorded
 from pipelines.packs.model import Occupant
 from pipelines.packs.pack import Pack
 from pipelines.packs.training import Training
@@ -178,6 +181,35 @@ def test_when_memory_runs_out_the_step_is_taken_again_with_fewer(backbone, task,
         pack.step()
     for own, one in zip((first, second), configs, strict=True):
         assert_same(own, alone(backbone, task, one))
+
+
+def test_a_pass_that_cannot_be_recorded_is_computed_as_it_comes(backbone, task, monkeypatch, caplog):
+    def refuse(*_):
+        raise torch.OutOfMemoryError("as a GPU says it")
+
+    monkeypatch.setattr(recorded, "_Recording", refuse)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
+    monkeypatch.setattr(pack_module, "Recorder", partial(always_recording, recorded.Recorder))
+    configs = [config(seed=1), config(seed=2)]
+    pack = new_pack(backbone)
+    trainings = [Training(backbone, task, one, pack=pack) for one in configs]
+    while not all(one.finished for one in trainings):
+        pack.step()
+    for own, one in zip(trainings, configs, strict=True):
+        assert_same(own, alone(backbone, task, one))
+    assert "not recorded any more" in caplog.text
+
+
+def always_recording(recorder, model, precision, *, records):
+    assert not records  # on a CPU
+    made = recorder(model, precision, records=True)
+    made._seen = Everything()
+    return made
+
+
+class Everything(set):
+    def __contains__(self, _):
+        return True
 
 
 def test_only_trials_of_one_kind_share_a_pack(backbone, task):
