@@ -18,7 +18,7 @@ test: lint unit
 
 # What a search survives, at length: kills, full disks, lost nodes and servers, ten thousand damaged inputs.
 faults: .venv/installed
-	$(BIN)/python -m pytest -m "" -q -rA tests/faults tests/unit/packs/test_compiled.py
+	$(BIN)/python -m pytest -m "" -q -rA tests/faults
 
 unit: .venv/installed
 	$(PYTEST) -n 2 --dist worksteal
