@@ -11,7 +11,8 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,10 +43,20 @@ if TYPE_CHECKING:
 BUNDLE_TAG = "adaptune.bundle"  # set once the bundle is there as a whole
 RETRY_SECONDS = (1, 2, 5, 10, 30)
 CLOSING_RETRY_SECONDS = 0.5
+SHARE = 0.25  # of the time that MLflow may take from the search, whose Python runs one thread at a time
 CLOSE_SECONDS = 60  # how long the end of a search waits for MLflow
 _PARENT = -1  # stands for a study's parent run among trial numbers
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What MLflow has of a trial; an empty state for one of which it has nothing."""
+
+    epochs: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+    state: str = ""
 
 
 class Tracker:
@@ -63,7 +74,7 @@ class Tracker:
         self._storage = storage
         self._uri = uri or storage.tracking_uri
         self._experiment = experiment
-        self._due: set[tuple[str, int]] = set()
+        self._due: dict[tuple[str, int], None] = {}  # in the order in which they came to be
         self._refused: dict[tuple[str, int], str] = {}  # what was tried in vain, and why
         self._changed = threading.Condition()
         self._closing = False
@@ -73,7 +84,7 @@ class Tracker:
         self._experiment_id = ""
         self._keys: dict[str, str] = {}  # study -> what its runs' KEY_TAG begins with
         self._runs: dict[str, str] = {}  # KEY_TAG -> run id
-        self._logged: dict[str, int] = {}  # run id -> epochs delivered by this process
+        self._shown: dict[str, _Shown] = {}  # run id -> what this process has delivered
         self._thread = threading.Thread(target=self._deliver_all, name="mlflow", daemon=True)
 
     def start(self, *, after: float = 0) -> None:
@@ -93,7 +104,7 @@ class Tracker:
     def notify(self, study: Study, number: int = _PARENT) -> None:
         """Say that a trial's record, or the study as a whole, has changed. Returns at once."""
         with self._changed:
-            self._due.add((study.name, number))
+            self._due[study.name, number] = None
             self._changed.notify()
 
     @property
@@ -128,13 +139,14 @@ class Tracker:
             self._changed.wait_for(lambda: self._closing, timeout=self._after)
         failures = 0
         while item := self._next_due():
+            started = time.thread_time()
             try:
                 self._deliver(self._studies[item[0]], item[1])
             except Exception as error:  # whatever MLflow or the network throws: the search goes on
                 log.debug("MLflow is behind", exc_info=True)
                 self._client = None  # what did arrive is looked up anew
                 with self._changed:
-                    self._due.add(item)
+                    self._due[item] = None
                     self._refused[item] = _describe(error)
                     if self._closing:
                         self._changed.wait_for(lambda: self._given_up, timeout=CLOSING_RETRY_SECONDS)
@@ -145,15 +157,20 @@ class Tracker:
             else:
                 failures = 0
                 self._refused.pop(item, None)
+                with self._changed:
+                    rest = (time.thread_time() - started) * (1 / SHARE - 1)
+                    self._changed.wait_for(lambda: self._closing, timeout=rest)
 
     def _next_due(self) -> tuple[str, int] | None:
-        """What to deliver next: parents first, refused ones last. Waits; None when it is time to end."""
+        """What to deliver next: parents first, refused ones last, else what has waited longest. Waits; None
+        when it is time to end.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._due or self._closing)
             if self._given_up or not self._due:
                 return None
-            item = min(self._due, key=lambda due: (due in self._refused, due[1] != _PARENT, due))
-            self._due.discard(item)
+            item = min(self._due, key=lambda due: (due in self._refused, due[1] != _PARENT))
+            del self._due[item]
             return item
 
     def _deliver(self, study: Study, number: int) -> None:
@@ -185,25 +202,25 @@ class Tracker:
             },
             started=trial.started,
         )
-        new = trial.epochs[self._logged.get(run, 0) :]
-        metrics = [metric for epoch in new for metric in _metrics(epoch)]
+        shown, tags = self._shown.get(run, _Shown()), trial_tags(trial)
+        metrics = [metric for epoch in trial.epochs[shown.epochs :] for metric in _metrics(epoch)]
         if trial.state in ("complete", "pruned") and trial.best is not None:
             # What the trial counts for; the UI sorts by a metric's last value, which may be worse.
             metrics.append(_best_metric(trial.best, study.facts.metric))
         client.log_batch(
             run,
             metrics=metrics,
-            params=[Param(key, str(value)) for key, value in trial.params.items()],
-            tags=[RunTag(key, value) for key, value in trial_tags(trial).items()],
+            params=[Param(key, str(value)) for key, value in trial.params.items()] if not shown.state else [],
+            tags=[RunTag(key, value) for key, value in tags.items() if shown.tags.get(key) != value],
         )
-        self._logged[run] = len(trial.epochs)
-        if trial.state in ("running", "paused"):
+        if trial.state not in ("running", "paused"):
+            status = "FAILED" if trial.state == "failed" else "FINISHED"
+            client.set_terminated(run, status=status, end_time=_milliseconds(trial.ended))
+        elif trial.state != shown.state:
             status = "RUNNING" if trial.state == "running" else "SCHEDULED"
             if client.get_run(run).info.status != status:
                 client.update_run(run, status=status)
-        else:
-            status = "FAILED" if trial.state == "failed" else "FINISHED"
-            client.set_terminated(run, status=status, end_time=_milliseconds(trial.ended))
+        self._shown[run] = _Shown(len(trial.epochs), tags, trial.state)
 
     def _deliver_summary(self, client: "MlflowClient", study: Study, parent: str) -> None:
         """The parent run: while searching no more than its existence; at the end summary and bundle."""
