@@ -48,7 +48,7 @@ def make_idle_host() -> type:
     from search.workers.assignment import Assignment
     from search.workers.checkpoints import write_state
     from search.workers.context import WorkerContext
-    from search.workers.reports import TrialReport
+    from search.workers.reports import HostState, TrialReport
 
     class IdleHost:
         """Answers as `PackHost` does: with an epoch that is in the trial's checkpoint."""
@@ -60,8 +60,8 @@ def make_idle_host() -> type:
             self._tensors = {"last.weights": torch.zeros(CHECKPOINT_VALUES)}
             self._told: dict[str, list[EpochResult]] = defaultdict(list)
 
-        def capacity(self) -> int:
-            return self._capacity
+        def state(self) -> HostState:
+            return HostState(self._capacity)
 
         def next_epoch(self, assignment: Assignment, visit: str) -> str:
             from pipelines.epochs import TrainingState

@@ -35,10 +35,13 @@ from search.tracking.runs import (
     storage_name,
 )
 from search.tracking.shown import epoch_metrics, trial_tags
+from search.tracking.system import SystemMetrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
+
+    from search.workers.reports import HostState
 
 BUNDLE_TAG = "adaptune.bundle"  # set once the bundle is there as a whole
 RETRY_SECONDS = (1, 2, 5, 10, 30)
@@ -46,6 +49,7 @@ CLOSING_RETRY_SECONDS = 0.5
 SHARE = 0.25  # of the time that MLflow may take from the search, whose Python runs one thread at a time
 CLOSE_SECONDS = 60  # how long the end of a search waits for MLflow
 _PARENT = -1  # stands for a study's parent run among trial numbers
+_SYSTEM = -2  # for what hosts told, which is shown there too
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +79,8 @@ class Tracker:
         self._uri = uri or storage.tracking_uri
         self._experiment = experiment
         self._due: dict[tuple[str, int], None] = {}  # in the order in which they came to be
+        self._system = SystemMetrics()
+        self._told: dict[str, list[tuple[float, Mapping[str, float]]]] = {}  # by study: when, and the means
         self._refused: dict[tuple[str, int], str] = {}  # what was tried in vain, and why
         self._changed = threading.Condition()
         self._closing = False
@@ -106,6 +112,16 @@ class Tracker:
         with self._changed:
             self._due[study.name, number] = None
             self._changed.notify()
+
+    def note_hosts(self, states: "Sequence[HostState]") -> None:
+        """Take what hosts do, every few seconds: system metrics of the studies' runs. Returns at once."""
+        means = self._system.add(states)
+        if means:
+            with self._changed:
+                for study in self._studies:
+                    self._told.setdefault(study, []).append((time.time(), means))
+                    self._due[study, _SYSTEM] = None
+                self._changed.notify()
 
     @property
     def problem(self) -> str | None:
@@ -183,8 +199,25 @@ class Tracker:
         )
         if number == _PARENT:
             self._deliver_summary(client, study, parent)
+        elif number == _SYSTEM:
+            self._deliver_system(client, study, parent)
         else:
             self._deliver_trial(client, study, study.trial(number), parent)
+
+    def _deliver_system(self, client: "MlflowClient", study: Study, parent: str) -> None:
+        """What hosts told; a step is a second since the study's first trial."""
+        from mlflow.entities import Metric
+
+        first = next((trial.started for trial in study.trials()[:1] if trial.started), None)
+        told = self._told[study.name]
+        count = len(told)  # more may come meanwhile
+        metrics = [
+            Metric(name, value, int(1000 * at), max(0, int(at - first.timestamp())) if first else 0)
+            for at, means in told[:count]
+            for name, value in means.items()
+        ]
+        client.log_batch(parent, metrics=metrics)
+        del told[:count]
 
     def _deliver_trial(self, client: "MlflowClient", study: Study, trial: Trial, parent: str) -> None:
         from mlflow.entities import Param, RunTag

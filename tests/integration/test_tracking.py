@@ -3,6 +3,7 @@
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -11,9 +12,11 @@ from processes import free_port
 from studies import add, epochs, opened, start
 
 from search.storage import Storage
+from search.tracking import system
 from search.tracking import tracker as tracking
 from search.tracking.runs import KEY_TAG, TRIAL_TAG
 from search.tracking.tracker import Tracker
+from search.workers.reports import HostState
 
 pytestmark = pytest.mark.integration
 
@@ -232,6 +235,30 @@ def test_a_trial_with_news_all_the_time_does_not_hold_up_the_others(make_job, mo
     assert tracker.close(DEADLINE), tracker.problem
     trials = [one for one in order if one[1] >= 0]
     assert trials[:2] == [(busy.name, number), (quiet.name, other)]
+
+
+def test_what_gpus_do_is_a_system_metric_of_each_studys_run_twice_a_minute(job, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(system, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    tracker = job.tracker()
+    tracker.start()
+    for seconds, watts in ((0, 100.0), (10, 200.0), (29, 300.0), (30, 400.0)):
+        now[0] = 1000.0 + seconds
+        tracker.note_hosts([HostState(8, (8,), "gpu-1", {"gpu_0_power_usage_watts": watts})])
+    assert tracker.close(DEADLINE), tracker.problem
+    for study in "ab":
+        run = job.run(f"{study}/adapter")
+        found = job.client.get_metric_history(run.info.run_id, "system/gpu-1/gpu_0_power_usage_watts")
+        assert sorted(metric.value for metric in found) == [100.0, 300.0]  # the first one, then a mean
+
+
+def test_hosts_without_a_gpu_leave_no_metric(make_job):
+    job = make_job(None)
+    tracker = job.tracker()
+    tracker.start()
+    tracker.note_hosts([HostState(8, (8,), "node-1")])
+    assert tracker.close(DEADLINE), tracker.problem
+    assert job.run("a/adapter").data.metrics == {}
 
 
 def test_a_long_trial_is_delivered_whole(job):
