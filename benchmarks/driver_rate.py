@@ -15,15 +15,18 @@ host told of is in the record, and in MLflow, once. PostgreSQL has to be install
 import argparse
 import cProfile
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,10 +35,12 @@ from tables import Report
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # whose PostgreSQL and checks serve here too
 from aftermath import check_mlflow, check_trials
 from postgres import start_postgres
+from processes import MARK, named
 
 AT_ONCE = 32
 EPOCHS = 10
 POLL_SECONDS = 0.1  # as Tune
+LOOK_SECONDS = 5  # between two looks at the proxies' memory
 CHECKPOINT_VALUES = 100_000  # of a trial that trains a small adapter
 DATABASES = ("sqlite", "postgresql")
 SIDES = ("hooks", "tune")
@@ -167,6 +172,10 @@ def search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         else:
             fit(*arguments)
 
+    def end_studies(_plan: Any, _context: Any, studies: Sequence[Study], **_: Any) -> None:
+        for study in studies:
+            study.fail("nothing was trained")
+
     def close_and_look(pool: hosts.HostPool) -> None:
         import ray
 
@@ -177,7 +186,7 @@ def search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     hosts.PackHost = make_idle_host()
     hosts.HostPool.close = close_and_look
     tuning._fit = fit_and_look
-    runner.finish_studies = lambda *_args, **_kwargs: None
+    runner.finish_studies = end_studies
     clock = Clock()
     job = toy_job(
         folder,
@@ -204,7 +213,12 @@ def search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     assert {f"toy/adapter/{trial.number}": len(trial.epochs) for trial in trials} == told
     if options.tracking is None:
         check_mlflow(Path(job.storage, "mlflow.db"), study.name, trials)
-    return {"samples": clock.samples, "after": ended - clock.samples[-1][1]}
+    samples = clock.samples
+    return {
+        "epochs": clock.recorded,
+        "between": (samples[len(samples) // 5], samples[-len(samples) // 5]),  # when all of them run
+        "after": ended - samples[-1][1],
+    }
 
 
 def measure(side: str, database: str, scheduler: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -216,24 +230,42 @@ def measure(side: str, database: str, scheduler: str, options: argparse.Namespac
         if database == "postgresql":
             server = stack.enter_context(start_postgres())
             command += ["--database", server.url, "--tracking", server.create("mlflow")]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=folder, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+        mark = uuid.uuid4().hex
+        running = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, MARK: mark}
+        )
+        proxies: list[tuple[int, int]] = []
+        while running.poll() is None:
+            now = [memory_of(pid) for pid in named(mark, "ray::PackedTrial", "ray::ResourceTrainable")]
+            proxies = max(proxies, [known for known in now if known], key=len)
+            time.sleep(LOOK_SECONDS)
+    assert running.returncode == 0, "a search failed"
+    assert running.stdout is not None
+    found: dict[str, Any] = json.loads(running.stdout.read().strip().splitlines()[-1])
+    return {**found, "proxies": proxies}
+
+
+def memory_of(pid: int) -> tuple[int, int] | None:
+    """A process's own share of memory (PSS), and what it has of RAM in all, in kB; None once it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
+    except OSError:
+        return None
+    return int(fields[fields.index("Pss:") + 1]), int(fields[fields.index("Rss:") + 1])
 
 
 def row(side: str, database: str, scheduler: str, found: dict[str, Any]) -> list[str]:
-    samples = found["samples"]
-    first, last = samples[len(samples) // 5], samples[-len(samples) // 5]  # all 32 run between these
-    epochs, seconds, searching, busy = (late - early for early, late in zip(first, last, strict=True))
+    epochs, seconds, searching, busy = (late - early for early, late in zip(*found["between"], strict=True))
     return [
         "hooks" if side == "hooks" else "with Ray Tune",
         database,
         scheduler,
-        str(samples[-1][0]),
+        str(found["epochs"]),
         f"{epochs / seconds:.0f}",
         f"{1000 * searching / epochs:.1f}",
         f"{1000 * (busy - searching) / epochs:.1f}",
         f"{found['after']:.1f}",
+        " / ".join(f"{median(column) / 1024:.0f}" for column in zip(*found["proxies"], strict=True)) or "-",
     ]
 
 
@@ -261,6 +293,7 @@ def main() -> None:
                 print(*rows[-1], file=sys.stderr)
     columns = ["driver", "database", "scheduler", "epochs", "recorded a second"]
     columns += ["CPU ms an epoch: search", "other threads", "seconds until MLflow has all"]
+    columns += ["a proxy's MB: PSS / RSS"]
     report.add_table(columns, rows)
     report.show(options.out)
 

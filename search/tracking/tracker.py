@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 BUNDLE_TAG = "adaptune.bundle"  # set once the bundle is there as a whole
 RETRY_SECONDS = (1, 2, 5, 10, 30)
 CLOSING_RETRY_SECONDS = 0.5
-SHARE = 0.25  # of the time that MLflow may take from the search, whose Python runs one thread at a time
+SHARE = 0.25  # of the time, for news of trials that run: Python runs one thread at a time
 CLOSE_SECONDS = 60  # how long the end of a search waits for MLflow
 _PARENT = -1  # stands for a study's parent run among trial numbers
 _SYSTEM = -2  # for what hosts told, which is shown there too
@@ -173,9 +173,16 @@ class Tracker:
             else:
                 failures = 0
                 self._refused.pop(item, None)
-                with self._changed:
-                    rest = (time.thread_time() - started) * (1 / SHARE - 1)
-                    self._changed.wait_for(lambda: self._closing, timeout=rest)
+                self._rest(item, time.thread_time() - started)
+
+    def _rest(self, item: tuple[str, int], seconds: float) -> None:
+        """Leave the search its time, after so many seconds for a trial that runs: meanwhile it may have more
+        to tell. What has ended is told once, and is not to wait for the end of the search.
+        """
+        run = self._runs.get(f"{self._keys[item[0]]}/{item[1]}", "")
+        if run in self._shown and self._shown[run].state == "running":
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing, timeout=seconds * (1 / SHARE - 1))
 
     def _next_due(self) -> tuple[str, int] | None:
         """What to deliver next: parents first, refused ones last, else what has waited longest. Waits; None

@@ -217,6 +217,22 @@ def test_of_a_trial_that_goes_on_only_what_is_new_is_sent(make_job, monkeypatch)
     assert [tags for *_, tags in sent if tags] == [4]  # state, seed, size and node
 
 
+def test_only_news_of_trials_that_run_leave_the_search_its_time(make_job, monkeypatch):
+    monkeypatch.setattr(tracking, "SHARE", 1e-9)  # of the time: after one of them nothing more comes
+    job = make_job(None)
+    study, tracker = job.studies[0], job.tracker()
+    for scores in ([0.5], [0.6]):
+        add(study, scores)
+    add(study, [0.7], "running")
+    late = add(study, [0.8])
+    tracker.start()
+    wait_until(lambda: job.experiment and f"{study.name}/2" in job.runs())
+    assert f"{study.name}/{late}" not in job.runs()
+    assert {f"{study.name}/0", f"{study.name}/1"} <= set(job.runs())
+    assert tracker.close(DEADLINE), tracker.problem  # the end waits for none of this
+    assert f"{study.name}/{late}" in job.runs()
+
+
 def test_a_trial_with_news_all_the_time_does_not_hold_up_the_others(make_job, monkeypatch):
     job = make_job(None)
     busy, quiet = job.studies
