@@ -79,6 +79,21 @@ def open_database(storage: Storage) -> RDBStorage:
         return RDBStorage(url, engine_kwargs=arguments)
 
 
+@contextlib.contextmanager
+def one_transaction(storage: RDBStorage) -> Iterator[None]:
+    """All that this thread writes by Optuna meanwhile is written together at the end, or not at all.
+
+    Optuna ends a transaction with each value; in here its session has one of ours to write into.
+    """
+    with storage.engine.begin() as connection:
+        storage.scoped_session.remove()
+        storage.scoped_session(bind=connection, join_transaction_mode="rollback_only")
+        try:
+            yield
+        finally:
+            storage.scoped_session.remove()
+
+
 def describe_loss(storage: Storage) -> str | None:
     """What has become of a study file under those that use it, and what to do; None where nothing is seen."""
     url = storage.database_url

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,6 +14,9 @@ from search.record import Trial
 from search.secrets import hide_secrets
 from search.study import Study
 from search.tables import format_params
+
+if TYPE_CHECKING:
+    from search.workers.reports import HostState
 
 ENDED = ("complete", "pruned", "failed")
 
@@ -25,6 +29,9 @@ class Progress:
 
     def update(self, study: Study, trial: Trial) -> None:
         """A trial's record has changed."""
+
+    def hosts(self, states: "Sequence[HostState]") -> None:
+        """Where trials are trained in packs: what the hosts do now."""
 
     def message(self, text: str) -> None:
         """Something worth a line."""
@@ -80,6 +87,7 @@ class ConsoleProgress(Progress):
         self._live: Live | None = None
         self._started = self._search_started = time.monotonic()
         self._ended_before = 0
+        self._packs = ""  # trials per pass of the encoder, where there are packs
 
     def start(self, studies: Sequence[tuple[Study, int]]) -> None:
         self._search_started = time.monotonic()
@@ -109,13 +117,19 @@ class ConsoleProgress(Progress):
         repeats = "" if trial.confirms is None else f" (trial {trial.confirms} with seed {trial.seed})"
         self.message(
             f"{study.name} trial {trial.number}{repeats}: {format_params(trial.params)} -> {end} "
-            f"({best}; {len(view.ended)}/{view.wanted} done{self._time_left()})"
+            f"({best}; {len(view.ended)}/{view.wanted} done{self._time_left()}{self._packs})"
         )
+
+    def hosts(self, states: "Sequence[HostState]") -> None:
+        working = [(" + ".join(map(str, state.packs)), state.node) for state in states if state.packs]
+        shown = ", ".join(f"{packs} on {node}" if len(working) > 1 else packs for packs, node in working)
+        self._packs = f"; trials per pass: {shown}" if shown else ""
 
     def _say_paused(self, view: _StudyView, trial: Trial) -> None:
         self.message(
             f"{view.study.name} trial {trial.number}: {format_params(trial.params)} -> {view.show(trial)} "
-            f"after epoch {len(trial.epochs)} of {trial.schedule}, waits ({view.paused} waiting)"
+            f"after epoch {len(trial.epochs)} of {trial.schedule}, waits "
+            f"({view.paused} waiting{self._packs})"
         )
 
     def message(self, text: str) -> None:
@@ -148,7 +162,7 @@ class ConsoleProgress(Progress):
                 format_params(best.params) if best else "",
             )
             lines += [_line(view, trial) for trial in view.running]
-        clock = f"{_clock(time.monotonic() - self._started)} elapsed{self._time_left()}"
+        clock = f"{_clock(time.monotonic() - self._started)} elapsed{self._time_left()}{self._packs}"
         return Group(table, *(Text(line, style="dim") for line in lines), Text(clock, style="dim"))
 
     def _time_left(self) -> str:

@@ -51,6 +51,7 @@ from search.tuning import run_trials
 from search.winner import finish_studies
 from search.workers.checkpoints import unwritable
 from search.workers.context import WorkerContext
+from search.workers.reports import HostState
 
 HEAD_START_SECONDS = 6  # of the workers before MLflow, whose import and new database take cores and seconds
 LOST_CLOSE_SECONDS = 5  # how long a search waits for MLflow that ends for want of its storage
@@ -278,6 +279,10 @@ def _search(
             tracker.notify(study, number)
             progress.update(study, study.trial(number))
 
+        def on_states(states: Sequence[HostState]) -> None:
+            tracker.note_hosts(states)
+            progress.hosts(states)
+
         try:
             if cluster:
                 _warn_of_missing(job.resources, progress)
@@ -289,6 +294,7 @@ def _search(
                 agendas,
                 cluster=cluster,
                 on_change=on_change,
+                on_states=on_states,
                 check_budget=lambda: _check_budget(job, agendas, clock, progress),
                 warn=progress.warn,
             )

@@ -12,12 +12,13 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipelines.errors import TrialDiverged
 from pipelines.results import EpochResult
-from search.database import open_database
+from search.database import one_transaction, open_database
 from search.errors import NewerRecord
 from search.record import FORMAT, Driver, Outcome, State, StudyFacts, Trial, Winner, waiting_rung
 from search.storage import Storage
@@ -40,18 +41,19 @@ _STATES: dict[TrialState, Outcome] = {
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
+_OUTCOMES = {outcome: state for state, outcome in _STATES.items()}
 
 
 class Study:
     """One task x method of a job, named job/task/method."""
 
-    def __init__(self, storage: BaseStorage, name: str) -> None:
+    def __init__(self, storage: RDBStorage, name: str) -> None:
         self.name = name
         self.job, self.task, self.method = name.split("/")
         self._storage = storage
         self._study = optuna.load_study(study_name=name, storage=storage)
-        self._ids: list[int] = []  # Optuna's, by number
         self._held: list[Trial] | None = None
+        self._frozen: list[FrozenTrial] = []  # the same as Optuna has them
         version = self._attributes.get(_FORMAT, FORMAT)
         if version > FORMAT:
             raise NewerRecord(
@@ -219,11 +221,10 @@ class Study:
     def hold(self) -> None:
         """Keep the trials in memory from now on: for the driver, who alone writes them.
 
-        Optuna reads all unfinished trials anew each time, and of those that wait there may be hundreds.
+        Optuna reads a trial with its epochs by six queries, and all unfinished ones anew each time.
         """
-        trials = self._study.get_trials(deepcopy=False)
-        self._ids = [trial._trial_id for trial in trials]
-        self._held = [_trial_of(trial, self.method) for trial in trials]
+        self._frozen = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
+        self._held = [_trial_of(trial, self.method) for trial in self._frozen]
 
     def start_trial(
         self,
@@ -259,72 +260,78 @@ class Study:
         trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=template)
         trial = self._storage.get_trial(trial_id)
         if self._held is not None:
-            self._ids.append(trial_id)
+            self._frozen.append(trial)
             self._held.append(_trial_of(trial, self.method))
         return trial.number
 
     def promote_trial(self, number: int, rung: int) -> None:
         """Let a waiting trial past its rung; written before it runs on."""
-        trial = self._trial(number)
-        if not trial.state.is_finished():
-            self._storage.set_trial_user_attr(trial._trial_id, _PROMOTED, rung)
-            self._refresh(number)
+        self._write(number, {_PROMOTED: rung})
 
     def record_epochs(self, number: int, epochs: Sequence[EpochResult]) -> bool:
         """Write those of a trial's epochs that the study does not have; returns whether there were any."""
-        trial = self._trial(number)
-        known = {key for key in trial.user_attrs if key.startswith(_EPOCH)}
+        known = {key for key in self._trial(number).user_attrs if key.startswith(_EPOCH)}
         new = [epoch for epoch in epochs if f"{_EPOCH}{epoch.epoch}" not in known]
-        if trial.state.is_finished():
-            return False
-        for epoch in new:
-            # The score first: an epoch counts as known once its attribute is there.
-            self._storage.set_trial_intermediate_value(trial._trial_id, epoch.epoch, epoch.score)
-            self._storage.set_trial_user_attr(trial._trial_id, f"{_EPOCH}{epoch.epoch}", epoch.to_dict())
-        if new:
-            self._refresh(number)
-        return bool(new)
+        attributes = {f"{_EPOCH}{epoch.epoch}": epoch.to_dict() for epoch in new}
+        return self._write(number, attributes, scores={epoch.epoch: epoch.score for epoch in new})
 
     def note_trial(self, number: int, *, node: str | None, trained_parameters: int | None) -> None:
         """Write what a worker told of a running trial; None is no news, and what is known stays unwritten."""
-        trial = self._trial(number)
-        if trial.state.is_finished():
-            return
+        known = self._trial(number).user_attrs
         told = {_NODE: node, _TRAINED_PARAMETERS: trained_parameters}
-        new = {
-            key: value
-            for key, value in told.items()
-            if value is not None and trial.user_attrs.get(key) != value
-        }
-        for key, value in new.items():
-            self._storage.set_trial_user_attr(trial._trial_id, key, value)
-        if new:
-            self._refresh(number)
+        new = {key: value for key, value in told.items() if value not in (None, known.get(key))}
+        self._write(number, new)
 
     def finish_trial(self, number: int, state: Outcome, *, reason: str | None = None) -> None:
         """End a trial. A complete one has its best epoch's score; a finished one stays as it is."""
-        trial = self._trial(number)
-        if trial.state.is_finished():
-            return
-        if trial.user_attrs.get(_REASON) != reason:  # a killed driver may have left another one
-            self._storage.set_trial_user_attr(trial._trial_id, _REASON, reason)
-        if state == "complete":
-            self._storage.set_trial_state_values(
-                trial._trial_id, TrialState.COMPLETE, [max(trial.intermediate_values.values())]
-            )
-        else:
-            ended = TrialState.PRUNED if state == "pruned" else TrialState.FAIL
-            self._storage.set_trial_state_values(trial._trial_id, ended)
-        self._refresh(number)
+        known = self._trial(number).user_attrs.get(_REASON)
+        self._write(number, {} if known == reason else {_REASON: reason}, outcome=state)
 
-    def _refresh(self, number: int) -> None:
+    def _write(
+        self,
+        number: int,
+        attributes: Mapping[str, Any],
+        *,
+        scores: Mapping[int, float] | None = None,
+        outcome: Outcome | None = None,
+    ) -> bool:
+        """Write to a trial that runs, all of it or nothing; returns whether there was anything to write.
+
+        Args:
+            scores: by epoch.
+            outcome: with which it ends.
+        """
+        trial, scores = self._trial(number), scores or {}
+        if trial.state.is_finished() or not (attributes or outcome):
+            return False
+        best = [max(trial.intermediate_values.values())] if outcome == "complete" else None
+        try:
+            with one_transaction(self._storage):
+                for epoch, score in scores.items():
+                    self._storage.set_trial_intermediate_value(trial._trial_id, epoch, score)
+                for key, value in attributes.items():
+                    self._storage.set_trial_user_attr(trial._trial_id, key, value)
+                if outcome is not None:
+                    self._storage.set_trial_state_values(trial._trial_id, _OUTCOMES[outcome], best)
+        except UpdateFinishedTrialError:  # by a driver that has taken the job over: it stays as it is
+            self._read_again(number)
+            return False
+        if outcome is not None:
+            self._read_again(number)
+        elif self._held is not None:
+            trial.intermediate_values.update(scores)
+            trial.user_attrs.update(attributes)
+            self._held[number] = _trial_of(trial, self.method)
+        return True
+
+    def _read_again(self, number: int) -> None:
         if self._held is not None:
-            self._held[number] = _trial_of(self._trial(number), self.method)
+            self._frozen[number] = self._storage.get_trial(self._frozen[number]._trial_id)
+            self._held[number] = _trial_of(self._frozen[number], self.method)
 
     def _trial(self, number: int) -> FrozenTrial:
-        if self._held is not None:
-            return self._storage.get_trial(self._ids[number])
-        return self._study.get_trials(deepcopy=False)[number]
+        held = self._held is not None
+        return self._frozen[number] if held else self._study.get_trials(deepcopy=False)[number]
 
 
 class Record:
@@ -377,7 +384,7 @@ def _trial_of(trial: FrozenTrial, method: str) -> Trial:
         state=state,
         params=trial.params,
         epochs=tuple(sorted(epochs, key=lambda epoch: epoch.epoch)),
-        # A driver killed between the reason and the end leaves a reason to a trial that then goes on.
+        # A driver of an earlier version, killed before the end, left a reason to a trial that then goes on.
         reason=attributes.get(_REASON) if state in ("complete", "pruned", "failed") else None,
         seed=int(attributes.get(_SEED, 0)),
         trained_parameters=attributes.get(_TRAINED_PARAMETERS),

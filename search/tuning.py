@@ -16,7 +16,7 @@ from search.local.signals import keeping_interrupt
 from search.searcher import LeavingNodes, StudyScheduler, StudySearcher
 from search.storage import Storage
 from search.workers.context import WorkerContext
-from search.workers.hosts import PROXY_CPUS, HostPool, PackedTrial
+from search.workers.hosts import PROXY_CPUS, HostPool, OnStates, PackedTrial
 from search.workers.trial import WORKER_RESTARTS, WorkerTrial
 
 
@@ -27,6 +27,7 @@ def run_trials(
     *,
     cluster: bool,
     on_change: OnChange,
+    on_states: OnStates,
     check_budget: Callable[[], None],
     warn: Callable[[str], None],
 ) -> None:
@@ -35,6 +36,7 @@ def run_trials(
     Args:
         cluster: whether Ray is a cluster, which may grow.
         on_change: called after each change of a trial's record.
+        on_states: told of what the hosts of packs do, where there are any.
         check_budget: called before each question for a trial.
         warn: told what the user has to know.
 
@@ -51,7 +53,14 @@ def run_trials(
         )
         if resources.packed:
             capacity = resources.pack if isinstance(resources.pack, int) else None
-            pool = HostPool(context, capacity, cpus=resources.cpus, gpus=resources.gpus, cluster=cluster)
+            pool = HostPool(
+                context,
+                capacity,
+                cpus=resources.cpus,
+                gpus=resources.gpus,
+                cluster=cluster,
+                on_states=on_states,
+            )
             stack.callback(pool.close)
             room = pool.slots
             trainable = tune.with_resources(PackedTrial, {"cpu": PROXY_CPUS})

@@ -10,9 +10,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from processes import START_SECONDS, free_port, run_to_end
+
+if TYPE_CHECKING:
+    import psycopg
 
 
 def programs() -> Path | None:
@@ -38,7 +42,16 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        return f"postgresql+psycopg://adaptune@127.0.0.1:{self.port}/postgres"
+        return self._url("postgres")
+
+    def _url(self, database: str) -> str:
+        return f"postgresql+psycopg://adaptune@127.0.0.1:{self.port}/{database}"
+
+    def create(self, database: str) -> str:
+        """Make a further database; returns its URL."""
+        with self._connect() as connection:
+            connection.execute(f"CREATE DATABASE {database}")
+        return self._url(database)
 
     def start(self) -> None:
         data = str(self.folder / "data")
@@ -61,21 +74,24 @@ class Postgres:
         import psycopg
 
         with contextlib.suppress(psycopg.OperationalError):
-            psycopg.connect(host="127.0.0.1", port=self.port, user="adaptune", dbname="postgres").close()
+            self._connect().close()
             return True
         return False
 
     def cut_connections(self) -> None:
         """End all connections but one's own, as a network or an administrator may."""
-        import psycopg
-
-        with psycopg.connect(
-            host="127.0.0.1", port=self.port, user="adaptune", dbname="postgres", autocommit=True
-        ) as connection:
+        with self._connect() as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
                 " AND usename = 'adaptune'"
             )
+
+    def _connect(self) -> "psycopg.Connection":
+        import psycopg
+
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user="adaptune", dbname="postgres", autocommit=True
+        )
 
     def kill(self) -> None:
         """Kill -9, with all that it has started."""

@@ -50,6 +50,8 @@ def status(name: Name, address: Address) -> None:
     out.print(f"{job.name}: {job.state} ({job.submission_id}), storage {job.storage}", soft_wrap=True)
     if job.message:
         out.print(job.message, soft_wrap=True)
+    if job.said:
+        out.print(job.said, soft_wrap=True)
 
 
 @commands.command(rich_help_panel=CLUSTER)

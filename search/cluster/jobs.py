@@ -8,7 +8,7 @@ import shlex
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,6 +47,7 @@ class ClusterJob:
         state: pending, running, interrupted (stopped), finished or failed.
         message: what Ray says of it; for a failed one the last lines of its log.
         has_database: whether its studies lie in a database of its own, so that commands have to name it.
+        said: the last line that its driver wrote, while it runs; empty where that was not asked for.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ClusterJob:
     started: datetime | None
     ended: datetime | None
     has_database: bool = False
+    said: str = ""
 
     @property
     def is_live(self) -> bool:
@@ -164,9 +166,13 @@ def list_jobs(address: str) -> list[ClusterJob]:
 
 
 def status(name: str, address: str) -> ClusterJob:
-    """One job; raises UserError if the cluster does not know it."""
+    """One job, with what it said last; raises UserError if the cluster does not know it."""
     with contact(address) as client:
-        return _find(client, name, address)
+        job = _find(client, name, address)
+        if not job.is_live:
+            return job
+        lines = client.get_job_logs(job.submission_id).strip().splitlines()
+        return replace(job, said=lines[-1] if lines else "")
 
 
 def logs(name: str, address: str, *, follow: bool = False) -> Iterator[str]:

@@ -11,7 +11,8 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,18 +35,32 @@ from search.tracking.runs import (
     storage_name,
 )
 from search.tracking.shown import epoch_metrics, trial_tags
+from search.tracking.system import SystemMetrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
+    from search.workers.reports import HostState
+
 BUNDLE_TAG = "adaptune.bundle"  # set once the bundle is there as a whole
 RETRY_SECONDS = (1, 2, 5, 10, 30)
 CLOSING_RETRY_SECONDS = 0.5
+SHARE = 0.25  # of the time, for news of trials that run: Python runs one thread at a time
 CLOSE_SECONDS = 60  # how long the end of a search waits for MLflow
 _PARENT = -1  # stands for a study's parent run among trial numbers
+_SYSTEM = -2  # for what hosts told, which is shown there too
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What MLflow has of a trial; an empty state for one of which it has nothing."""
+
+    epochs: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+    state: str = ""
 
 
 class Tracker:
@@ -63,7 +78,9 @@ class Tracker:
         self._storage = storage
         self._uri = uri or storage.tracking_uri
         self._experiment = experiment
-        self._due: set[tuple[str, int]] = set()
+        self._due: dict[tuple[str, int], None] = {}  # in the order in which they came to be
+        self._system = SystemMetrics()
+        self._told: dict[str, list[tuple[float, Mapping[str, float]]]] = {}  # by study: when, and the means
         self._refused: dict[tuple[str, int], str] = {}  # what was tried in vain, and why
         self._changed = threading.Condition()
         self._closing = False
@@ -73,7 +90,7 @@ class Tracker:
         self._experiment_id = ""
         self._keys: dict[str, str] = {}  # study -> what its runs' KEY_TAG begins with
         self._runs: dict[str, str] = {}  # KEY_TAG -> run id
-        self._logged: dict[str, int] = {}  # run id -> epochs delivered by this process
+        self._shown: dict[str, _Shown] = {}  # run id -> what this process has delivered
         self._thread = threading.Thread(target=self._deliver_all, name="mlflow", daemon=True)
 
     def start(self, *, after: float = 0) -> None:
@@ -93,8 +110,18 @@ class Tracker:
     def notify(self, study: Study, number: int = _PARENT) -> None:
         """Say that a trial's record, or the study as a whole, has changed. Returns at once."""
         with self._changed:
-            self._due.add((study.name, number))
+            self._due[study.name, number] = None
             self._changed.notify()
+
+    def note_hosts(self, states: "Sequence[HostState]") -> None:
+        """Take what hosts do, every few seconds: system metrics of the studies' runs. Returns at once."""
+        means = self._system.add(states)
+        if means:
+            with self._changed:
+                for study in self._studies:
+                    self._told.setdefault(study, []).append((time.time(), means))
+                    self._due[study, _SYSTEM] = None
+                self._changed.notify()
 
     @property
     def problem(self) -> str | None:
@@ -128,13 +155,14 @@ class Tracker:
             self._changed.wait_for(lambda: self._closing, timeout=self._after)
         failures = 0
         while item := self._next_due():
+            started = time.thread_time()
             try:
                 self._deliver(self._studies[item[0]], item[1])
             except Exception as error:  # whatever MLflow or the network throws: the search goes on
                 log.debug("MLflow is behind", exc_info=True)
                 self._client = None  # what did arrive is looked up anew
                 with self._changed:
-                    self._due.add(item)
+                    self._due[item] = None
                     self._refused[item] = _describe(error)
                     if self._closing:
                         self._changed.wait_for(lambda: self._given_up, timeout=CLOSING_RETRY_SECONDS)
@@ -145,15 +173,27 @@ class Tracker:
             else:
                 failures = 0
                 self._refused.pop(item, None)
+                self._rest(item, time.thread_time() - started)
+
+    def _rest(self, item: tuple[str, int], seconds: float) -> None:
+        """Leave the search its time, after so many seconds for a trial that runs: meanwhile it may have more
+        to tell. What has ended is told once, and is not to wait for the end of the search.
+        """
+        run = self._runs.get(f"{self._keys[item[0]]}/{item[1]}", "")
+        if run in self._shown and self._shown[run].state == "running":
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing, timeout=seconds * (1 / SHARE - 1))
 
     def _next_due(self) -> tuple[str, int] | None:
-        """What to deliver next: parents first, refused ones last. Waits; None when it is time to end."""
+        """What to deliver next: parents first, refused ones last, else what has waited longest. Waits; None
+        when it is time to end.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._due or self._closing)
             if self._given_up or not self._due:
                 return None
-            item = min(self._due, key=lambda due: (due in self._refused, due[1] != _PARENT, due))
-            self._due.discard(item)
+            item = min(self._due, key=lambda due: (due in self._refused, due[1] != _PARENT))
+            del self._due[item]
             return item
 
     def _deliver(self, study: Study, number: int) -> None:
@@ -166,8 +206,25 @@ class Tracker:
         )
         if number == _PARENT:
             self._deliver_summary(client, study, parent)
+        elif number == _SYSTEM:
+            self._deliver_system(client, study, parent)
         else:
             self._deliver_trial(client, study, study.trial(number), parent)
+
+    def _deliver_system(self, client: "MlflowClient", study: Study, parent: str) -> None:
+        """What hosts told; a step is a second since the study's first trial."""
+        from mlflow.entities import Metric
+
+        first = next((trial.started for trial in study.trials()[:1] if trial.started), None)
+        told = self._told[study.name]
+        count = len(told)  # more may come meanwhile
+        metrics = [
+            Metric(name, value, int(1000 * at), max(0, int(at - first.timestamp())) if first else 0)
+            for at, means in told[:count]
+            for name, value in means.items()
+        ]
+        client.log_batch(parent, metrics=metrics)
+        del told[:count]
 
     def _deliver_trial(self, client: "MlflowClient", study: Study, trial: Trial, parent: str) -> None:
         from mlflow.entities import Param, RunTag
@@ -185,25 +242,25 @@ class Tracker:
             },
             started=trial.started,
         )
-        new = trial.epochs[self._logged.get(run, 0) :]
-        metrics = [metric for epoch in new for metric in _metrics(epoch)]
+        shown, tags = self._shown.get(run, _Shown()), trial_tags(trial)
+        metrics = [metric for epoch in trial.epochs[shown.epochs :] for metric in _metrics(epoch)]
         if trial.state in ("complete", "pruned") and trial.best is not None:
             # What the trial counts for; the UI sorts by a metric's last value, which may be worse.
             metrics.append(_best_metric(trial.best, study.facts.metric))
         client.log_batch(
             run,
             metrics=metrics,
-            params=[Param(key, str(value)) for key, value in trial.params.items()],
-            tags=[RunTag(key, value) for key, value in trial_tags(trial).items()],
+            params=[Param(key, str(value)) for key, value in trial.params.items()] if not shown.state else [],
+            tags=[RunTag(key, value) for key, value in tags.items() if shown.tags.get(key) != value],
         )
-        self._logged[run] = len(trial.epochs)
-        if trial.state in ("running", "paused"):
+        if trial.state not in ("running", "paused"):
+            status = "FAILED" if trial.state == "failed" else "FINISHED"
+            client.set_terminated(run, status=status, end_time=_milliseconds(trial.ended))
+        elif trial.state != shown.state:
             status = "RUNNING" if trial.state == "running" else "SCHEDULED"
             if client.get_run(run).info.status != status:
                 client.update_run(run, status=status)
-        else:
-            status = "FAILED" if trial.state == "failed" else "FINISHED"
-            client.set_terminated(run, status=status, end_time=_milliseconds(trial.ended))
+        self._shown[run] = _Shown(len(trial.epochs), tags, trial.state)
 
     def _deliver_summary(self, client: "MlflowClient", study: Study, parent: str) -> None:
         """The parent run: while searching no more than its existence; at the end summary and bundle."""

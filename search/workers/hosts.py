@@ -6,10 +6,12 @@ trials go on from their checkpoints there.
 """
 
 import contextlib
+import os
 import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,8 @@ from search.workers.assignment import Assignment
 from search.workers.capacity import MOST, Capacity
 from search.workers.checkpoints import read_state, write_state
 from search.workers.context import WorkerContext, keep_kernels, open_backbone, open_cache
-from search.workers.reports import REPORT, TrialReport, describe_failure, make_report
+from search.workers.gpus import read_gpus
+from search.workers.reports import REPORT, HostState, TrialReport, describe_failure, make_report
 
 if TYPE_CHECKING:  # torch takes seconds to import: drivers and proxies do without
     from pipelines.epochs import TrainingState
@@ -32,8 +35,10 @@ if TYPE_CHECKING:  # torch takes seconds to import: drivers and proxies do witho
 PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
 HOST_RESTARTS = 3  # times that a trial is taken to a new host after the death of one
 HOST_WAIT_SECONDS = 1
-POLL_SECONDS = 2  # between two questions to a host for its capacity
+POLL_SECONDS = 2  # between two questions to a host for its state
 IDLE_SECONDS = 0.2
+
+OnStates = Callable[[Sequence[HostState]], None]
 
 
 @dataclass
@@ -86,9 +91,11 @@ class PackHost:
         self._changed = threading.Condition()
         threading.Thread(target=self._train, name="packs", daemon=True).start()
 
-    def capacity(self) -> int:
-        """How many trials it takes now."""
-        return self._capacity.count
+    def state(self) -> HostState:
+        """How many trials it takes now, and what it does."""
+        members = [len(pack.members) for pack in tuple(self._packs)]
+        packs = tuple(sorted(filter(None, members), reverse=True))
+        return HostState(self._capacity.count, packs, os.uname().nodename, read_gpus())
 
     def next_epoch(self, assignment: Assignment, visit: str) -> str:
         """Train a trial's next epoch, write its checkpoint, and report: a `TrialReport` as JSON.
@@ -311,10 +318,18 @@ class HostPool:
         capacity: trials at once at each; None: each host finds out.
         cpus, gpus: what a host takes, less the little of the CPUs that its trials' proxies take.
         cluster: whether an autoscaler may add nodes: one more host than there is room for then waits.
+        on_states: told of what the hosts do, whenever that is known anew.
     """
 
     def __init__(
-        self, context: WorkerContext, capacity: int | None, *, cpus: int, gpus: float, cluster: bool
+        self,
+        context: WorkerContext,
+        capacity: int | None,
+        *,
+        cpus: int,
+        gpus: float,
+        cluster: bool,
+        on_states: OnStates = lambda _: None,
     ) -> None:
         left = max(cpus / 2, cpus - PROXY_CPUS * (capacity or MOST))
         self._options = {"num_cpus": left, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 1000}
@@ -323,7 +338,8 @@ class HostPool:
         self._gpus = gpus
         self._spare = 1 if cluster and gpus else 0
         self._hosts: dict[str, Any] = {}
-        self._counts: dict[str, int] = {}
+        self._states: dict[str, HostState] = {}
+        self._on_states = on_states
         self._asked: dict[str, Any] = {}  # answers that are under way
         self._asked_at = 0.0
 
@@ -338,21 +354,23 @@ class HostPool:
         if time.monotonic() - self._asked_at > POLL_SECONDS:
             self._asked_at = time.monotonic()
             for name, host in self._hosts.items():
-                self._asked.setdefault(name, host.capacity.remote())
+                self._asked.setdefault(name, host.state.remote())
         ready, _ = ray.wait(list(self._asked.values()), num_returns=len(self._asked), timeout=0)
         for name, answer in list(self._asked.items()):
             if answer in ready:
                 del self._asked[name]
                 with contextlib.suppress(RayActorError):  # it is being started again
-                    self._counts[name] = ray.get(answer)
-        return sum(self._counts.values())
+                    self._states[name] = ray.get(answer)
+        if ready:
+            self._on_states(list(self._states.values()))
+        return sum(state.capacity for state in self._states.values())
 
     def pick(self, live: Counter[str]) -> str:
         """The host with the most room, given how many live trials each has."""
-        return max(self._counts, key=lambda name: self._counts[name] - live[name])
+        return max(self._states, key=lambda name: self._states[name].capacity - live[name])
 
     def close(self) -> None:
         """End all hosts; what they trained is in their checkpoints."""
         for host in self._hosts.values():
             ray.kill(host)
-        self._hosts, self._counts = {}, {}
+        self._hosts, self._states = {}, {}

@@ -2,7 +2,8 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import ray
@@ -46,6 +47,23 @@ class TrialReport:
         """Read what `dumps` gave."""
         raw = json.loads(text)
         return cls(**{**raw, "epochs": tuple(EpochResult.from_dict(epoch) for epoch in raw["epochs"])})
+
+
+@dataclass(frozen=True)
+class HostState:
+    """What a host of packs is doing at a moment.
+
+    Attributes:
+        capacity: how many trials it takes.
+        packs: of each of its packs, how many trials share a pass of the encoder.
+        node: the machine.
+        gpus: what its GPUs are doing (`gpus.read_gpus`).
+    """
+
+    capacity: int
+    packs: tuple[int, ...] = ()
+    node: str = ""
+    gpus: Mapping[str, float] = field(default_factory=dict)
 
 
 def make_report(

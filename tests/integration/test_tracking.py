@@ -3,6 +3,7 @@
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -11,8 +12,11 @@ from processes import free_port
 from studies import add, epochs, opened, start
 
 from search.storage import Storage
+from search.tracking import system
 from search.tracking import tracker as tracking
 from search.tracking.runs import KEY_TAG, TRIAL_TAG
+from search.tracking.tracker import Tracker
+from search.workers.reports import HostState
 
 pytestmark = pytest.mark.integration
 
@@ -58,6 +62,13 @@ def make_job(tmp_path, database):
 @pytest.fixture(params=["database", "server"])
 def job(request, make_job):
     return make_job(request.getfixturevalue("server").uri if request.param == "server" else None)
+
+
+def wait_until(reached):
+    deadline = time.monotonic() + DEADLINE
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_job_is_an_experiment_a_study_a_parent_and_a_trial_its_child(job):
@@ -180,6 +191,90 @@ def test_news_arrive_while_the_search_runs(job):
     tracker.notify(study, number)
     assert tracker.close(DEADLINE)
     assert job.history(job.run("a/adapter/0"), "validation_accuracy") == [(1, 0.1), (2, 0.2)]
+
+
+def test_of_a_trial_that_goes_on_only_what_is_new_is_sent(make_job, monkeypatch):
+    job = make_job(None)
+    study, tracker = job.studies[0], job.tracker()
+    number = start(study)
+    study.note_trial(number, node="worker-7", trained_parameters=1234)
+    sent = []
+    log_batch = mlflow.MlflowClient.log_batch
+
+    def count(client, run, *, metrics, params, tags):
+        sent.append((sorted({metric.step for metric in metrics}), len(params), len(tags)))
+        log_batch(client, run, metrics=metrics, params=params, tags=tags)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", count)
+    tracker.start()
+    for done in (1, 2):
+        study.record_epochs(number, epochs([0.5, 0.75][:done]))
+        tracker.notify(study, number)
+        wait_until(lambda done=done: sent and sent[-1][0][-1:] == [done])
+    assert tracker.close(DEADLINE), tracker.problem
+    assert [steps for steps, *_ in sent if steps] == [[1], [2]]
+    assert [params for _, params, _ in sent if params] == [3]
+    assert [tags for *_, tags in sent if tags] == [4]  # state, seed, size and node
+
+
+def test_only_news_of_trials_that_run_leave_the_search_its_time(make_job, monkeypatch):
+    monkeypatch.setattr(tracking, "SHARE", 1e-9)  # of the time: after one of them nothing more comes
+    job = make_job(None)
+    study, tracker = job.studies[0], job.tracker()
+    for scores in ([0.5], [0.6]):
+        add(study, scores)
+    add(study, [0.7], "running")
+    late = add(study, [0.8])
+    tracker.start()
+    wait_until(lambda: job.experiment and f"{study.name}/2" in job.runs())
+    assert f"{study.name}/{late}" not in job.runs()
+    assert {f"{study.name}/0", f"{study.name}/1"} <= set(job.runs())
+    assert tracker.close(DEADLINE), tracker.problem  # the end waits for none of this
+    assert f"{study.name}/{late}" in job.runs()
+
+
+def test_a_trial_with_news_all_the_time_does_not_hold_up_the_others(make_job, monkeypatch):
+    job = make_job(None)
+    busy, quiet = job.studies
+    number, other = start(busy), start(quiet)
+    tracker, order = job.tracker(), []
+    deliver = Tracker._deliver
+
+    def deliver_and_change(self, study, one):
+        order.append((study.name, one))
+        if len(order) < 20:
+            tracker.notify(busy, number)
+        deliver(self, study, one)
+
+    monkeypatch.setattr(Tracker, "_deliver", deliver_and_change)
+    tracker.start()
+    assert tracker.close(DEADLINE), tracker.problem
+    trials = [one for one in order if one[1] >= 0]
+    assert trials[:2] == [(busy.name, number), (quiet.name, other)]
+
+
+def test_what_gpus_do_is_a_system_metric_of_each_studys_run_twice_a_minute(job, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(system, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    tracker = job.tracker()
+    tracker.start()
+    for seconds, watts in ((0, 100.0), (10, 200.0), (29, 300.0), (30, 400.0)):
+        now[0] = 1000.0 + seconds
+        tracker.note_hosts([HostState(8, (8,), "gpu-1", {"gpu_0_power_usage_watts": watts})])
+    assert tracker.close(DEADLINE), tracker.problem
+    for study in "ab":
+        run = job.run(f"{study}/adapter")
+        found = job.client.get_metric_history(run.info.run_id, "system/gpu-1/gpu_0_power_usage_watts")
+        assert sorted(metric.value for metric in found) == [100.0, 300.0]  # the first one, then a mean
+
+
+def test_hosts_without_a_gpu_leave_no_metric(make_job):
+    job = make_job(None)
+    tracker = job.tracker()
+    tracker.start()
+    tracker.note_hosts([HostState(8, (8,), "node-1")])
+    assert tracker.close(DEADLINE), tracker.problem
+    assert job.run("a/adapter").data.metrics == {}
 
 
 def test_a_long_trial_is_delivered_whole(job):

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from pipelines.files import BUNDLE_FILES
 from pipelines.tasks.readers import READERS
+from search.cli.cluster import status as show_status
 from search.cluster import jobs as cluster
 from search.cluster import remote, staging
 from search.cluster.remote import contact, find_token, parse_results, unpack
@@ -355,6 +356,26 @@ def test_a_job_is_shown_by_the_submission_that_runs():
         submitted("b", "SUCCEEDED", 2, "0002"),
     )
     assert [(job.name, job.state) for job in cluster._jobs(jobs)] == [("a", "running"), ("b", "finished")]
+
+
+LAST = "[1:05] a/a/adapter trial 3: epochs=4 -> 0.9100 (best 0.9100; 4/18 done; trials per pass: 8)"
+
+
+@pytest.mark.parametrize(("state", "shown"), [("RUNNING", [LAST]), ("SUCCEEDED", [])])
+def test_status_shows_the_last_line_of_a_driver_that_runs(monkeypatch, capsys, state, shown):
+    jobs = Jobs(submitted("a", state, 1))
+    jobs.get_job_logs = lambda _: f"[0:00] a: reading the data\n{LAST}\n\n"
+    monkeypatch.setattr(remote, "_connect", lambda *_: jobs)
+    show_status("a", "http://head:8265")
+    assert capsys.readouterr().out.splitlines()[1:] == shown
+
+
+def test_status_shows_a_job_whose_driver_has_said_nothing_yet(monkeypatch, capsys):
+    jobs = Jobs(submitted("a", "PENDING", 1))
+    jobs.get_job_logs = lambda _: ""
+    monkeypatch.setattr(remote, "_connect", lambda *_: jobs)
+    show_status("a", "http://head:8265")
+    assert capsys.readouterr().out.splitlines() == ["a: pending (adaptune-a-0001), storage /mnt"]
 
 
 class Cluster(Jobs):

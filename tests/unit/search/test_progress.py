@@ -8,6 +8,7 @@ from studies import add, create, epochs, opened, start
 
 from search import progress
 from search.progress import ConsoleProgress, Progress
+from search.workers.reports import HostState
 
 PARAMS = {"adapter_size": 64, "learning_rate": 1e-3, "epochs": 2}
 
@@ -170,3 +171,33 @@ def test_a_search_from_python_says_nothing(record, capsys):
     silent.warn("x")
     silent.stop()
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "shown"),
+    [
+        ([HostState(4, (3,), "gpu-1")], "; trials per pass: 3"),
+        ([HostState(8, (5, 2), "gpu-1")], "; trials per pass: 5 + 2"),
+        (
+            [HostState(8, (5, 2), "gpu-1"), HostState(8, (8,), "gpu-2")],
+            "; trials per pass: 5 + 2 on gpu-1, 8 on gpu-2",
+        ),
+        ([HostState(8, (5,), "gpu-1"), HostState(8, (), "gpu-2")], "; trials per pass: 5"),
+        ([HostState(8)], ""),
+    ],
+)
+def test_lines_tell_how_many_trials_share_a_pass_on_each_host(record, view, hosts, shown):
+    study = create(record)
+    view.progress.start([(study, 1)])
+    view.progress.hosts(hosts)
+    number = add(study, [0.5])
+    view.update(study, number)
+    assert view.lines[-1].endswith(f"(best 0.5000; 1/1 done{shown})")
+
+
+def test_the_table_of_a_terminal_tells_how_many_trials_share_a_pass(clock):
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    progress = ConsoleProgress(console)
+    progress.hosts([HostState(8, (8,), "gpu-1")])
+    console.print(progress._render())
+    assert "0:00 elapsed; trials per pass: 8" in console.file.getvalue()

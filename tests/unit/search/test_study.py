@@ -155,6 +155,95 @@ def test_an_epoch_counts_only_once_it_is_written_whole(study):
 
 
 @pytest.mark.integration
+def test_an_epoch_is_written_by_one_transaction_together_with_its_score(study):
+    number = start(study)
+    study.hold()
+    commits = []
+    sqlalchemy.event.listen(study._storage.engine, "commit", commits.append)
+    study.record_epochs(number, epochs([0.5]))
+    assert len(commits) == 1
+
+
+def test_of_an_epoch_that_cannot_be_written_whole_nothing_is_there(study, tmp_path, monkeypatch):
+    number = start(study)
+    study.hold()
+    with monkeypatch.context() as patched:
+        patched.setattr(study._storage, "set_trial_user_attr", fail)  # the score was written before it
+        with pytest.raises(OSError, match="disk full"):
+            study.record_epochs(number, epochs([0.5]))
+    assert study.trial(number).epochs == ()
+    with opened(tmp_path) as other:
+        (again,) = other.studies(study.job)
+        assert again._trial(number).intermediate_values == {}
+    assert study.record_epochs(number, epochs([0.5]))
+    assert study.trial(number).epochs == tuple(epochs([0.5]))
+
+
+def fail(*_):
+    raise OSError("disk full")
+
+
+def test_an_end_that_cannot_be_written_leaves_no_reason(study, monkeypatch):
+    number = start(study)
+    with monkeypatch.context() as patched:
+        patched.setattr(study._storage, "set_trial_state_values", fail)
+        with pytest.raises(OSError, match="disk full"):
+            study.finish_trial(number, "failed", reason="its worker died")
+    assert "reason" not in study._trial(number).user_attrs
+
+
+def test_what_the_driver_keeps_in_memory_is_what_others_read(study, tmp_path):
+    study.hold()
+    for _ in range(3):
+        study.start_trial(PARAMS, SPACE.distributions(), seed=3, rungs=[1])
+    study.note_trial(0, node="here", trained_parameters=100)
+    for number, scores in enumerate([[0.5, 0.7, 0.6], [0.4], [0.3]]):
+        study.record_epochs(number, epochs(scores))
+    study.promote_trial(1, 1)
+    study.finish_trial(0, "complete")
+    study.finish_trial(2, "pruned", reason="stopped at rung 1")
+    assert [trial.state for trial in study.trials()] == ["complete", "running", "pruned"]
+    with opened(tmp_path) as other:
+        (again,) = other.studies(study.job)
+        assert again.trials() == study.trials()
+
+
+def test_a_driver_that_was_taken_for_dead_leaves_what_its_successor_has_ended(study, tmp_path):
+    number = start(study)
+    study.hold()
+    with opened(tmp_path) as other:
+        (successor,) = other.studies(study.job)
+        successor.finish_trial(number, "failed", reason="its worker died")
+    assert not study.record_epochs(number, epochs([0.5]))
+    assert (study.trial(number).state, study.trial(number).epochs) == ("failed", ())
+
+
+RECORD = """
+import sys
+from studies import epochs, opened
+from pathlib import Path
+with opened(Path(sys.argv[1])) as record:
+    (study,) = record.studies("job")
+    study.hold()
+    for count in range(1, 10_000):
+        study.record_epochs(0, epochs([0.5] * count))
+        print(count, flush=True)
+"""
+
+
+@pytest.mark.parametrize("told", [1, 5])
+def test_no_epoch_is_lost_that_was_recorded_before_a_kill(study, tmp_path, told):
+    start(study)
+    process = python(f"import sys; sys.path[:0] = {sys.path}\n{RECORD}", tmp_path)
+    for _ in range(told):
+        process.stdout.readline()
+    process.kill()
+    last = process.communicate()[0].split()  # what it had said before it was killed
+    recorded = study.trials()[0].epochs
+    assert len(recorded) >= int(last[-1] if last else told)
+    assert recorded == tuple(epochs([0.5] * len(recorded)))
+
+
 def test_another_process_sees_everything(tmp_path, record, study):
     add(study, [0.5, 0.6])
     add(study, [0.9], "failed", reason="OutOfMemoryError: no room")

@@ -1,5 +1,6 @@
 """The host of packs, without Ray: what its Tune trials ask of it."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,7 +11,7 @@ from search.storage import Storage
 from search.workers.assignment import Assignment
 from search.workers.context import WorkerContext
 from search.workers.hosts import PackHost
-from search.workers.reports import TrialReport
+from search.workers.reports import HostState, TrialReport
 
 
 @pytest.fixture
@@ -46,6 +47,23 @@ def test_trials_are_trained_epoch_by_epoch_side_by_side(host):
                 assert report.failure is None
                 assert [epoch.epoch for epoch in report.epochs] == list(range(1, known + 2))
                 assert report.finished == (known == 2)
+
+
+def test_a_host_tells_how_many_trials_share_a_pass_and_what_its_gpu_does(host, monkeypatch):
+    watts = {"gpu_0_power_usage_watts": 350.0}
+    monkeypatch.setattr(search.workers.hosts, "read_gpus", lambda: watts)
+    assert host.state() == HostState(capacity=2, packs=(), node=os.uname().nodename, gpus=watts)
+    long = [asked(number, epochs=100_000, known=99_000) for number in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(host.next_epoch, trial, "first") for trial in long]
+        while host.state().packs != (2,):
+            assert not any(one.done() for one in waiting)
+        for trial in long:
+            host.drop(trial, None)
+        for one in waiting:
+            one.result(timeout=60)
+    while host.state().packs:
+        pass
 
 
 def test_a_worker_that_never_asked_cannot_drop_a_trial(host):
