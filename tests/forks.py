@@ -3,7 +3,7 @@
 Each is a process of its own, with its own folder, environment, output, signals and exit code; only imports
 are saved, more than half of the tests' time. The workers of the Ray that such a command starts are forks, too
 (`fork_worker.py`): Ray itself is what it always is. What depends on how Python itself is started has to start
-it: `jobs.adaptune` does so if asked, `processes.Command` where it is given an environment.
+it: `jobs.adaptune` and `processes.Command` do so if asked.
 """
 
 import atexit

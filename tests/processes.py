@@ -33,6 +33,7 @@ class Command:
         folder: Path,
         mark: str | None = None,
         environment: Mapping[str, str] | None = None,
+        python: bool = False,
     ) -> None:
         self.mark = mark or secrets.token_hex(8)
         MARKS.add(self.mark)
@@ -40,7 +41,7 @@ class Command:
         everything = {**os.environ, **(environment or {}), MARK: self.mark}
         words = list(map(str, arguments))
         self.process: subprocess.Popen[bytes] | Forked
-        if environment:
+        if python:
             self.process = subprocess.Popen(
                 [*COMMAND, *words],
                 cwd=folder,
