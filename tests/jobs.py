@@ -77,14 +77,16 @@ def adaptune(
     """Run the command to its end and check its exit code.
 
     Args:
-        python: start Python for it, as with an environment of its own; else it is forked.
+        environment: what it has beside ours.
+        python: start Python for it; else it is forked.
     """
     words = list(map(str, arguments))
-    if python or environment:
+    everything = {**os.environ, **(environment or {})}
+    if python:
         done = subprocess.run(
             [*COMMAND, *words],
             cwd=folder,
-            env={**os.environ, **(environment or {})},
+            env=everything,
             capture_output=True,
             text=True,
             timeout=COMMAND_SECONDS,
@@ -93,7 +95,7 @@ def adaptune(
     else:
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             outputs = {"stdout": out.fileno(), "stderr": err.fileno()}
-            code = Forked(words, folder=folder, environment=os.environ, **outputs).wait(COMMAND_SECONDS)
+            code = Forked(words, folder=folder, environment=everything, **outputs).wait(COMMAND_SECONDS)
             out.seek(0)
             err.seek(0)
             done = subprocess.CompletedProcess(words, code, out.read(), err.read())

@@ -51,7 +51,11 @@ class Server:
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,
-                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+                env={
+                    **os.environ,
+                    "MLFLOW_DISABLE_TELEMETRY": "true",
+                    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes of its own
+                },
             )
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end and self._process.poll() is None:

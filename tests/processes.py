@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from forks import Forked
+from forks import Forked, environments
 from jobs import COMMAND
 
 MARK = "ADAPTUNE_TEST_MARK"  # in the environment; inherited by all that a command starts
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 MARKS: set[str] = set()  # of all commands since a test began
-FORKED: dict[str, list[Forked]] = {}  # by mark, which a forked process has not in its first environment
 START_SECONDS = 180  # for a program that starts others and ends
 LOOK_SECONDS = 0.02  # between two looks at something
 DISK_SECONDS = 1.0  # that a slow disk takes for a file
@@ -34,6 +33,7 @@ class Command:
         folder: Path,
         mark: str | None = None,
         environment: Mapping[str, str] | None = None,
+        python: bool = False,
     ) -> None:
         self.mark = mark or secrets.token_hex(8)
         MARKS.add(self.mark)
@@ -41,7 +41,7 @@ class Command:
         everything = {**os.environ, **(environment or {}), MARK: self.mark}
         words = list(map(str, arguments))
         self.process: subprocess.Popen[bytes] | Forked
-        if environment:
+        if python:
             self.process = subprocess.Popen(
                 [*COMMAND, *words],
                 cwd=folder,
@@ -54,7 +54,6 @@ class Command:
             self.process = Forked(
                 words, folder=folder, environment=everything, stdout=writing, stderr=writing, new_session=True
             )
-            FORKED.setdefault(self.mark, []).append(self.process)
         os.close(writing)
         self._output = os.fdopen(reading)
         self._lines: list[str] = []
@@ -100,6 +99,21 @@ class Command:
         """Wait until it has printed something; False if it ended without."""
         return self.wait_until(lambda: text in self.output) or text in self.output
 
+    def kill_workers_until(self, text: str) -> bool:
+        """Kill every worker that trains as soon as it is seen, until something is printed; False if it ended
+        without.
+        """
+        killed: set[int] = set()
+
+        def reached() -> bool:
+            if text not in self.output:
+                fresh = set(workers(self.mark)) - killed
+                kill_all(fresh)
+                killed.update(fresh)
+            return text in self.output
+
+        return self.wait_until(reached)
+
     def _read(self) -> None:
         with self._output as lines:
             for line in lines:
@@ -144,10 +158,11 @@ def free_port() -> int:
 
 def marked(mark: str) -> list[int]:
     """Ids of the living processes that were started under a mark."""
-    found = [process.pid for process in FORKED.get(mark, []) if process.poll() is None]
+    word = f"{MARK}={mark}".encode()
+    found = [pid for pid, environment in environments() if word in environment]
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
+            if word in (entry / "environ").read_bytes():
                 found.append(int(entry.name))
     return found
 

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 import ray._raylet
 from ray._private import ray_constants
+from ray._private import services as ray_services
 from ray._private import utils as ray_utils
 from ray._private.node import Node
 
@@ -23,6 +24,9 @@ SMALLEST_FILE = 78_643_200  # bytes: the least that Ray takes for its shared mem
 _RAYLET: Any = ray._raylet  # compiled, and typed in part
 # Ray opens its own folders to everyone (0777): they lie one below ours, which is closed.
 _RAY = "r"  # short, since a socket's path is
+# What the raylet runs in the place of the dashboard's agent, since it insists on one: it ends with it.
+_NO_AGENT = ["sh", "-c", "exec cat"]
+_AGENT_PORTS = ("DASHBOARD_AGENT_LISTEN_PORT", "METRICS_AGENT_PORT", "METRICS_EXPORT_PORT")
 _DEEPEST_SOCKET = f"/{_RAY}/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 
 
@@ -54,8 +58,12 @@ def _start(folder: Path) -> Mapping[str, str]:
                 logging_level=logging.ERROR,
                 _temp_dir=str(folder),
                 _node_ip_address="127.0.0.1",
-                # Workers that start before they are asked for end unused: ours are actors.
-                _system_config={"enable_metrics_collection": False, "prestart_worker_first_driver": False},
+                _system_config={
+                    "enable_metrics_collection": False,
+                    # Workers that start before they are asked for end unused: ours are actors.
+                    "prestart_worker_first_driver": False,
+                    "enable_pipe_based_agent_to_parent_health_check": True,  # which _NO_AGENT reads
+                },
             )
     except BaseException as error:
         with undisturbed():
@@ -118,9 +126,23 @@ def _nothing_but_workers() -> Iterator[None]:
     agent. Each takes time, memory and ports, some of which answer without a token.
     """
     missing = ImportError("not wanted")
+    start_raylet, python = Node.start_raylet, ray_services._build_python_executable_command_memory_profileable
+
+    def start_without_agent(node: Any, *arguments: Any, **more: Any) -> None:
+        for name in _AGENT_PORTS:  # which the raylet waits for; -1: nobody listens
+            port = getattr(_RAYLET, f"{name}_NAME")
+            _RAYLET.persist_port(node._session_dir, node._node_id, port, -1)
+        start_raylet(node, *arguments, **more)
+
+    def program(component: str, *arguments: Any, **more: Any) -> list[str]:
+        is_agent = component == ray_constants.PROCESS_TYPE_DASHBOARD_AGENT
+        return _NO_AGENT if is_agent else python(component, *arguments, **more)
+
     replacements: list[tuple[Any, str, Any]] = [
         (ray_constants, "ENABLE_RAY_CLUSTER", False),
         (ray_utils, "get_dashboard_dependency_error", lambda: missing),
+        (ray_services, python.__name__, program),
+        (Node, "start_raylet", start_without_agent),
         (Node, "start_monitor", lambda _: None),
         (Node, "start_log_monitor", lambda _: None),
         (Node, "start_api_server", lambda _, **__: None),

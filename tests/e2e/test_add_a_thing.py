@@ -18,8 +18,8 @@ ENVIRONMENT = {"PYTHONPATH": str(OUTSIDE)}
 pytestmark = pytest.mark.e2e
 
 
-def made_up(*arguments: object, folder: Path, check: int = 0):
-    return adaptune(*map(str, arguments), folder=folder, environment=ENVIRONMENT, check=check)
+def made_up(*arguments: object, folder: Path, check: int = 0, python: bool = False):
+    return adaptune(*map(str, arguments), folder=folder, environment=ENVIRONMENT, check=check, python=python)
 
 
 def write_rows(path: Path, rows: int, seed: int) -> str:
@@ -53,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     told = made_up("check", "moods.yaml", folder=folder).stdout
     assert "moods, chosen by confidence" in told
     assert "sampler dice, scheduler strict" in told
-    made_up("run", "moods.yaml", folder=folder)
+    made_up("run", "moods.yaml", folder=folder, python=True)
     return folder
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from grids import count_epochs
 from jobs import adaptune, read_json, read_trials, trial_runs, write_job
 from processes import Command
 
@@ -16,10 +17,11 @@ def test_a_killed_search_with_halving_goes_on_and_confirms_its_winner(tmp_path: 
     write_job(tmp_path, space=SPACE, search={"trials": 7, "seed": 1}, confirm={"top": 1, "seeds": 2})
     command = Command("run", "topics.yaml", folder=tmp_path)
     storage = tmp_path / "runs"
-    assert command.wait_until(lambda: sum(trial.state == "paused" for trial in read_trials(storage)) >= 2)
+    assert command.wait_until(lambda: count_epochs(storage) >= 3)
     command.signal()
     command.wait(-9)
     before = read_trials(storage)
+    assert sum(trial.state == "paused" for trial in before) >= 2
     shown = read_json(adaptune("results", "topics", "--json", folder=tmp_path))
     assert shown["state"] == "interrupted"
     assert shown["tasks"][0]["trials"]["paused"] == sum(trial.state == "paused" for trial in before)

@@ -7,24 +7,17 @@ import signal
 from pathlib import Path
 
 import pytest
+from grids import count_epochs
 from jobs import adaptune, read_json, read_trials, trial_runs, write_job
-from processes import Command, kill_all, wait_until_gone, workers
-
-from search.record import Trial
+from processes import Command, wait_until_gone, workers
 
 pytestmark = pytest.mark.e2e
 SLOW_SPACE = {
     "adapter_size": [2, 4, 8, 16],
     "learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
     "epochs": [20],
+    "batch_size": [128],
 }
-
-
-def one_done_and_one_under_way(trials: tuple[Trial, ...]) -> bool:
-    states = [trial.state for trial in trials]
-    return "complete" in states and any(
-        trial.state == "running" and len(trial.epochs) >= 2 for trial in trials
-    )
 
 
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -32,10 +25,12 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path) -> None:
     write_job(tmp_path, space=SLOW_SPACE, search={"trials": 4, "seed": 1, "scheduler": "none"})
     command = Command("run", "topics.yaml", folder=tmp_path)
     storage = tmp_path / "runs"
-    assert command.wait_until(lambda: one_done_and_one_under_way(read_trials(storage))), command.output
+    # One trial is done, the next one under way.
+    assert command.wait_until(lambda: count_epochs(storage) >= 22), command.output
     command.signal(signal.SIGTERM)
     assert "adaptune resume topics" in command.wait(130)
     before = read_trials(storage)
+    assert [trial.state for trial in before[:2]] == ["complete", "running"]
     assert read_json(adaptune("results", "topics", "--json", folder=tmp_path))["state"] == "interrupted"
 
     Command("resume", "topics", folder=tmp_path, mark=command.mark).wait(0)
@@ -56,23 +51,11 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_what_failed_is_tried_again_on_demand_and_listed(tmp_path: Path) -> None:
     """A worker that dies each time, as for want of memory: two restarts, then its trial has failed."""
-    space = {"adapter_size": [2, 4], "learning_rate": [1e-3], "epochs": [5]}
+    space = {"adapter_size": [2, 4], "learning_rate": [1e-3], "epochs": [20], "batch_size": [128]}
     search = {"trials": 2, "sampler": "grid", "scheduler": "none"}
     write_job(tmp_path, space=space, search=search, resources={"concurrent": 1})
     command = Command("run", "topics.yaml", folder=tmp_path)
-    killed: set[int] = set()
-
-    def first_has_failed() -> bool:
-        trials = read_trials(tmp_path / "runs")
-        if trials and trials[0].state == "failed":
-            return True
-        if trials:
-            fresh = set(workers(command.mark)) - killed
-            kill_all(fresh)
-            killed.update(fresh)
-        return False
-
-    assert command.wait_until(first_has_failed), command.output
+    assert command.kill_workers_until("-> failed: its worker died"), command.output
     output = command.wait(0)
     advised = re.search(r"trials that failed: 1. Try them again with: \S*adaptune (.*)", output)
     assert advised is not None, output
@@ -91,7 +74,7 @@ def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Pa
     write_job(tmp_path, space=SLOW_SPACE, search={"trials": 2, "scheduler": "none"})
     command = Command("run", "topics.yaml", folder=tmp_path)
     storage = tmp_path / "runs"
-    assert command.wait_until(lambda: any(len(trial.epochs) >= 3 for trial in read_trials(storage)))
+    assert command.wait_until(lambda: count_epochs(storage) >= 3)
     before = read_trials(storage)
     os.kill(workers(command.mark)[0], signal.SIGKILL)
     command.wait(0)

@@ -14,10 +14,13 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the toy job has run to its end, with the default storage. Its name has what means
-    something in a URL, as Jenkins makes such names of branches.
+    something in a URL, as Jenkins makes such names of branches; foreign packages of our names lie in it.
     """
     folder = tmp_path_factory.mktemp("finished") / "x%2Fy?a=b#c"
     write_job(folder, resources={"concurrent": 2})
+    for name in ("search", "spaces", "pipelines"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise ImportError('the foreign package was imported')\n")
     done = adaptune("run", "topics.yaml", folder=folder, python=True)
     assert "trial 2" in done.stdout
     return folder
@@ -154,13 +157,7 @@ def test_a_job_searches_several_tasks_of_all_kinds(tmp_path: Path) -> None:
     assert isinstance(json.loads(done.stdout)["label"], float)
 
 
-def test_foreign_packages_of_our_names_where_we_start_do_not_get_in_our_way(tmp_path: Path) -> None:
-    write_job(tmp_path, search={"trials": 1, "scheduler": "none"})
-    for name in ("search", "spaces", "pipelines"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text(
-            "raise ImportError('the foreign package was imported')\n"
-        )
-    adaptune("run", "topics.yaml", folder=tmp_path, python=True)
-    results = read_json(adaptune("results", "topics", "--json", folder=tmp_path, python=True))
-    assert results["tasks"][0]["trials"]["complete"] == 1
+def test_foreign_packages_of_our_names_where_we_start_do_not_get_in_our_way(finished: Path) -> None:
+    assert (finished / "search" / "__init__.py").exists()
+    results = read_json(adaptune("results", "topics", "--json", folder=finished, python=True))
+    assert results["tasks"][0]["trials"]["complete"] == 3

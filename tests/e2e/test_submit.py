@@ -61,7 +61,8 @@ def test_a_stopped_job_is_resumed_on_the_cluster(submitted: Cluster, tmp_path: P
     where = {"folder": tmp_path, "environment": submitted.environment()}
     address = ("--address", submitted.address)
     storage = submitted.folder / "shared"
-    write_job(tmp_path, name="long", space={"adapter_size": [2, 4, 8], "epochs": [20]}, storage=str(storage))
+    space = {"adapter_size": [2, 4, 8], "epochs": [20], "batch_size": [128]}
+    write_job(tmp_path, name="long", space=space, storage=str(storage))
     adaptune("submit", "long.yaml", *address, **where)
     deadline = time.monotonic() + 120
     while not list((storage / "long" / "checkpoints").rglob("*.safetensors")):

@@ -2,6 +2,7 @@
 
 import random
 import secrets
+import signal
 import time
 from pathlib import Path
 
@@ -9,14 +10,14 @@ import pytest
 from aftermath import Reference, check_finished, check_interrupted
 from grids import NAME, TRIALS, checkpoints_of, count_epochs, cut_short, write_grid
 from jobs import adaptune
-from processes import Command, agents, kill_all, slow_disk, wait_for_end, workers
+from processes import Command, agents, kill_all, slow_disk, wait_for_end, wait_until_gone, workers
 
 RANDOM_KILLS = 20
 SEED = 20261125  # of the moments
 
 
 @pytest.mark.e2e
-def test_a_job_killed_while_it_writes_a_checkpoint_then_damaged_then_killed_while_it_selects_lacks_nothing(
+def test_a_job_killed_as_it_writes_a_checkpoint_damaged_interrupted_and_killed_as_it_selects_lacks_nothing(
     tmp_path: Path, reference: Reference
 ) -> None:
     write_grid(tmp_path)
@@ -24,6 +25,8 @@ def test_a_job_killed_while_it_writes_a_checkpoint_then_damaged_then_killed_whil
     kill_while_writing(tmp_path, mark)
     assert check_interrupted(storage, NAME, at_most=TRIALS) > 0
     cut_short(checkpoints_of(storage)[-1])  # in turn with a killed write: trained again as well
+    interrupt_twice(tmp_path, mark)
+    assert check_interrupted(storage, NAME, at_most=TRIALS) > 0
 
     command = Command("run", f"{NAME}.yaml", folder=tmp_path, mark=mark)
     assert command.wait_for_output("reading the test set")
@@ -48,6 +51,21 @@ def kill_while_writing(folder: Path, mark: str) -> None:
     kill_all([*workers(mark), command.process.pid])
     command.wait(-9)
     assert any(checkpoints.glob(".writing-*")), "the write had ended before the kill"
+
+
+def interrupt_twice(folder: Path, mark: str) -> None:
+    """Ctrl-C twice while a job trains: it ends at once, and says how to go on."""
+    storage = folder / "runs"
+    before = count_epochs(storage)
+    command = Command("run", f"{NAME}.yaml", folder=folder, mark=mark)
+    assert command.wait_until(lambda: count_epochs(storage) >= before + 5), command.output
+    command.signal(signal.SIGINT)
+    time.sleep(0.3)
+    command.signal(signal.SIGINT)
+    output = command.wait(130)
+    assert f"adaptune resume {NAME}" in output
+    assert "Traceback" not in output
+    wait_until_gone(mark)
 
 
 @pytest.mark.faults

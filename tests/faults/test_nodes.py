@@ -54,6 +54,7 @@ def submit(cluster: Cluster, folder: Path, **changes: Any) -> Path:
         cluster.address,
         folder=folder,
         environment=cluster.environment(),
+        python=True,
     )
     return cluster.folder / "shared"
 

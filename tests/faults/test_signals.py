@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: once, the search ends in order; twice, at once. Both can be resumed."""
+"""Ctrl-C and SIGTERM: once, the search ends in order; twice, at once. Both can be resumed.
+
+Ctrl-C twice in the middle of a search is in test_driver_kills, and so in `make test`.
+"""
 
 import re
 import shlex
@@ -15,28 +18,6 @@ from processes import Command, wait_until_gone, workers
 LONG_ROWS = 100_000  # one by one: an epoch of more than a minute
 TRAINING_SECONDS = 15  # from when a worker has started; it is in the middle of that epoch
 END_SECONDS = 40
-
-
-def start_and_train(folder: Path) -> Command:
-    write_grid(folder)
-    command = Command("run", f"{NAME}.yaml", folder=folder)
-    assert command.wait_until(lambda: count_epochs(folder / "runs") >= 5)
-    return command
-
-
-@pytest.mark.e2e
-def test_ctrl_c_twice_ends_at_once_and_the_job_goes_on_later(tmp_path: Path, reference: Reference) -> None:
-    command = start_and_train(tmp_path)
-    command.signal(signal.SIGINT)
-    time.sleep(0.3)
-    command.signal(signal.SIGINT)
-    output = command.wait(130)
-    assert f"adaptune resume {NAME}" in output
-    assert "Traceback" not in output
-    wait_until_gone(command.mark)
-    assert check_interrupted(tmp_path / "runs", NAME, at_most=TRIALS) > 0
-    Command("resume", NAME, folder=tmp_path, mark=command.mark).wait(0)
-    check_finished(tmp_path / "runs", NAME, trials=TRIALS, reference=reference, mark=command.mark)
 
 
 def next_words(output: str, *, begun: bool) -> list[str]:

@@ -37,18 +37,7 @@ def test_a_trial_whose_worker_dies_each_time_fails_once_and_the_others_do_not(tm
     write_grid(tmp_path, resources={"concurrent": 1})
     storage = tmp_path / "runs"
     command = Command("run", f"{NAME}.yaml", folder=tmp_path)
-    killed: set[int] = set()
-
-    def first_trial_has_failed() -> bool:
-        trials = read_trials(storage)
-        if not trials or trials[0].state == "failed":
-            return bool(trials)
-        fresh = set(workers(command.mark)) - killed
-        kill_all(fresh)
-        killed.update(fresh)
-        return False
-
-    assert command.wait_until(first_trial_has_failed)
+    assert command.kill_workers_until("-> failed: its worker died"), command.output
     command.wait(0)
     first = read_trials(storage)[0]
     assert first.state == "failed"

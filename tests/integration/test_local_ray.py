@@ -52,6 +52,16 @@ def test_everything_listens_on_this_machine_alone(running):
     assert addresses == {"127.0.0.1"}
 
 
+def test_nothing_runs_beside_it_that_only_a_dashboard_needs(running):
+    import psutil
+
+    processes = psutil.Process().children(recursive=True)
+    titles = " ".join(word for process in processes for word in process.cmdline()[:3])
+    assert "raylet/raylet" in titles
+    for unwanted in ("DashboardAgent", "dashboard/agent.py", "dashboard.py", "monitor.py"):
+        assert unwanted not in titles
+
+
 def test_its_folder_is_closed_to_other_users(running):
     private = next(parent for parent in Path(running["session_dir"]).parents if "adaptune" in parent.name)
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
