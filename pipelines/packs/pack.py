@@ -26,6 +26,7 @@ from pipelines.packs.recorded import Recorder
 from pipelines.tasks.encoded import EncodedTask
 
 EVALUATION_BATCH = 64  # examples
+GPU_ROWS = 2048  # examples of all members that are validated together
 GPU_CHECK_STEPS = 16  # a GPU is asked for its losses so seldom: each question waits for it
 
 
@@ -174,6 +175,8 @@ class Pack:
         A member that diverges leaves the pack with its `failure` set. If memory runs out, nothing has
         changed: `torch.OutOfMemoryError` is raised, and after a member has left the step can be taken again.
         """
+        if any(one.epoch_ended for one in self.members):  # memory did not suffice to validate them
+            return self._settle()
         for one in [one for one in self.members if one.finished]:
             self.leave(one)
         model, optimizer = self._built()
@@ -349,7 +352,8 @@ def predict_all(
         occupant = model.occupants[part.place]
         count = int(part.tokens.offsets[-1]) if occupant.spans else len(part.tokens)
         results.append(np.empty((count, occupant.outputs), dtype=np.float64))
-        queues.append(evaluation_batches(part.tokens.lengths, EVALUATION_BATCH))
+        rows = EVALUATION_BATCH if device.type == "cpu" else max(EVALUATION_BATCH, GPU_ROWS // len(parts))
+        queues.append(evaluation_batches(part.tokens.lengths, rows))
     for number in range(max(map(len, queues))):
         left = [index for index, queue in enumerate(queues) if number < len(queue)]
         now = [replace(parts[index], indices=queues[index][number]) for index in left]

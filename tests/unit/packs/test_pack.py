@@ -183,6 +183,34 @@ def test_when_memory_runs_out_the_step_is_taken_again_with_fewer(backbone, task,
         assert_same(own, alone(backbone, task, one))
 
 
+def test_when_memory_does_not_suffice_to_validate_that_is_done_again_with_fewer(
+    backbone, task, monkeypatch
+):
+    configs = [config(seed=1), config(seed=2)]
+    pack = new_pack(backbone)
+    first, second = (Training(backbone, task, one, pack=pack) for one in configs)
+    evaluate = pack.evaluate
+
+    def full(members):
+        if len(members) > 1:
+            raise torch.OutOfMemoryError("as a GPU says it")
+        return evaluate(members)
+
+    monkeypatch.setattr(pack, "evaluate", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        while True:
+            pack.step()
+    pack.leave(second)
+    while not first.finished:
+        pack.step()
+    pack.leave(first)
+    pack.join(second)
+    while not second.finished:
+        pack.step()
+    for own, one in zip((first, second), configs, strict=True):
+        assert_same(own, alone(backbone, task, one))
+
+
 def test_a_pass_that_cannot_be_recorded_is_computed_as_it_comes(backbone, task, monkeypatch, caplog):
     def refuse(*_):
         raise torch.OutOfMemoryError("as a GPU says it")
