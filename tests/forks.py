@@ -53,7 +53,7 @@ IN_COMMANDS = (
     "search.tracking.tracker",
 )
 ADDRESS = "ADAPTUNE_TEST_FORKS"  # in a command's environment: where its Ray's workers are forked
-COMMAND = str(Path(sys.executable).parent / "adaptune")
+PROGRAM = str(Path(sys.executable).parent / "adaptune")
 
 
 class Forked:
@@ -183,7 +183,7 @@ def _become(request: dict[str, Any], outputs: list[int], folder: Path) -> Callab
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = request["arguments"] if request["worker"] else [COMMAND, *request["arguments"]]
+    sys.argv = request["arguments"] if request["worker"] else [PROGRAM, *request["arguments"]]
     sys.orig_argv = [sys.executable, *sys.argv]
     _take_path(os.environ.get("PYTHONPATH", ""))
     if request["worker"]:

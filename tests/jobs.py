@@ -5,13 +5,12 @@ import json
 import os
 import random
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from forks import Forked
+from forks import PROGRAM, Forked
 from ruamel.yaml import YAML
 from tiny import save_tiny_encoder
 
@@ -20,7 +19,7 @@ from search.storage import Storage
 from search.study import Record
 
 COMMAND_SECONDS = 300
-COMMAND = [str(Path(sys.executable).parent / "adaptune")]
+COMMAND = [PROGRAM]
 WORDS = {"sport": ("goal", "team", "match", "win"), "money": ("bank", "price", "market", "share")}
 
 
