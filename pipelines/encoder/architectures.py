@@ -31,7 +31,8 @@ class Architecture:
             the first token alone.
         tuples: whether a layer returns its hidden states as the first of a tuple.
         shared_layers: whether one layer module runs at several depths.
-        packs: whether all norms see the rows of a batch, so that several trials can share a pass.
+        relative: within a layer, DeBERTa's attention: it reads one table of relative positions for all texts,
+            of which each trial of a pack needs its own, since the norm of the table is trained.
         flat: whether several texts can stand in one line: attention comes through transformers' interface,
             positions can be told, and the pooler is one module.
     """
@@ -45,7 +46,7 @@ class Architecture:
     branch_ends: tuple[str, str] | None = None
     tuples: bool = False
     shared_layers: bool = False
-    packs: bool = True
+    relative: str | None = None
     flat: bool = True
 
 
@@ -72,8 +73,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         _BERT,
         lower_norms=("embeddings.LayerNorm", "encoder.LayerNorm", "encoder.conv.LayerNorm"),
         tuples=True,
+        relative="attention.self",
         flat=False,  # attention's own terms of relative positions
-        packs=False,  # encoder.LayerNorm is of the relative positions, which all rows share
     ),
     "distilbert": Architecture(
         layers="transformer.layer.*",

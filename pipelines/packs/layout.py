@@ -152,7 +152,7 @@ class Layout:
         if (tiled := self.tiled(x)) is not None:
             return tiled.tiles, tiled.numbers, tiled.positions
         texts = self.texts
-        if len(x) != len(texts.places):  # DeBERTa's attention has a line for each text and head
+        if len(x) != len(texts.places):  # DeBERTa's tables, one for each place: a line for each position
             texts = even_texts(self.places, len(x) // len(self.places), x.device)
         return texts.places, texts.numbers[:, None], None
 

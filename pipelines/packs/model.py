@@ -25,6 +25,7 @@ from pipelines.packs.bank import SINGLE, ParameterBank
 from pipelines.packs.dropout import MaskSource, SeededDropout
 from pipelines.packs.layout import Current, Layout, make_layout
 from pipelines.packs.modules import FirstToken, PackedNorm, by_part, first_tokens, means, tokens_of
+from pipelines.packs.relative import put_tables
 from pipelines.packs.trained import HEAD, Insert, initial_parameters, trained_parts, trained_shapes
 
 
@@ -154,6 +155,8 @@ class PackModel(nn.Module):
         self._put_weights(encoder)
         self._put_dropout(encoder, layers, architecture.shared_layers)
         self._put_inserts(encoder, inserts)
+        if architecture.relative is not None and len(self.occupants) > 1:
+            put_tables(encoder, [f"{layer}.{architecture.relative}" for layer in layers], self.current)
         if (
             architecture.branch_ends
             and self.pooling != "mean"
@@ -244,5 +247,5 @@ def check_shareable(backbone: Backbone, occupants: Sequence[Occupant]) -> None:
         differ = [name for name in in_common[0] if other.get(name) != in_common[0][name]]
         if differ:
             raise ValueError(f"trials that differ in {', '.join(differ)} cannot share a pass")
-    if not backbone.architecture.packs or any(own.weights for own in parts):
+    if any(own.weights for own in parts):
         raise ValueError(f"trials of {first.method} on {backbone.name!r} cannot share a pass")
