@@ -150,7 +150,7 @@ def test_a_thousand_trials_with_halving_on_sqlite_are_never_locked_out_and_resum
         paused = sum(trial.state == "paused" for trial in studies[0].trials())
     resumed = time.monotonic() - before
     print(f"{TRIALS + TRIALS // 4} trials in {spent:.0f} s, read {len(seen)} times meanwhile")
-    print(f"{paused} wait; the record of {pretended.search.started} trials is resumed in {resumed:.1f} s")
+    print(f"{paused} wait; the record of {pretended.agenda.started} trials is resumed in {resumed:.1f} s")
 
     before = time.monotonic()
     command = Command("run", f"{NAME}.yaml", folder=tmp_path)

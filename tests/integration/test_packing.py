@@ -11,6 +11,7 @@ import pytest
 from jobs import write_job
 
 from search import SearchJob, Storage, run
+from search.progress import Progress
 from search.study import Record
 
 pytestmark = pytest.mark.integration
@@ -18,7 +19,17 @@ MARK = "ADAPTUNE_TEST_PACKING"
 SPACE = {"adapter_size": [2, 4, 8, 16], "learning_rate": [1e-3, 3e-3, 1e-2], "epochs": [2, 4]}
 
 
-def search(folder: Path, **changes):
+class Hosts(Progress):
+    """What a search told of its hosts."""
+
+    def __init__(self):
+        self.told = []
+
+    def hosts(self, states):
+        self.told += states
+
+
+def search(folder: Path, progress=None, **changes):
     """Run a small job; its study's trials by configuration."""
     job = SearchJob.load(
         write_job(
@@ -30,7 +41,7 @@ def search(folder: Path, **changes):
         ),
         storage=str(folder / "runs"),
     )
-    results = run(job)
+    results = run(job, progress=progress)
     with Record(Storage(str(folder / "runs"))) as record:
         trials = record.studies("topics")[0].trials()
     assert results["state"] == "finished"
@@ -53,7 +64,10 @@ def alone(tmp_path_factory):
 
 
 def test_a_search_in_packs_of_three_finds_what_a_search_one_by_one_finds(tmp_path, alone):
-    packed, results = search(tmp_path, resources={"pack": 3})
+    hosts = Hosts()
+    packed, results = search(tmp_path, hosts, resources={"pack": 3})
+    assert {(state.capacity, state.node) for state in hosts.told} == {(3, os.uname().nodename)}
+    assert max(sum(state.packs) for state in hosts.told) <= 3
     assert scores(packed) == scores(alone[0])
     assert losses(packed) == pytest.approx(losses(alone[0]), rel=1e-4)
     assert results["tasks"][0]["best"]["params"] == alone[1]["tasks"][0]["best"]["params"]
