@@ -105,7 +105,7 @@ class Pack:
         pooling: str,
         precision: str,
         cache: PrefixCache | None = None,
-        fused: bool = True,
+        fused: bool = False,
     ) -> None:
         self.backbone = backbone
         self.pooling = pooling
@@ -117,6 +117,7 @@ class Pack:
         self._most = _most_tokens(backbone, precision)
         self._model: PackModel | None = None
         self._optimizer: BankOptimizer | None = None
+        self._recorder: Recorder | None = None
         self._prefixes: list[dict[str, NDArray[np.generic]]] | None = None
         self._unchecked: list[Tensor] = []  # losses (places,) of steps, still on the device
         self._failed: list[Member] = []
@@ -154,7 +155,7 @@ class Pack:
         for one in self.members:
             one.parameters, one.moments = self.copies(one)
         self._failed += self._check_losses()
-        self._model = self._optimizer = None
+        self._model = self._optimizer = self._recorder = None
 
     def copies(self, member: Member) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """A member's parameters, and its moments as `MOMENT.NAME`, as they are now: copies."""
@@ -211,6 +212,8 @@ class Pack:
         if self.flat:
             fused, most = self.fused, self._most
             cargo = flat_cargo(parts, pad_id=pad_id, fused=fused, rounded=fused, keys=keys, most=most)
+            if self._recorder is None:
+                self._recorder = Recorder(model, self.precision, records=fused)
             return self._recorder.outputs(cargo)
         batch, layout = padded_batch(parts, pad_id=pad_id, device=self.device)
         model.masks.begin(send(torch.tensor(keys, dtype=torch.int32), self.device))
@@ -294,7 +297,6 @@ class Pack:
                 [one.steps for one in self.members],
                 fused=self.fused,
             )
-            self._recorder = Recorder(self._model, self.precision, records=self.fused)
             for place, one in enumerate(self.members):
                 self._model.load(one.parameters, place)
                 for key, moments in self._optimizer.moments.items():

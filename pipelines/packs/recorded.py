@@ -32,7 +32,7 @@ class Recorder:
     def __init__(self, model: PackModel, precision: str, *, records: bool) -> None:
         self._model = model
         self._precision = precision
-        self._most = _MOST if records else 0
+        self._records = records
         self._device = model.bank.values.device
         self._seen: set[Hashable] = set()
         self._recordings: dict[Hashable, _Recording] = {}
@@ -47,13 +47,20 @@ class Recorder:
     def _encode(self, cargo: Cargo) -> tuple[Tensor, Tensor, Layout]:
         sent = send(torch.from_numpy(cargo.flattened()), self._device)
         hidden = None if cargo.hidden is None else send(as_floats(cargo.hidden), self._device)
-        shape = cargo.shape
-        if shape in self._seen and shape not in self._recordings and len(self._recordings) < self._most:
-            self._record(cargo, sent, hidden)
-        if (recording := self._recordings.get(shape)) is not None:
+        recording = self._recording(cargo, sent, hidden)
+        if recording is not None:
             return recording.run(sent, hidden)
-        self._seen.add(shape)
         return encode(self._model, cargo, sent, hidden, self._precision)
+
+    def _recording(self, cargo: Cargo, sent: Tensor, hidden: Tensor | None) -> "_Recording | None":
+        """That of a cargo's shape, which is recorded when it comes for the second time."""
+        if not self._records:
+            return None
+        shape = cargo.shape
+        if shape not in self._recordings and shape in self._seen and len(self._recordings) < _MOST:
+            self._record(cargo, sent, hidden)
+        self._seen.add(shape)
+        return self._recordings.get(shape)
 
     def _record(self, cargo: Cargo, sent: Tensor, hidden: Tensor | None) -> None:
         try:
@@ -63,7 +70,8 @@ class Recorder:
                 self._model, cargo, sent, hidden, self._precision, self._pool
             )
         except RuntimeError as error:  # memory for it, most likely: nothing has been computed yet
-            self._most = 0
+            self._records = False
+            self._recordings.clear()
             log.warning("a pack's passes are not recorded any more, and slower: %s", error)
 
 

@@ -14,7 +14,10 @@ _ROWS = 4  # of a program at once
 
 
 @triton.jit
-def _forward(x, skip, out, bias, tiles, d, stride, TOKENS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip # noqa: E501
+def _forward(
+    x, skip, out, bias, tiles, d, stride,
+    TOKENS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     place = tl.load(tiles + tl.program_id(0) * ROWS // TOKENS).to(tl.int64)
     columns = tl.arange(0, WIDTH)

@@ -1,6 +1,7 @@
 """Trials in one pack: each gives what it gives alone, whoever comes and goes beside it."""
 
 import dataclasses
+import weakref
 from functools import partial
 
 import numpy as np
@@ -158,6 +159,45 @@ def test_a_trial_that_diverges_leaves_its_neighbours_untouched(model_type, task)
     assert_same(good, alone(backbone, task, calm))
 
 
+def test_a_pack_goes_by_kernels_only_where_that_is_asked_for(backbone, monkeypatch):
+    monkeypatch.setattr(pack_module, "has_kernels", lambda _: True)
+    plain, fused = (
+        Pack(backbone, pooling="cls", precision="fp32", **how).fused for how in ({}, {"fused": True})
+    )
+    assert (plain, fused) == (False, True)
+
+
+def finish_one_by_one(pack, first, second):
+    pack.leave(second)
+    while not first.finished:
+        pack.step()
+    pack.leave(first)
+    pack.join(second)
+    while not second.finished:
+        pack.step()
+
+
+def test_a_pack_that_is_put_down_keeps_no_model(backbone, task):
+    pack = new_pack(backbone)
+    for seed in (1, 2):
+        Training(backbone, task, config(seed=seed), pack=pack)
+    pack.step()
+    model = weakref.ref(pack.model)
+    pack.put_down()
+    assert model() is None  # two of them may not fit a GPU
+
+
+def test_a_pack_that_records_nothing_keeps_nothing_of_its_batches(backbone, task):
+    pack = new_pack(backbone)
+    for seed in (1, 2):
+        Training(backbone, task, config(seed=seed), pack=pack)
+    pack.step()
+    before = len(pack._recorder._seen)
+    for _ in range(3):
+        pack.step()
+    assert len(pack._recorder._seen) == before
+
+
 def test_when_memory_runs_out_the_step_is_taken_again_with_fewer(backbone, task, monkeypatch):
     configs = [config(seed=1), config(seed=2)]
     pack = new_pack(backbone)
@@ -172,13 +212,7 @@ def test_when_memory_runs_out_the_step_is_taken_again_with_fewer(backbone, task,
     monkeypatch.setattr(pack.model, "encode", full)
     with pytest.raises(torch.OutOfMemoryError):
         pack.step()
-    pack.leave(second)
-    while not first.finished:
-        pack.step()
-    pack.leave(first)
-    pack.join(second)
-    while not second.finished:
-        pack.step()
+    finish_one_by_one(pack, first, second)
     for own, one in zip((first, second), configs, strict=True):
         assert_same(own, alone(backbone, task, one))
 
@@ -199,13 +233,7 @@ def test_when_memory_does_not_suffice_to_validate_that_is_done_again_with_fewer(
         pack.step()
     with pytest.raises(torch.OutOfMemoryError):
         pack.step()
-    pack.leave(second)
-    while not first.finished:
-        pack.step()
-    pack.leave(first)
-    pack.join(second)
-    while not second.finished:
-        pack.step()
+    finish_one_by_one(pack, first, second)
     for own, one in zip((first, second), configs, strict=True):
         assert_same(own, alone(backbone, task, one))
 
