@@ -9,6 +9,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from places import three_places
 from tiny import tiny_backbone, toy_task
 
 from pipelines.config import TrainConfig
@@ -52,15 +53,7 @@ def outputs_and_gradients(backbone, occupants, parts, pooling, *, fused, precisi
 def test_kernels_give_the_outputs_and_gradients_of_plain_modules(model_type, pooling):
     backbone = tiny_backbone(model_type)
     backbone.model.to(DEVICE)
-    tokens = toy_task(rows=24, validation_rows=8).train
-    occupants = [
-        Occupant(TrainConfig(method="adapter", adapter_size=size, dropout=rate, seed=size), outputs)
-        for size, rate, outputs in ((4, 0.3, 2), (8, 0.1, 3), (2, 0.0, 1))
-    ]
-    parts = [
-        Part(place, tokens, np.arange(first, last))
-        for place, (first, last) in enumerate(((0, 7), (4, 9), (9, 24)))
-    ]
+    occupants, parts = three_places(toy_task(rows=24, validation_rows=8).train)
     plain, kernels = (
         outputs_and_gradients(backbone, occupants, parts, pooling, fused=fused) for fused in (False, True)
     )

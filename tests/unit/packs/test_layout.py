@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from places import three_places
 from tiny import tiny_backbone, toy_task
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -114,15 +115,7 @@ def test_groups_cost_no_more_than_one_and_none_has_a_single_text(lengths, groups
 @pytest.mark.parametrize("model_type", FLAT)
 def test_flat_and_padded_batches_give_the_same_outputs_and_gradients(model_type, pooling):
     backbone = tiny_backbone(model_type)
-    tokens = toy_task(rows=24, validation_rows=8).train
-    occupants = [
-        Occupant(TrainConfig(method="adapter", adapter_size=size, dropout=rate, seed=size), outputs)
-        for size, rate, outputs in ((4, 0.3, 2), (8, 0.1, 3), (2, 0.0, 1))
-    ]
-    parts = [
-        Part(place, tokens, np.arange(first, last))
-        for place, (first, last) in enumerate(((0, 7), (4, 9), (9, 24)))
-    ]
+    occupants, parts = three_places(toy_task(rows=24, validation_rows=8).train)
     found = []
     for make in (padded_batch, flat_batch):
         torch.manual_seed(0)

@@ -32,7 +32,14 @@ KINDS = {
     "no norm": {"norm_rel_ebd": "none"},
     "no relative positions": {"relative_attention": False, "position_biased_input": True},
 }
-EVERY = pytest.mark.parametrize("kind", KINDS)
+# The kinds that are published are tried with each change, the others in make test.
+EVERY = pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(one, marks=() if one in ("as v3", "as v2-xlarge") else pytest.mark.integration)
+        for one in KINDS
+    ],
+)
 NORM = "norm.encoder.LayerNorm"
 
 

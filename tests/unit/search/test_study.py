@@ -231,6 +231,7 @@ with opened(Path(sys.argv[1])) as record:
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("told", [1, 5])
 def test_no_epoch_is_lost_that_was_recorded_before_a_kill(study, tmp_path, told):
     start(study)
