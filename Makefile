@@ -13,6 +13,7 @@ demo: .venv/installed
 	$(BIN)/adaptune run examples/bbc_news.yaml
 
 # Searches wait for this and that: three tests at once keep two cores busy. The long ones come first.
+test: PYTEST += --hypothesis-profile thorough
 test: lint unit
 	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "integration or e2e"
 
@@ -21,7 +22,7 @@ faults: .venv/installed
 	$(BIN)/python -m pytest -m "" -q -rA tests/faults
 
 unit: .venv/installed
-	$(PYTEST) -n 2 --dist worksteal
+	$(PYTEST) -n 2 --dist worksteal tests/unit
 
 lint: .venv/installed
 	$(BIN)/ruff check .

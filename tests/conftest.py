@@ -1,6 +1,7 @@
 """What all tests share: a Ray cluster of its own for those that talk to one, and what makes them quick."""
 
 import gc
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,36 @@ import pytest
 if TYPE_CHECKING:
     from clusters import Cluster
 
-# A busy machine is slow, not wrong.
-hypothesis.settings.register_profile("no deadline", deadline=None)
-hypothesis.settings.load_profile("no deadline")
+# A busy machine is slow, not wrong. `make unit` is for between two edits, `make test` draws four times as many.
+hypothesis.settings.register_profile("thorough", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
+hypothesis.settings.load_profile("quick")
 
 
 def pytest_collection_finish() -> None:
-    """What is there now stays until the end: the collector need not look through it after every test."""
+    """What is there now stays until the end: the collector need not look through it, nor so often."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """The messages logged during the test, warnings and worse.
+
+    Instead of pytest's own fixture: with its log capture, every test looks three times through the loggers of
+    every library, which takes longer than most tests.
+    """
+    messages: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    keep = Keep(logging.WARNING)
+    logging.getLogger().addHandler(keep)
+    yield messages
+    logging.getLogger().removeHandler(keep)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Studies filled by hand: the record of a search without Ray, a backbone or training."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -84,6 +84,21 @@ def opened(folder: Path) -> Iterator[Record]:
         (folder / "studies.db").write_bytes(_empty_database())
     with Record(Storage(str(folder))) as record:
         yield record
+
+
+def filled(folder: Path, fill: Callable[[Record], None]) -> Path:
+    """A folder with the record that this function, a module's own, fills: filled once, then copied."""
+    folder.mkdir(parents=True)
+    (folder / "studies.db").write_bytes(_filled_database(fill))
+    return folder
+
+
+@cache
+def _filled_database(fill: Callable[[Record], None]) -> bytes:
+    with TemporaryDirectory() as folder:
+        with opened(Path(folder)) as record:
+            fill(record)
+        return Path(folder, "studies.db").read_bytes()
 
 
 def create(record: Record, name: str = "job/task/adapter", **facts: Any) -> Study:

@@ -214,13 +214,13 @@ def test_a_command_runs_on_the_cluster_and_its_exit_code_counts(ray_cluster):
 
 
 def test_a_node_whose_folder_is_open_to_all_is_told_of_and_a_head_that_asks_for_a_token_is_not(
-    ray_cluster, caplog
+    ray_cluster, logged
 ):
     node = ray_cluster.add_node(cpus=1)
     node.state.chmod(0o755)
     with contact(ray_cluster.address) as client:
         assert cluster.check_cluster(client, str(ray_cluster.folder / "storage")) == []
-    (warning,) = caplog.messages
+    (warning,) = logged
     assert f"{node.node_id[:6]}) can run code as this job's owner" in warning
     assert f"Ray unpacks jobs under {node.state.resolve()}" in warning
     assert warning.count("(") == 2  # of one node alone, and of the documentation

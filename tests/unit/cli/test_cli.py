@@ -13,7 +13,7 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 from jobs import write_job
-from studies import add, create, note_winner, opened
+from studies import add, create, filled, note_winner, opened
 
 from pipelines.errors import BundleError, InputError
 from search.cli import app as cli
@@ -73,12 +73,14 @@ def failing(monkeypatch, adaptune):
 @pytest.fixture
 def storage(tmp_path):
     """A storage with an interrupted job."""
-    with opened(tmp_path / "runs") as record:
-        study = create(record, "tickets/queue/adapter")
-        add(study, [0.5, 0.75])
-        add(study, [], "failed", reason="OSError: [/data/x] is gone")
-        create(record, "tickets/tone/adapter", position=1)
-    return tmp_path / "runs"
+    return filled(tmp_path / "runs", _interrupted)
+
+
+def _interrupted(record):
+    study = create(record, "tickets/queue/adapter")
+    add(study, [0.5, 0.75])
+    add(study, [], "failed", reason="OSError: [/data/x] is gone")
+    create(record, "tickets/tone/adapter", position=1)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import signal
 import sys
 
 import pytest
-from studies import add, create, opened
+from studies import add, create, filled
 
 from pipelines.bundle import AdapterBundle, Prediction
 from pipelines.bundle_files import BundleConfig
@@ -56,11 +56,13 @@ def adaptune(monkeypatch, tmp_path):
 
 @pytest.fixture
 def storage(tmp_path):
-    with opened(tmp_path / "runs") as record:
-        study = create(record, "tickets/queue/adapter")
-        add(study, [0.5, 0.75])
-        study.stop(f"{LABEL} {HOSTILE}")
-    return tmp_path / "runs"
+    return filled(tmp_path / "runs", _stopped)
+
+
+def _stopped(record):
+    study = create(record, "tickets/queue/adapter")
+    add(study, [0.5, 0.75])
+    study.stop(f"{LABEL} {HOSTILE}")
 
 
 @pytest.fixture

@@ -297,7 +297,7 @@ def test_the_token_is_looked_for_in_rays_order(no_token, monkeypatch):
 
 @pytest.mark.parametrize(("mode", "told"), [(0o600, False), (0o400, False), (0o644, True), (0o640, True)])
 @pytest.mark.parametrize("named", [True, False])
-def test_a_token_that_others_may_read_is_told_of(no_token, monkeypatch, caplog, mode, told, named):
+def test_a_token_that_others_may_read_is_told_of(no_token, monkeypatch, logged, mode, told, named):
     file = no_token / ".ray" / "auth_token"
     file.parent.mkdir()
     file.write_text("the-token")
@@ -305,8 +305,8 @@ def test_a_token_that_others_may_read_is_told_of(no_token, monkeypatch, caplog, 
     if named:
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
     assert find_token()
-    assert (f"chmod 600 {file}" in caplog.text) is told
-    assert "the-token" not in caplog.text
+    assert (f"chmod 600 {file}" in "\n".join(logged)) is told
+    assert "the-token" not in "\n".join(logged)
 
 
 @pytest.fixture
@@ -415,23 +415,23 @@ DOORS = pytest.mark.parametrize(
 
 @DOORS
 @pytest.mark.usefixtures("no_token")
-def test_what_the_nodes_warn_of_is_told_before_a_job_starts(write_job, monkeypatch, caplog, door):
+def test_what_the_nodes_warn_of_is_told_before_a_job_starts(write_job, monkeypatch, logged, door):
     Cluster(monkeypatch, "Other users of box-1 can run code.", "Of box-2, too.")
     door(write_job())
-    assert caplog.messages == ["Other users of box-1 can run code.", "Of box-2, too."]
+    assert logged == ["Other users of box-1 can run code.", "Of box-2, too."]
 
 
 @DOORS
 @pytest.mark.parametrize("answers_anyone", [True, False])
 @pytest.mark.usefixtures("no_token")
 def test_a_cluster_that_answers_without_a_token_is_warned_of_whoever_has_one(
-    write_job, monkeypatch, caplog, door, answers_anyone
+    write_job, monkeypatch, logged, door, answers_anyone
 ):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "ours")
     head = Cluster(monkeypatch, answers_anyone=answers_anyone)
     door(write_job())
-    assert ("whoever reaches http://head:8265 can run code on it" in caplog.text) is answers_anyone
-    assert ("RAY_AUTH_MODE=token" in caplog.text) is answers_anyone
+    assert ("whoever reaches http://head:8265 can run code on it" in "\n".join(logged)) is answers_anyone
+    assert ("RAY_AUTH_MODE=token" in "\n".join(logged)) is answers_anyone
     assert head.asked == [("http://head:8265/api/jobs/", None)]
 
 

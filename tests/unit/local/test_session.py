@@ -103,15 +103,15 @@ def callers_ray(raylet, monkeypatch):
     return raylet
 
 
-def test_a_callers_ray_that_fits_is_taken_without_a_word(callers_ray, caplog):
+def test_a_callers_ray_that_fits_is_taken_without_a_word(callers_ray, logged):
     check_callers_ray()
-    assert caplog.messages == []
+    assert logged == []
 
 
-def test_a_callers_ray_that_is_open_to_other_users_is_warned_of(callers_ray, caplog):
+def test_a_callers_ray_that_is_open_to_other_users_is_warned_of(callers_ray, logged):
     callers_ray.folder.chmod(0o777)
     check_callers_ray()
-    (said,) = caplog.messages
+    (said,) = logged
     assert f"{callers_ray.folder} is open to all" in said
     assert "call ray.shutdown() before" in said
 
