@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from clusters import Cluster
 
-# A busy machine is slow, not wrong. `make unit` is for between two edits; `make test` draws four times as much.
+# A busy machine is slow, not wrong. `make unit` is for between two edits: `make test` draws four times more.
 hypothesis.settings.register_profile("thorough", deadline=None)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
 hypothesis.settings.load_profile("quick")
