@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipelines.config import TrainConfig
 from pipelines.method import register
 from pipelines.packs.method import EncoderMethod
+from pipelines.probe.method import ProbeMethod
 from pipelines.towers.method import TowerMethod
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -103,5 +104,16 @@ EMBEDDINGS = register(
         keeps="no encoder",
         packed=False,
         reads_vectors=True,
+    )
+)
+PROBE = register(
+    ProbeMethod(
+        name="probe",
+        card="A regularised linear model on the frozen encoder's vectors (a linear probe)",
+        label="linear probe",
+        legend="linear probe",
+        colour="#56B4E9",
+        marker="P",
+        packed=False,
     )
 )

@@ -30,7 +30,7 @@ PARAMETERS: dict[str, Legal] = {
     # passes over the training set
     "epochs": Legal(int, 1, MILLION, "a whole number, 1 or more", _ENCODER),
     # rows in one step
-    "batch_size": Legal(int, 1, MILLION, "a whole number, 1 or more"),
+    "batch_size": Legal(int, 1, MILLION, "a whole number, 1 or more", (*_ENCODER, *_TOWERS)),
     # not on biases and layer norms
     "weight_decay": Legal(float, 0, HUGE, "a number, 0 or more", _ENCODER),
     # a fraction, of the backbone's own dropout sites
@@ -68,6 +68,8 @@ PARAMETERS: dict[str, Legal] = {
     "wide_regularisation": Legal(float, 0, HUGE, "a number, 0 or more", _TOWERS),
     # that the training sees in all, however many there are
     "training_samples": Legal(int, 1, 1000 * MILLION, "a whole number, 1 or more", _TOWERS),
+    # what a text's vector is: the mean of its tokens, its first, or what the encoder's pooler makes of that
+    "pooling": Legal.text("mean", "cls", "pooler", methods=("probe",)),
 }
 
 

@@ -226,3 +226,11 @@ register(
     ),
     method="embeddings",
 )
+
+register(
+    "default_probe",
+    "What `default` is for probe: one linear model on the mean of each text's tokens; its strength is chosen "
+    "on the training set.",
+    _space(pooling=Choice(("mean",))),
+    method="probe",
+)

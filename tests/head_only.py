@@ -46,7 +46,7 @@ def registered() -> Iterator[EncoderMethod]:
     legal = {**PARAMETERS}
     register(HEAD_ONLY)
     register_parameter("head_layer", Legal(int, 0, 1000, "a whole number, 0 or more", ("head_only",)))
-    allow("head_only", "learning_rate", "epochs", "dropout")
+    allow("head_only", "learning_rate", "epochs", "batch_size", "dropout")
     space = Space((("learning_rate", Choice((1e-2,))), ("head_layer", Choice((0, 1)))))
     register_preset("default_head_only", "For the tests.", space, method="head_only")
     try:

@@ -119,6 +119,19 @@ class PrefixCache:
             used -= own
 
 
+def sentences(
+    backbone: Backbone, tokens: Tokens, pooling: str, precision: str, cache: PrefixCache | None
+) -> NDArray[np.float32]:
+    """The frozen vector of each text, (n, d): out of the cache, where there is one and it has room."""
+    known = None if cache is None else cache.read_sentences(backbone, tokens, pooling, precision)
+    if known is not None:
+        return np.asarray(known, dtype=np.float32)
+    found = np.empty((len(tokens), backbone.width), dtype=np.float32)
+    for text, vector in sentence_vectors(backbone, tokens, pooling, precision):
+        found[text] = vector
+    return found
+
+
 def hidden_states(
     backbone: Backbone, tokens: Tokens, boundary: int, precision: str
 ) -> Iterator[tuple[int, NDArray[np.generic]]]:

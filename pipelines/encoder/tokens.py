@@ -1,7 +1,7 @@
 """Tokenised texts: flat arrays that any process can map without a copy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,12 +43,18 @@ class Texts:
     """
 
     tokens: Mapping[Reading, tuple[Tokens, ...]]
-    words: Mapping[tuple[str, Reading], tuple[Tokens, ...]]
+    words: Mapping[tuple[str, Reading], tuple[Tokens, ...]] = field(default_factory=dict)
+
+    def beside(self, other: "Texts | None") -> "Texts":
+        """These, and what another method of a job reads of the same texts."""
+        if other is None:
+            return self
+        return Texts({**other.tokens, **self.tokens}, {**other.words, **self.words})
 
 
 @dataclass(frozen=True)
 class TaskTexts:
-    """What the method `embeddings` sees of a task beside its `EncodedTask`; never the test set.
+    """What methods see of a task that read columns by themselves, each in its reading; never the test set.
 
     Attributes:
         framing: the tokenizer's special tokens, which are no words of a text; the unknown one is.
@@ -57,6 +63,13 @@ class TaskTexts:
     train: Texts
     validation: Texts
     framing: tuple[int, ...]
+
+    def beside(self, other: "TaskTexts | None") -> "TaskTexts":
+        """These, and what another method of a job reads."""
+        if other is None:
+            return self
+        train, validation = self.train.beside(other.train), self.validation.beside(other.validation)
+        return TaskTexts(train, validation, self.framing)
 
 
 def encode(texts: Sequence[tuple[str, ...]], tokenizer: Any, max_tokens: int) -> Tokens:
@@ -71,6 +84,11 @@ def encode(texts: Sequence[tuple[str, ...]], tokenizer: Any, max_tokens: int) ->
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         types=_flat(encoded["token_type_ids"], np.uint8) if "token_type_ids" in encoded else None,
     )
+
+
+def framing_tokens(tokenizer: Any) -> tuple[int, ...]:
+    """The special tokens around texts: all but the unknown word's."""
+    return tuple(sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id}))
 
 
 def check_max_tokens(name: str, tokenizer: Any, max_tokens: int) -> None:

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
+from pipelines.encoder.tokens import framing_tokens
 from pipelines.towers.config import SENTENCE, TOKEN_TABLE, EmbeddingConfig
 from pipelines.towers.layers import TABLE, WIDE, Shape, tower_shapes
 from pipelines.towers.model import TABLE_IDS, WIDE_IDS, Source, table_shape, trained_outputs
-from pipelines.towers.texts import framing_tokens, read_texts
+from pipelines.towers.texts import read_texts
 from pipelines.towers.vectors import TABLE as VECTORS
 from pipelines.towers.vectors import WORDS, WordVectors, vectors_in
 

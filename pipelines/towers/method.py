@@ -70,8 +70,8 @@ class TowerMethod(Method):
         vectors: Vectors,
     ) -> "EncodedTask":
         """With its texts in each reading that a trial may have."""
-        from pipelines.encoder.tokens import TaskTexts
-        from pipelines.towers.texts import framing_tokens, read_texts
+        from pipelines.encoder.tokens import TaskTexts, framing_tokens
+        from pipelines.towers.texts import read_texts
 
         self.check_data(data)
         readings = self.readings(searched)
@@ -79,7 +79,8 @@ class TowerMethod(Method):
             read_texts(split.texts, backbone.tokenizer, task.max_tokens, readings=readings, vectors=vectors)
             for split in (data.train, data.validation)
         )
-        return replace(task, texts=TaskTexts(train, validation, framing_tokens(backbone.tokenizer)))
+        texts = TaskTexts(train, validation, framing_tokens(backbone.tokenizer))
+        return replace(task, texts=texts.beside(task.texts))
 
     def readings(self, searched: Mapping[str, Collection[object]]) -> "set[Reading]":
         """The ways in which trials read a text, as `prepare` is told of them."""

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from pipelines.encoder.backbone import Backbone, token_table
 from pipelines.encoder.batches import evaluation_batches
-from pipelines.encoder.prefix import PrefixCache
-from pipelines.encoder.sentences import sentence_vectors
+from pipelines.encoder.prefix import PrefixCache, sentences
 from pipelines.encoder.tokens import Texts, Tokens
 from pipelines.errors import InputError, nearest
 from pipelines.towers.bags import Bags, bags_of, distinct, pool
@@ -119,14 +118,7 @@ class Source:
         return torch.from_numpy(np.stack(columns, axis=1))
 
     def _sentences(self, tokens: Tokens) -> NDArray[np.float32]:
-        arguments = self._backbone, tokens, self._pooling, self._precision
-        known = self._cache.read_sentences(*arguments) if self._cache is not None else None
-        if known is not None:
-            return np.asarray(known, dtype=np.float32)
-        found = np.empty((len(tokens), self._backbone.width), dtype=np.float32)
-        for text, vector in sentence_vectors(*arguments):
-            found[text] = vector
-        return found
+        return sentences(self._backbone, tokens, self._pooling, self._precision, self._cache)
 
     def inputs(self, texts: Texts, wide_ids: NDArray[np.int64], table_ids: NDArray[np.int64]) -> Inputs:
         """What towers read that have these rows of the whole tables, both sorted."""

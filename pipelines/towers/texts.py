@@ -49,11 +49,6 @@ def read_texts(
     return Texts(tokens, words)
 
 
-def framing_tokens(tokenizer: Any) -> tuple[int, ...]:
-    """The special tokens around texts: all but the unknown word's."""
-    return tuple(sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id}))
-
-
 def _look_up(texts: Sequence[str], vectors: WordVectors, max_tokens: int) -> Tokens:
     rows = [
         [vectors.rows[word] for word in split_words(text)[:max_tokens] if word in vectors.rows]

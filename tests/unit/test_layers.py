@@ -91,7 +91,7 @@ FLOORS = {
         "tasks",
         "kinds epochs",
         "method",
-        "bundle_files packs towers checkpoint",
+        "bundle_files packs towers probe checkpoint",
         "methods bundle",
         "analyses",
     ],

@@ -59,7 +59,8 @@ def test_sizeless_parameters_are_of_the_method_and_change_no_count(name):
     config = method.config({}, seed=0)
     assert all(hasattr(config, parameter) for parameter in method.sizeless)
     count = method.count_trained(backbone, config, outputs=2, columns=1, vectors={})
-    other = replace(config, batch_size=7)
+    changed = {"batch_size": 7} if "batch_size" in method.sizeless else {"pooling": "cls"}
+    other = replace(config, **changed)
     assert method.count_trained(backbone, other, outputs=2, columns=1, vectors={}) == count > 0
 
 

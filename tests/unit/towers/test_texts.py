@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_tokenizer
 
-from pipelines.encoder.tokens import encode
+from pipelines.encoder.tokens import encode, framing_tokens
 from pipelines.methods import EMBEDDINGS
 from pipelines.towers.bags import Bags, bags_of, distinct, pool
-from pipelines.towers.texts import framing_tokens, offsets_of, read_text, read_texts, split_words
+from pipelines.towers.texts import offsets_of, read_text, read_texts, split_words
 
 READINGS = sorted(EMBEDDINGS.readings(EITHER))
 TOKENIZER = tiny_tokenizer(do_lower_case=False)
