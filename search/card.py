@@ -20,9 +20,13 @@ class ModelCard:
     before: str
     after: str
 
-    def fill(self, scores: str) -> str:
-        """The whole card."""
-        return f"{self.before}{scores}{self.after}"
+    def fill(self, scores: str, certainty: str = "") -> str:
+        """The whole card.
+
+        Args:
+            certainty: lines on how sure the scores are.
+        """
+        return f"{self.before}{scores} (read once, after the choice)\n{certainty}{self.after}"
 
 
 def model_card(study: Study, best: Trial, job: SearchJob, data: TaskData) -> ModelCard:
@@ -50,8 +54,7 @@ def model_card(study: Study, best: Trial, job: SearchJob, data: TaskData) -> Mod
 
 - validation: {validation} (epoch {best.best_epoch}; chose this trial by {study.facts.metric})
 - test: """
-    after = f""" (read once, after the choice)
-
+    after = f"""
 Trained parameters: {best.size:,}, {fraction:.2%} of the encoder's.
 
 ## Data

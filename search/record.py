@@ -186,6 +186,44 @@ class Run:
     test: Scores
 
 
+Interval = tuple[float, float]  # the lowest and the highest value
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """95 % intervals: of the winner's scores, over its seeds where there are several, and of its gain.
+
+    Attributes:
+        gain: over the baseline, on the test set, above 0 where it is better. None: there is no baseline.
+
+    Each is None where the score is not defined for most of the samples.
+    """
+
+    validation: Interval | None
+    test: Interval | None
+    gain: Interval | None = None
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what `asdict` made, also after JSON."""
+        return cls(**{name: None if ends is None else (ends[0], ends[1]) for name, ends in raw.items()})
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What is had of a task without a search: raw scores by the task's metric.
+
+    Attributes:
+        method: that made validation and test.
+        majority: on the test set, of whoever says the most frequent class, or the mean, of every text.
+    """
+
+    method: str
+    validation: float
+    test: float
+    majority: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Winner:
     """What a study came to.
@@ -198,6 +236,8 @@ class Winner:
         also: such scores of further labelled sets, by the set's name.
         runs: it and the confirmations of its configuration; empty in records from before there were any.
         bundle: the key of its bundle in the storage.
+        intervals: None: of a kind that has none, or in records from before there were any.
+        baseline: None: likewise, or the job wants none.
     """
 
     trial: int
@@ -207,6 +247,8 @@ class Winner:
     also: Mapping[str, Scores] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
     bundle: str
+    intervals: Intervals | None = None
+    baseline: Baseline | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields by name, in JSON's types."""
@@ -215,7 +257,12 @@ class Winner:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote, or a version that had fewer fields."""
-        return cls(**{**raw, "runs": tuple(Run(**run) for run in raw.get("runs", ()))})
+        known = {**raw, "runs": tuple(Run(**run) for run in raw.get("runs", ()))}
+        if raw.get("intervals") is not None:
+            known["intervals"] = Intervals.from_dict(raw["intervals"])
+        if raw.get("baseline") is not None:
+            known["baseline"] = Baseline(**raw["baseline"])
+        return cls(**known)
 
 
 @dataclass(frozen=True)

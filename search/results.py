@@ -161,6 +161,7 @@ def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str
         else None,
         "seconds": round(sum(trial.seconds for trial in trials), 3),
         "best": _best(study, storage),
+        "baseline": asdict(study.winner.baseline) if study.winner and study.winner.baseline else None,
     }
 
 
@@ -197,6 +198,10 @@ def _spreads(runs: Sequence[Run], metric: str) -> dict[str, Any] | None:
     return {"runs": [asdict(run) for run in runs], "validation": asdict(validation), "test": asdict(test)}
 
 
+def _ends(intervals: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if ends is None else list(ends) for name, ends in intervals.items()}
+
+
 def _best(study: Study, storage: Storage) -> dict[str, Any] | None:
     trials, winner, metric = study.trials(), study.winner, study.facts.metric
     best = trials[winner.trial] if winner else pick_best(trials)
@@ -209,6 +214,7 @@ def _best(study: Study, storage: Storage) -> dict[str, Any] | None:
         "validation": best.validation(metric),
         "test": winner.test[metric] if winner else None,
         "also": {name: scores[metric] for name, scores in winner.also.items()} if winner else {},
+        "interval": _ends(asdict(winner.intervals)) if winner and winner.intervals else None,
         "seeds": _spreads(winner.runs, metric) if winner else None,
         "trained_parameters": best.size,
         "trained_fraction": best.size / study.facts.backbone_parameters,

@@ -13,8 +13,9 @@ from rich.text import Text
 from search.decisions.confirmation import Spread
 from search.decisions.selection import rank
 from search.escapes import escape_markdown
-from search.record import Trial
+from search.record import Baseline, Trial
 from search.study import Study
+from search.verdict import verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,8 +61,13 @@ def results_table(results: Mapping[str, Any]) -> Group:
         table.add_column(heading)
     for heading in ("validation", "test", "trained", "trials"):
         table.add_column(heading, justify="right", no_wrap=True)
-    lines = []
+    lines, floors = [], set()
     for entry in results["tasks"]:
+        baseline = entry["baseline"]
+        if baseline is not None and entry["task"] not in floors:
+            floors.add(entry["task"])
+            scores = (f"{baseline[name]:.4f}" for name in ("validation", "test"))
+            table.add_row(entry["task"], f"floor: {baseline['method']}", entry["metric"], *scores, "-", "-")
         best, counts = entry["best"], entry["trials"]
         cells, about = ["-", "-", "-"], entry["reason"] or "no trial is complete yet"
         if best is not None:
@@ -78,6 +84,7 @@ def results_table(results: Mapping[str, Any]) -> Group:
                 about += f"; over {len(best['seeds']['runs'])} seeds: {spreads}"
             for name, score in best["also"].items():
                 about += f"; {name} {score:.4f}"
+            about += _certainty(entry)
             if entry["reason"]:
                 about += f"; {entry['reason']}"
             for point in entry["front"] or []:
@@ -95,6 +102,20 @@ def results_table(results: Mapping[str, Any]) -> Group:
         # As text: brackets in a reason are no markup.
         lines.append(Text(f"{entry['task']}/{entry['method']}: {about}"))
     return Group(table, *lines)
+
+
+def _certainty(entry: Mapping[str, Any]) -> str:
+    """How sure a finished entry's test score is, and whether it beats the baseline."""
+    best, baseline = entry["best"], entry["baseline"]
+    intervals = best["interval"]
+    if intervals is None:
+        return ""
+    said = ""
+    if intervals["test"] is not None:
+        said += "; test 95 %: {:.4f} to {:.4f}".format(*intervals["test"])
+    if baseline is not None:
+        said += f"\n  {verdict(entry['metric'], best['test'], Baseline(**baseline), intervals['gain'])}"
+    return said
 
 
 def study_table(study: Study) -> str:

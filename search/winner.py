@@ -4,7 +4,7 @@ import itertools
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,17 @@ from search.decisions.confirmation import Spread, runs_of
 from search.decisions.rules import common_failure
 from search.decisions.selection import pick_best
 from search.errors import StorageError
+from search.floor import Floor, FloorTexts, floor_texts, measure_floor, winner_intervals
 from search.job.job import SearchJob
 from search.plan import Plan
 from search.progress import Progress
-from search.record import Run, Trial, Winner
+from search.record import Baseline, Intervals, Run, Trial, Winner
 from search.storage import bundle_key
 from search.study import Study
+from search.verdict import verdict
 from search.workers.assignment import Assignment
 from search.workers.checkpoints import checkpoint_of, read_state, write_state
-from search.workers.context import WorkerContext, open_backbone
+from search.workers.context import WorkerContext, open_backbone, open_cache
 from search.workers.trial import WORKER_RESTARTS
 
 SetScores = dict[str, dict[str, float]]  # by set, then by metric
@@ -61,6 +63,34 @@ class Selection:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class HeldOutTexts:
+    """What the end of a search reads of a task.
+
+    Attributes:
+        sets: "test" and further labelled sets, as the winner's method reads them, once in each run.
+        validation: the validation set, read so; None for a kind whose scores have no intervals.
+        floor: of the baseline; None: the job wants none, or the kind has none.
+    """
+
+    sets: Mapping[str, tuple[HeldOut, Targets]]
+    validation: HeldOut | None = None
+    floor: FloorTexts | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came out of what was held out.
+
+    Attributes:
+        sets: by trial, the scores; the winner's among them.
+    """
+
+    sets: Mapping[int, SetScores]
+    intervals: Intervals | None
+    baseline: Baseline | None
+
+
 def finish_studies(
     plan: Plan, context: WorkerContext, studies: Sequence[Study], *, cluster: bool, progress: Progress
 ) -> None:
@@ -76,36 +106,40 @@ def finish_studies(
             study.fail(_describe_failure(trials, study.stopped))
             continue
         progress.message(f"{study.name}: trial {best.number} won; reading the test set, writing the bundle")
-        task, method = rows[study.task], find_method(study.method)
-        arguments = (
-            context,
-            _select(study, best, job, task),
-            method.encode_held_out(
-                task,
-                plan.backbone,
-                job.max_tokens,
-                method.config(best.params, seed=best.seed),
-                plan.vectors,
-            ),
-        )
-        scores: dict[int, SetScores]
+        data = rows[study.task]
+        arguments = context, _select(study, best, job, data), _held_out(plan, context, study, best, data)
+        scored: Scored
         if cluster:  # the head may be small: a worker has what a trial needs
             on_worker = ray.remote(finish_winner).options(
                 num_cpus=job.resources.cpus, num_gpus=job.resources.gpus, max_retries=WORKER_RESTARTS
             )
-            scores = ray.get(on_worker.remote(*arguments))
+            scored = ray.get(on_worker.remote(*arguments))
         else:
-            scores = finish_winner(*arguments, backbone=plan.backbone)
-        study.finish(_winner(study, best, scores))
+            scored = finish_winner(*arguments, backbone=plan.backbone)
+        study.finish(_winner(study, best, scored))
 
 
-def _winner(study: Study, best: Trial, scores: Mapping[int, SetScores]) -> Winner:
+def _held_out(plan: Plan, context: WorkerContext, study: Study, best: Trial, data: TaskData) -> HeldOutTexts:
+    method, length = find_method(study.method), plan.job.max_tokens
+    config = method.config(best.params, seed=best.seed)
+    sets = method.encode_held_out(data, plan.backbone, length, config, plan.vectors)
+    if data.rules.per_token:
+        return HeldOutTexts(sets)
+    validating = replace(data, test=data.validation, also={})
+    validation = method.encode_held_out(validating, plan.backbone, length, config, plan.vectors)["test"][0]
+    if plan.job.baseline == "none":
+        return HeldOutTexts(sets, validation)
+    task: EncodedTask = ray.get(context.tasks[study.task])
+    return HeldOutTexts(sets, validation, floor_texts(task, data, plan.backbone))
+
+
+def _winner(study: Study, best: Trial, scored: Scored) -> Winner:
     metric = study.facts.metric
     validation = best.validation(metric)
     if validation is None:
         raise ValueError(f"trial {best.number} has no score")
     runs = [
-        Run(run.number, run.seed, value, scores[run.number]["test"])
+        Run(run.number, run.seed, value, scored.sets[run.number]["test"])
         for run in runs_of(study.trials(), best)
         if (value := run.validation(metric)) is not None
     ]
@@ -113,27 +147,27 @@ def _winner(study: Study, best: Trial, scores: Mapping[int, SetScores]) -> Winne
         trial=best.number,
         metric=metric,
         validation=validation,
-        test=scores[best.number]["test"],
-        also={name: values for name, values in scores[best.number].items() if name != "test"},
+        test=scored.sets[best.number]["test"],
+        also={name: values for name, values in scored.sets[best.number].items() if name != "test"},
         runs=tuple(runs),
         bundle=bundle_key(study.job, study.task, study.method),
+        intervals=scored.intervals,
+        baseline=scored.baseline,
     )
 
 
 def finish_winner(
     context: WorkerContext,
     selection: Selection,
-    held_out: Mapping[str, tuple[HeldOut, Targets]],
+    held_out: HeldOutTexts,
     *,
     backbone: Backbone | None = None,
-) -> dict[int, SetScores]:
+) -> Scored:
     """Score the best epoch of the winner's runs on what is held out, and write the winner's bundle.
 
-    Returns the scores by trial, the winner's among them. Can be repeated: the bundle takes the place of one
-    that an earlier, killed driver wrote.
+    Can be repeated: the bundle takes the place of one that an earlier, killed driver wrote.
 
     Args:
-        held_out: "test" and further labelled sets; each is read once by each run.
         backbone: the job's, where it is loaded already; None: load it, as any worker does.
     """
     task: EncodedTask = ray.get(context.tasks[selection.task])
@@ -141,9 +175,11 @@ def finish_winner(
     method = find_method(selection.method)
     precision = resolve_precision(context.precision, next(backbone.model.parameters()).device)
     scores: dict[int, SetScores] = {}
+    validation, test = [], []
+    targets = held_out.sets["test"][1]
     states = {run.number: _state_of(run, selection, context, task, backbone) for run in selection.runs}
     for number, state in states.items():
-        outputs = method.open_trained(
+        outputs_of = method.open_trained(
             backbone,
             task,
             state.config,
@@ -152,9 +188,18 @@ def finish_winner(
             precision=precision,
             vectors=context.vectors_for(state.config),
         )
+        outputs = {name: outputs_of(texts) for name, (texts, _) in held_out.sets.items()}
         scores[number] = {
-            name: task.score(outputs(texts), targets) for name, (texts, targets) in held_out.items()
+            name: task.score(outputs[name], its_targets) for name, (_, its_targets) in held_out.sets.items()
         }
+        if held_out.validation is not None:
+            test.append(outputs["test"])
+            validation.append(outputs_of(held_out.validation))
+    floor = None
+    if held_out.floor is not None:
+        cache = open_cache(context)
+        floor = measure_floor(held_out.floor, task, targets, backbone, precision=precision, cache=cache)
+    intervals = winner_intervals(task, validation, test, targets, floor) if validation else None
 
     state = states[selection.number]
     config = BundleConfig(
@@ -176,10 +221,13 @@ def finish_winner(
             config,
             method.bundle_tensors(state.config, state.best, context.vectors_for(state.config)),
             metrics={**selection.facts, **scores[selection.number]},
-            card=selection.card.fill(_describe_scores(scores, selection.number)),
+            card=selection.card.fill(
+                _describe_scores(scores, selection.number),
+                _describe_certainty(scores[selection.number]["test"], task.metric, intervals, floor),
+            ),
         )
         context.storage.upload(Path(folder), bundle_key(context.job, selection.task, selection.method))
-    return scores
+    return Scored(scores, intervals, floor.baseline if floor is not None else None)
 
 
 def _describe_scores(scores: Mapping[int, SetScores], winner: int) -> str:
@@ -194,6 +242,23 @@ def _describe_scores(scores: Mapping[int, SetScores], winner: int) -> str:
             line += f"; over {len(scores)} seeds: " + ", ".join(f"{key} {s}" for key, s in spreads.items())
         shown.append(line)
     return "; ".join(shown)
+
+
+def _describe_certainty(
+    test: Mapping[str, float], metric: str, intervals: Intervals | None, floor: Floor | None
+) -> str:
+    """Lines of the card: the intervals, and what the winner is worth beside the baseline."""
+    if intervals is None:
+        return ""
+    lines = [
+        f"95 % interval of {metric} on {name}: {ends[0]:.4f} to {ends[1]:.4f}"
+        for name, ends in (("validation", intervals.validation), ("test", intervals.test))
+        if ends is not None
+    ]
+    if floor is not None:
+        lines.append(f"{metric} on test: {verdict(metric, test[metric], floor.baseline, intervals.gain)}")
+        lines.append(f"the same answer for every text would have {floor.baseline.majority:.4f}")
+    return "".join(f"- {line}\n" for line in lines)
 
 
 def _describe_failure(trials: Sequence[Trial], stopped: str | None) -> str:

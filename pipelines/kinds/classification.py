@@ -58,6 +58,10 @@ class Classification(Labelled):
 
         return cross_entropy(outputs, targets)
 
+    def constant_outputs(self, train_targets: NDArray[Any], outputs: int) -> NDArray[np.float64]:
+        counts = np.bincount(train_targets, minlength=outputs)
+        return np.asarray(np.log(np.maximum(counts, 1e-3) / counts.sum()))
+
     def view(self, of: str, outputs: NDArray[np.float64], targets: Any, scale: Scale) -> NDArray[Any]:
         views = {"labels": _labels, "probabilities": _probabilities}
         return views[of](outputs)

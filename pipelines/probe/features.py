@@ -11,6 +11,7 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.prefix import PrefixCache, sentences
 from pipelines.encoder.tokens import Reading, Texts, encode
 
+MOST_ROWS = 25_000  # of the training set are read and fitted: more move a linear model little
 AS_WRITTEN: Reading = (False, False)
 WEIGHT, BIAS, STRENGTH = "head.weight", "head.bias", "strength"
 
@@ -20,6 +21,13 @@ def read_columns(rows: Sequence[tuple[str, ...]], tokenizer: Any, max_tokens: in
     columns = zip(*rows, strict=True)
     tokens = tuple(encode([(text,) for text in column], tokenizer, max_tokens) for column in columns)
     return Texts({AS_WRITTEN: tokens})
+
+
+def fitted_rows(rows: int) -> NDArray[np.int64]:
+    """Which rows of a training set are fitted: all, or a sample of them; a function of their number."""
+    if rows <= MOST_ROWS:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(0).choice(rows, MOST_ROWS, replace=False))
 
 
 def width(backbone: Backbone, columns: int) -> int:

@@ -19,7 +19,7 @@ Matrix = NDArray[np.float64]
 # The strongest first: 10 to 1e-5.
 STRENGTHS: tuple[float, ...] = tuple(10.0 ** (power / 2) for power in range(2, -11, -1))
 FOLDS = 5
-MOST_ROWS = 10_000  # that choose the strength; all rows are fitted
+MOST_ROWS = 10_000  # that choose the strength
 _ITERATIONS = 500
 _NEVER = 10.0  # how far, in logits, a class without rows stays below the least of the others
 

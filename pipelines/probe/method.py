@@ -55,12 +55,13 @@ class ProbeMethod(Method):
     ) -> "EncodedTask":
         """With its texts as they are written, beside other methods' readings of them."""
         from pipelines.encoder.tokens import TaskTexts, framing_tokens
-        from pipelines.probe.features import read_columns
+        from pipelines.probe.features import fitted_rows, read_columns
 
         self.check_data(data)
+        fitted = [data.train.texts[row] for row in fitted_rows(len(data.train))]
         train, validation = (
-            read_columns(split.texts, backbone.tokenizer, task.max_tokens)
-            for split in (data.train, data.validation)
+            read_columns(texts, backbone.tokenizer, task.max_tokens)
+            for texts in (fitted, data.validation.texts)
         )
         texts = TaskTexts(train, validation, framing_tokens(backbone.tokenizer))
         return replace(task, texts=texts.beside(task.texts))

@@ -15,7 +15,7 @@ from pipelines.encoder.tokens import Texts
 from pipelines.epochs import TrainingState, epoch_result
 from pipelines.errors import InputError
 from pipelines.probe.config import ProbeConfig
-from pipelines.probe.features import AS_WRITTEN, BIAS, STRENGTH, WEIGHT, features, outputs, width
+from pipelines.probe.features import AS_WRITTEN, BIAS, STRENGTH, WEIGHT, features, fitted_rows, outputs, width
 from pipelines.probe.fit import fit_classes, fit_numbers
 from pipelines.results import EpochResult
 from pipelines.tasks.encoded import EncodedTask
@@ -68,7 +68,8 @@ class ProbeTraining:
         started = time.perf_counter()
         task, rules = self.task, self.task.rules
         read = self._features(self._texts.train)
-        targets = rules.loss_targets(task.train_targets, task.scale)
+        fitted = fitted_rows(len(task.train_targets))
+        targets = rules.loss_targets(task.train_targets[fitted], task.scale)
         if rules.classes:
             found = fit_classes(read, targets.numpy(), task.outputs, seed=self.config.seed)
         else:

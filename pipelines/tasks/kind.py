@@ -176,6 +176,10 @@ class Kind(ABC):
 
         return self.loss(torch.from_numpy(outputs).float(), self.loss_targets(targets, scale)).item()
 
+    def constant_outputs(self, train_targets: NDArray[Any], outputs: int) -> NDArray[np.float64]:
+        """The outputs (outputs,) of who says the same of every text: the most frequent class, the mean."""
+        return np.zeros(outputs)
+
     # What comes out.
 
     @abstractmethod

@@ -75,6 +75,8 @@ class SearchJob(Part):
     """What is searched: a preset's name, parameters, or a mapping from method to one of these."""
     search: SearchPart = SearchPart()
     """Which sampler, how many trials, which seed."""
+    baseline: Literal["auto", "none"] = "auto"
+    """A linear probe of each task, which every winner is compared with; none: do without."""
     confirm: ConfirmPart | None = None
     """Re-run the best configurations with further seeds; null: do not."""
     budget: BudgetPart = BudgetPart()

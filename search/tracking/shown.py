@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from pipelines.results import EpochResult
-from search.record import Trial
+from search.record import Interval, Trial, Winner
+from search.verdict import verdict
 
 # Of each epoch, by the metric's name; None: the epoch has no such number.
 EPOCH_METRICS: dict[str, Callable[[EpochResult], float | None]] = {
@@ -21,6 +22,41 @@ TRIAL_TAGS: dict[str, Callable[[Trial], object]] = {
     "node": lambda trial: trial.node,
     "confirms": lambda trial: None if trial.confirms is None else f"trial {trial.confirms}",
 }
+
+
+# Of each winner, by the metric's name, on its own run and on its study's; None: it has no such number.
+WINNER_METRICS: dict[str, Callable[[Winner], float | None]] = {
+    "baseline_validation": lambda winner: None if winner.baseline is None else winner.baseline.validation,
+    "baseline_test": lambda winner: None if winner.baseline is None else winner.baseline.test,
+    "majority_test": lambda winner: None if winner.baseline is None else winner.baseline.majority,
+    "validation_low": lambda winner: _end(winner, "validation", 0),
+    "validation_high": lambda winner: _end(winner, "validation", 1),
+    "test_low": lambda winner: _end(winner, "test", 0),
+    "test_high": lambda winner: _end(winner, "test", 1),
+    "gain_low": lambda winner: _end(winner, "gain", 0),
+    "gain_high": lambda winner: _end(winner, "gain", 1),
+}
+
+
+def _end(winner: Winner, of: str, end: int) -> float | None:
+    ends: Interval | None = getattr(winner.intervals, of, None)
+    return None if ends is None else ends[end]
+
+
+def winner_metrics(winner: Winner) -> Mapping[str, float]:
+    """What a winner is shown by: the scores of each set that was held out, and `WINNER_METRICS`."""
+    sets = {"test": winner.test, **winner.also}
+    scores = {f"{name}_{metric}": value for name, own in sets.items() for metric, value in own.items()}
+    shown = {name: value(winner) for name, value in WINNER_METRICS.items()}
+    return scores | {name: value for name, value in shown.items() if value is not None}
+
+
+def winner_verdict(winner: Winner) -> str | None:
+    """Whether it is worth its trouble, in words; None where there is no baseline."""
+    if winner.baseline is None:
+        return None
+    gain = None if winner.intervals is None else winner.intervals.gain
+    return verdict(winner.metric, winner.test[winner.metric], winner.baseline, gain)
 
 
 def epoch_metrics(epoch: EpochResult) -> Mapping[str, float]:

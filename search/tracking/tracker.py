@@ -34,7 +34,7 @@ from search.tracking.runs import (
     find_runs,
     storage_name,
 )
-from search.tracking.shown import epoch_metrics, trial_tags
+from search.tracking.shown import epoch_metrics, trial_tags, winner_metrics, winner_verdict
 from search.tracking.system import SystemMetrics
 
 if TYPE_CHECKING:
@@ -291,11 +291,10 @@ class Tracker:
             self._deliver_trial(client, study, trial, parent)
         run = self._runs[key]
         for scored in (run, parent):
-            for name, value in winner.test.items():
-                client.log_metric(scored, f"test_{name}", value, timestamp=0, step=0)
-            for further, scores in winner.also.items():
-                for name, value in scores.items():
-                    client.log_metric(scored, f"{further}_{name}", value, timestamp=0, step=0)
+            for name, value in winner_metrics(winner).items():
+                client.log_metric(scored, name, value, timestamp=0, step=0)
+        if said := winner_verdict(winner):
+            client.set_tag(parent, "verdict", said)
         self._deliver_runs(client, study, parent, winner.runs)
         client.log_metric(parent, f"best_validation_{winner.metric}", winner.validation, timestamp=0, step=0)
         client.set_tag(run, "winner", "true")

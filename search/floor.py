@@ -1,0 +1,134 @@
+"""What a winner has to beat: a linear probe of the same frozen encoder; and how sure every score is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.encoder.backbone import Backbone
+from pipelines.encoder.prefix import PrefixCache
+from pipelines.encoder.tokens import TaskTexts
+from pipelines.intervals import Rows, Scorer, score_interval
+from pipelines.method import HeldOut
+from pipelines.methods import PROBE
+from pipelines.metrics import METRICS
+from pipelines.tasks.encoded import EncodedTask
+from pipelines.tasks.rows import TaskData
+from search.record import Baseline, Intervals
+
+Outputs = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FloorTexts:
+    """What a probe reads of a task."""
+
+    texts: TaskTexts
+    test: HeldOut
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A baseline, and its outputs on the test set."""
+
+    baseline: Baseline
+    test: Outputs
+
+
+def floor_texts(task: EncodedTask, data: TaskData, backbone: Backbone) -> FloorTexts | None:
+    """The texts of a task's baseline; None for a kind that has none: it asks for places in a text."""
+    if data.rules.per_token:
+        return None
+    prepared = PROBE.prepare(replace(task, texts=None), data, backbone, searched={}, vectors={})
+    held_out = PROBE.encode_held_out(data, backbone, task.max_tokens, PROBE.config({}, seed=0), {})
+    if prepared.texts is None:
+        raise ValueError(f"the probe's texts of {task.name} are missing")
+    return FloorTexts(prepared.texts, held_out["test"][0])
+
+
+def measure_floor(
+    texts: FloorTexts,
+    task: EncodedTask,
+    targets: Any,
+    backbone: Backbone,
+    *,
+    precision: str,
+    cache: PrefixCache | None,
+) -> Floor:
+    """Fit the probe, and score it and the most frequent class, or the mean.
+
+    Args:
+        targets: of the test set.
+        precision: resolved.
+        cache: of the encoder's vectors.
+    """
+    config = PROBE.config({}, seed=0)
+    training = PROBE.make_training(
+        backbone,
+        replace(task, texts=texts.texts),
+        config,
+        pooling=config.pooling,
+        precision=precision,
+        vectors={},
+        cache=cache,
+    )
+    (result,) = training.run()
+    model = PROBE.open_trained(
+        backbone,
+        task,
+        config,
+        training.state().best,
+        pooling=config.pooling,
+        precision=precision,
+        vectors={},
+    )
+    outputs = model(texts.test)
+    constant = task.rules.constant_outputs(task.train_targets, task.outputs)
+    majority = np.tile(constant, (len(outputs), 1))
+    baseline = Baseline(
+        method=config.method,
+        validation=result.scores[task.metric],
+        test=task.score(outputs, targets)[task.metric],
+        majority=task.score(majority, targets)[task.metric],
+    )
+    return Floor(baseline, outputs)
+
+
+def winner_intervals(
+    task: EncodedTask,
+    validation: Sequence[Outputs],
+    test: Sequence[Outputs],
+    targets: Any,
+    floor: Floor | None,
+) -> Intervals:
+    """How sure the scores of a winner are.
+
+    Args:
+        validation, test: the outputs of each of its runs on the set.
+        targets: of the test set.
+    """
+    rows = len(targets)
+    gain = None
+    if floor is not None:
+        beside = _scorer(task, floor.test, targets)
+        gain = score_interval([_scorer(task, own, targets) for own in test], rows, beside=beside)
+    if gain is not None and METRICS[task.metric].better == "lower":
+        gain = -gain[1], -gain[0]
+    return Intervals(
+        validation=score_interval(
+            [_scorer(task, own, task.validation_targets) for own in validation], len(task.validation)
+        ),
+        test=score_interval([_scorer(task, own, targets) for own in test], rows),
+        gain=gain,
+    )
+
+
+def _scorer(task: EncodedTask, outputs: Outputs, targets: Any) -> Scorer:
+    scored = replace(task, metrics=(task.metric,))
+
+    def score(rows: Rows) -> float:
+        return scored.score(outputs[rows], targets[rows])[task.metric]
+
+    return score

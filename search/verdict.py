@@ -1,0 +1,23 @@
+"""Whether a winner is worth its trouble, in words."""
+
+from pipelines.metrics import METRICS
+from search.record import Baseline, Interval
+
+
+def verdict(metric: str, test: float, baseline: Baseline, gain: Interval | None) -> str:
+    """What is said of a winner's test score beside the baseline's.
+
+    Args:
+        gain: the 95 % interval of what is between them, above 0 where the winner is better.
+    """
+    signed = METRICS[metric].signed
+    difference = signed(test) - signed(baseline.test)
+    over = f"a linear probe of the frozen encoder, which has {baseline.test:.4f}"
+    if gain is None:
+        return f"{difference:+.4f} over {over}; how sure that is cannot be told"
+    sure = f"{difference:+.4f} (95 %: {gain[0]:+.4f} to {gain[1]:+.4f})"
+    if gain[0] > 0:
+        return f"better than {over}: {sure}"
+    if gain[1] < 0:
+        return f"worse than {over}: {sure}; use the probe (method: probe)"
+    return f"not shown to be better than {over}: {sure}; with so few test rows they cannot be told apart"
