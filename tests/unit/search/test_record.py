@@ -9,7 +9,7 @@ from studies import FACTS, add, create, note_winner, opened
 
 from search.errors import NewerRecord
 from search.experience import find_earlier
-from search.record import FORMAT, Driver, Experience, Run, StudyFacts, Trial, Winner
+from search.record import FORMAT, Baseline, Driver, Experience, Intervals, Run, StudyFacts, Trial, Winner
 from search.results import read_results
 from search.storage import Storage
 from spaces import Space
@@ -54,11 +54,15 @@ def test_a_winner_comes_back_as_it_was_written_and_one_of_before_confirmations_h
         also={"more": {"f1": 0.3}},
         runs=(Run(1, 0, 0.5, {"f1": 0.4}),),
         bundle="job/bundles/task/adapter",
+        intervals=Intervals((0.4, 0.6), None, (-0.1, 0.1)),
+        baseline=Baseline("probe", 0.5, 0.4, 0.3),
     )
     raw = through_json(winner.to_dict())
     assert Winner.from_dict(raw) == winner
-    del raw["runs"], raw["also"]
-    assert (Winner.from_dict(raw).runs, Winner.from_dict(raw).also) == ((), {})
+    for name in ("runs", "also", "intervals", "baseline"):
+        del raw[name]
+    before = Winner.from_dict(raw)
+    assert (before.runs, before.also, before.intervals, before.baseline) == ((), {}, None, None)
 
 
 def test_a_sign_of_life_of_before_starts_were_noted_is_read():

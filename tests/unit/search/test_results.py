@@ -15,7 +15,7 @@ from pipelines.bundle_files import BundleConfig
 from pipelines.config import TrainConfig
 from pipelines.errors import BundleError
 from search.errors import UserError
-from search.record import Driver
+from search.record import Baseline, Driver, Intervals
 from search.results import (
     export_bundles,
     find_job,
@@ -323,3 +323,13 @@ def test_export_notices_a_bundle_that_was_damaged(two_methods, storage, tmp_path
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(BundleError, match="changed or cut short"):
         export(two_methods, storage, tmp_path / "out", task="b")
+
+
+def test_a_winner_s_intervals_and_its_task_s_baseline_are_lists_and_names(record, storage):
+    study = create(record)
+    add(study, [0.5])
+    found = {"intervals": Intervals((0.4, 0.6), None), "baseline": Baseline("probe", 0.6, 0.5, 0.25)}
+    note_winner(study, 0, **found)
+    (entry,) = job_results(record.studies("job"), storage)["tasks"]
+    assert entry["best"]["interval"] == {"validation": [0.4, 0.6], "test": None, "gain": None}
+    assert entry["baseline"] == {"method": "probe", "validation": 0.6, "test": 0.5, "majority": 0.25}

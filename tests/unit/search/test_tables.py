@@ -4,8 +4,9 @@ import io
 
 import pytest
 from rich.console import Console
-from studies import add, create, opened, start
+from studies import add, create, note_winner, opened, start
 
+from search.record import Baseline, Intervals
 from search.results import job_results
 from search.storage import Storage
 from search.tables import format_params, results_table, study_figure, study_table
@@ -60,6 +61,27 @@ def test_the_leaderboard_has_a_line_for_each_study(study, record, tmp_path):
     assert sum(line.strip().startswith("other ") for line in text.splitlines()) == 1
     assert "task/adapter: trial 2: adapter_size=" in text
     assert "job: interrupted" in text
+
+
+def test_a_task_s_floor_is_the_first_of_its_lines_and_the_winner_is_compared_with_it(record, tmp_path):
+    found = {
+        "test": {"accuracy": 0.8},
+        "intervals": Intervals((0.6, 0.8), (0.71, 0.89), (-0.02, 0.12)),
+        "baseline": Baseline("probe", 0.65, 0.75, 0.5),
+    }
+    for position, method in enumerate(("adapter", "layer_norm")):
+        study = create(record, f"job/task/{method}", position=position)
+        add(study, [0.7])
+        note_winner(study, 0, **found)
+    text = printed(results_table(job_results(record.studies("job"), Storage(str(tmp_path)))))
+    lines = [line for line in text.splitlines() if line.strip().startswith("task ")]
+    assert len(lines) == 1 + 1 + 2
+    floor = lines[1]
+    assert ["floor: probe" in line for line in lines] == [False, True, False, False]
+    assert "0.6500" in floor
+    assert "0.7500" in floor
+    assert "test 95 %: 0.7100 to 0.8900" in text
+    assert "not shown to be better than a linear probe" in text
 
 
 def test_a_failed_study_shows_its_reason_as_it_is(record, tmp_path):
