@@ -114,7 +114,8 @@ def _certainty(entry: Mapping[str, Any]) -> str:
     if intervals["test"] is not None:
         said += "; test 95 %: {:.4f} to {:.4f}".format(*intervals["test"])
     if baseline is not None:
-        said += f"\n  {verdict(entry['metric'], best['test'], Baseline(**baseline), intervals['gain'])}"
+        words = verdict(entry["metric"], best["test"], Baseline(**baseline), intervals["gain"])
+        said += f"\n  {words}" if words else ""
     return said
 
 

@@ -8,13 +8,14 @@ def verdict(metric: str, test: float, baseline: Baseline, gain: Interval | None)
     """What is said of a winner's test score beside the baseline's.
 
     Args:
-        gain: the 95 % interval of what is between them, above 0 where the winner is better.
+        gain: the 95 % interval of what is between them, above 0 where the winner is better. None: nothing is
+            said; it is not known, or the winner is the baseline itself.
     """
+    if gain is None:
+        return ""
     signed = METRICS[metric].signed
     difference = signed(test) - signed(baseline.test)
     over = f"a linear probe of the frozen encoder, which has {baseline.test:.4f}"
-    if gain is None:
-        return f"{difference:+.4f} over {over}; how sure that is cannot be told"
     sure = f"{difference:+.4f} (95 %: {gain[0]:+.4f} to {gain[1]:+.4f})"
     if gain[0] > 0:
         return f"better than {over}: {sure}"

@@ -199,7 +199,8 @@ def finish_winner(
     if held_out.floor is not None:
         cache = open_cache(context)
         floor = measure_floor(held_out.floor, task, targets, backbone, precision=precision, cache=cache)
-    intervals = winner_intervals(task, validation, test, targets, floor) if validation else None
+    beside = floor if floor is not None and floor.baseline.method != selection.method else None
+    intervals = winner_intervals(task, validation, test, targets, beside) if validation else None
 
     state = states[selection.number]
     config = BundleConfig(
@@ -256,7 +257,8 @@ def _describe_certainty(
         if ends is not None
     ]
     if floor is not None:
-        lines.append(f"{metric} on test: {verdict(metric, test[metric], floor.baseline, intervals.gain)}")
+        if said := verdict(metric, test[metric], floor.baseline, intervals.gain):
+            lines.append(f"{metric} on test: {said}")
         lines.append(f"the same answer for every text would have {floor.baseline.majority:.4f}")
     return "".join(f"- {line}\n" for line in lines)
 

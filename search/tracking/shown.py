@@ -51,10 +51,10 @@ def winner_metrics(winner: Winner) -> Mapping[str, float]:
     return scores | {name: value for name, value in shown.items() if value is not None}
 
 
-def winner_verdict(winner: Winner) -> str | None:
-    """Whether it is worth its trouble, in words; None where there is no baseline."""
+def winner_verdict(winner: Winner) -> str:
+    """Whether it is worth its trouble, in words; empty where there is nothing to compare it with."""
     if winner.baseline is None:
-        return None
+        return ""
     gain = None if winner.intervals is None else winner.intervals.gain
     return verdict(winner.metric, winner.test[winner.metric], winner.baseline, gain)
 
