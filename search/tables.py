@@ -84,9 +84,9 @@ def results_table(results: Mapping[str, Any]) -> Group:
                 about += f"; over {len(best['seeds']['runs'])} seeds: {spreads}"
             for name, score in best["also"].items():
                 about += f"; {name} {score:.4f}"
-            about += _certainty(entry)
             if entry["reason"]:
                 about += f"; {entry['reason']}"
+            about += _certainty(entry)
             for point in entry["front"] or []:
                 about += (
                     f"\n  front: {point['validation']:.4f} with {point['trained_parameters']:,} trained: "
