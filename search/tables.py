@@ -67,7 +67,7 @@ def results_table(results: Mapping[str, Any]) -> Group:
         if baseline is not None and entry["task"] not in floors:
             floors.add(entry["task"])
             scores = (f"{baseline[name]:.4f}" for name in ("validation", "test"))
-            table.add_row(entry["task"], f"floor: {baseline['method']}", entry["metric"], *scores, "-", "-")
+            table.add_row(entry["task"], "floor", entry["metric"], *scores, "-", "-")
         best, counts = entry["best"], entry["trials"]
         cells, about = ["-", "-", "-"], entry["reason"] or "no trial is complete yet"
         if best is not None:

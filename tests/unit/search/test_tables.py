@@ -77,7 +77,7 @@ def test_a_task_s_floor_is_the_first_of_its_lines_and_the_winner_is_compared_wit
     lines = [line for line in text.splitlines() if line.strip().startswith("task ")]
     assert len(lines) == 1 + 1 + 2
     floor = lines[1]
-    assert ["floor: probe" in line for line in lines] == [False, True, False, False]
+    assert [" floor " in line for line in lines] == [False, True, False, False]
     assert "0.6500" in floor
     assert "0.7500" in floor
     assert "test 95 %: 0.7100 to 0.8900" in text
