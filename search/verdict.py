@@ -1,7 +1,7 @@
 """Whether a winner is worth its trouble, in words."""
 
 from pipelines.metrics import METRICS
-from search.record import Baseline, Interval
+from search.record import Baseline, Interval, Winner
 
 
 def verdict(metric: str, test: float, baseline: Baseline, gain: Interval | None) -> str:
@@ -22,3 +22,11 @@ def verdict(metric: str, test: float, baseline: Baseline, gain: Interval | None)
     if gain[1] < 0:
         return f"worse than {over}: {sure}; use the probe (method: probe)"
     return f"not shown to be better than {over}: {sure}; with so few test rows they cannot be told apart"
+
+
+def winner_verdict(winner: Winner) -> str:
+    """Whether it is worth its trouble, in words; empty where there is nothing to compare it with."""
+    if winner.baseline is None:
+        return ""
+    gain = None if winner.intervals is None else winner.intervals.gain
+    return verdict(winner.metric, winner.test[winner.metric], winner.baseline, gain)

@@ -10,7 +10,7 @@ from typing import Any
 
 from search.commands import command, storage_options
 from search.errors import UserError
-from search.record import Winner
+from search.record import Interval, Winner
 from search.report.curves import make_figures
 from search.report.figures import figure_files
 from search.report.page import Content, html_page, markdown_page
@@ -20,6 +20,7 @@ from search.report.tables import NONE, Table, make_tables, score_rows, winners_t
 from search.results import find_job, open_record
 from search.storage import Storage
 from search.study import Record, Study
+from search.verdict import winner_verdict
 
 PAGE = "report.html"
 # What an earlier report may have left that the next one does not write.
@@ -65,7 +66,7 @@ def make_report(studies: Sequence[Study], options: Sequence[str] = ()) -> Report
         tables=tuple(make_tables(tasks)),
         figures=tuple(figures),
         missing=tuple(missing),
-        details=(winners_table(tasks), _studies_table(studies)),
+        details=(winners_table(tasks), *_floors_table(finished), _studies_table(studies)),
     )
     return Report(content, score_rows(tasks))
 
@@ -225,6 +226,46 @@ def _summary(studies: Sequence[Study], finished: Sequence[Study]) -> str:
         + (f"; left out: {left}, see the end." if left else ".")
         + " Validation chose; test scores were read afterwards."
     )
+
+
+def _floors_table(studies: Sequence[Study]) -> list[Table]:
+    """How sure the winners' test scores are, and what a linear probe has; no table where none is known."""
+    rows = []
+    for study in studies:
+        winner, metric = study.winner, study.facts.metric
+        if winner is None or winner.baseline is None or winner.intervals is None:
+            continue
+        rows.append(
+            (
+                study.name,
+                metric,
+                f"{winner.test[metric]:.4f}",
+                _interval(winner.intervals.test),
+                f"{winner.baseline.test:.4f}",
+                f"{winner.baseline.majority:.4f}",
+                _interval(winner.intervals.gain, sign="+"),
+                winner_verdict(winner) or NONE,
+            )
+        )
+    heads = (
+        "study",
+        "metric",
+        "test",
+        "test, 95 %",
+        "probe",
+        "one answer for all",
+        "gain over the probe, 95 %",
+        "verdict",
+    )
+    notes = (
+        "The probe is a regularised linear model on the frozen encoder's vectors. Intervals: bootstrap over "
+        "test rows, the same rows for both models, and over seeds where there are several; raw scores.",
+    )
+    return [Table("floors", "Winners beside a linear probe", heads, tuple(rows), notes)] if rows else []
+
+
+def _interval(ends: Interval | None, *, sign: str = "") -> str:
+    return NONE if ends is None else " to ".join(f"{end:{sign}.4f}" for end in ends)
 
 
 def _studies_table(studies: Sequence[Study]) -> Table:

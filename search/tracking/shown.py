@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 
 from pipelines.results import EpochResult
 from search.record import Interval, Trial, Winner
-from search.verdict import verdict
 
 # Of each epoch, by the metric's name; None: the epoch has no such number.
 EPOCH_METRICS: dict[str, Callable[[EpochResult], float | None]] = {
@@ -49,14 +48,6 @@ def winner_metrics(winner: Winner) -> Mapping[str, float]:
     scores = {f"{name}_{metric}": value for name, own in sets.items() for metric, value in own.items()}
     shown = {name: value(winner) for name, value in WINNER_METRICS.items()}
     return scores | {name: value for name, value in shown.items() if value is not None}
-
-
-def winner_verdict(winner: Winner) -> str:
-    """Whether it is worth its trouble, in words; empty where there is nothing to compare it with."""
-    if winner.baseline is None:
-        return ""
-    gain = None if winner.intervals is None else winner.intervals.gain
-    return verdict(winner.metric, winner.test[winner.metric], winner.baseline, gain)
 
 
 def epoch_metrics(epoch: EpochResult) -> Mapping[str, float]:

@@ -34,8 +34,9 @@ from search.tracking.runs import (
     find_runs,
     storage_name,
 )
-from search.tracking.shown import epoch_metrics, trial_tags, winner_metrics, winner_verdict
+from search.tracking.shown import epoch_metrics, trial_tags, winner_metrics
 from search.tracking.system import SystemMetrics
+from search.verdict import winner_verdict
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,7 +10,7 @@ import pytest
 from studies import add, create, note_winner, opened
 
 from search.errors import UserError
-from search.record import Run
+from search.record import Baseline, Intervals, Run
 from search.report.report import make_report, read_report, report_files, write_report
 from search.storage import Storage
 
@@ -337,3 +337,39 @@ def test_a_folder_with_something_else_is_left_alone(files, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.md"]
     with pytest.raises(UserError, match="cannot be written"):
         write_report(files, tmp_path / "thesis.md")
+
+
+def test_winners_stand_beside_what_a_probe_has(tmp_path):
+    with opened(tmp_path) as record:
+        _check_floors(record)
+
+
+def _check_floors(record):
+    study = create(record, "job/a/adapter")
+    add(study, [0.7])
+    found = Intervals((0.6, 0.8), (0.71, 0.89), (0.02, 0.12)), Baseline("probe", 0.65, 0.43, 0.31)
+    note_winner(study, 0, intervals=found[0], baseline=found[1])
+    other = create(record, "job/b/adapter", position=1)
+    add(other, [0.7])
+    note_winner(other, 0)  # of before there were any
+    (table,) = [one for one in make_report(record.studies("job")).content.details if one.key == "floors"]
+    (row,) = table.rows
+    assert row[:7] == (
+        "job/a/adapter",
+        "accuracy",
+        "0.5000",
+        "0.7100 to 0.8900",
+        "0.4300",
+        "0.3100",
+        "+0.0200 to +0.1200",
+    )
+    assert row[7].startswith("better than a linear probe")
+
+
+def test_where_no_floor_is_known_there_is_no_table_of_them(tmp_path):
+    with opened(tmp_path) as record:
+        study = create(record, "job/a/adapter")
+        add(study, [0.7])
+        note_winner(study, 0)
+        keys = [table.key for table in make_report(record.studies("job")).content.details]
+    assert keys == ["winners", "studies"]

@@ -1,7 +1,8 @@
 """What MLflow shows of a winner."""
 
 from search.record import Baseline, Intervals, Winner
-from search.tracking.shown import winner_metrics, winner_verdict
+from search.tracking.shown import winner_metrics
+from search.verdict import winner_verdict
 
 WINNER = {"trial": 0, "metric": "f1", "validation": 0.5, "test": {"f1": 0.4, "accuracy": 0.6}, "bundle": "b"}
 
