@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -174,12 +173,16 @@ def pack_step(shape: Shape, device: torch.device, *, places: int, steps: int, fu
             seed=place,
         )
         Training(backbone, task, config, pack=pack)
-    return lambda: _no_end(pack.step())
+    kernels = pack.fused
 
+    def step() -> None:
+        ended = pack.step()
+        if ended:
+            raise SystemExit(f"a trial ended while the clock ran: {ended[0].failure}")
+        if pack.fused is not kernels:
+            raise SystemExit("the kernels failed, and the pack went on without")
 
-def _no_end(ended: list[Any]) -> None:
-    if ended:
-        raise SystemExit(f"a trial ended while the clock ran: {ended[0].failure}")
+    return step
 
 
 def wait(device: torch.device) -> None:

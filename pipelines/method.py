@@ -165,8 +165,13 @@ class Method(ABC):
         precision: str,
         vectors: Vectors,
         cache: "PrefixCache | None" = None,
+        fused: bool = False,
     ) -> Training:
-        """The training of a configuration, not begun. Raises InputError if it does not fit."""
+        """The training of a configuration, not begun. Raises InputError if it does not fit.
+
+        Args:
+            fused: on a GPU, by compiled kernels, where the method has some.
+        """
 
     @abstractmethod
     def encode_held_out(

@@ -167,6 +167,11 @@ def has_kernels(device: torch.device) -> bool:
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
+def most_tokens(width: int, heads: int, precision: str) -> int:
+    """Of a block in attention's kernels: larger ones do not fit a GPU's shared memory."""
+    return 128 if width <= 64 * heads and precision == "bf16" else 64
+
+
 class Current:
     """What all modules of one model share within a step: the batch's layout."""
 

@@ -67,10 +67,13 @@ class EncoderMethod(Method):
         precision: str,
         vectors: Vectors,
         cache: "PrefixCache | None" = None,
+        fused: bool = False,
     ) -> Training:
         from pipelines.packs.training import Training as EncoderTraining
 
-        return EncoderTraining(backbone, task, config, pooling=pooling, precision=precision, cache=cache)
+        return EncoderTraining(
+            backbone, task, config, pooling=pooling, precision=precision, cache=cache, fused=fused
+        )
 
     def encode_held_out(
         self, data: "TaskData", backbone: "Backbone", max_tokens: int, config: EncoderConfig, vectors: Vectors

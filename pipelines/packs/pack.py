@@ -1,6 +1,6 @@
 """A pack: trials that train together, one step of all of them in one pass of the frozen encoder."""
 
-import math
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,11 +20,12 @@ from pipelines.encoder.tokens import Tokens
 from pipelines.errors import TrialDiverged
 from pipelines.packs.bank import BankOptimizer
 from pipelines.packs.batches import Part, flat_batch, flat_cargo, padded_batch
-from pipelines.packs.layout import has_kernels
+from pipelines.packs.layout import has_kernels, most_tokens
 from pipelines.packs.model import Occupant, PackModel, check_shareable
 from pipelines.packs.recorded import Recorder
 from pipelines.tasks.encoded import EncodedTask
 
+log = logging.getLogger(__name__)
 EVALUATION_BATCH = 64  # examples
 GPU_ROWS = 2048  # examples of all members that are validated together
 GPU_CHECK_STEPS = 16  # a GPU is asked for its losses so seldom: each question waits for it
@@ -114,7 +115,8 @@ class Pack:
         self.members: list[Member] = []
         self._cache = cache
         self.fused = fused and backbone.architecture.flat and has_kernels(self.device)
-        self._most = _most_tokens(backbone, precision)
+        heads: int = getattr(backbone.model.config, "num_attention_heads", 1)
+        self._most = most_tokens(backbone.width, heads, precision)
         self._model: PackModel | None = None
         self._optimizer: BankOptimizer | None = None
         self._recorder: Recorder | None = None
@@ -175,7 +177,21 @@ class Pack:
 
         A member that diverges leaves the pack with its `failure` set. If memory runs out, nothing has
         changed: `torch.OutOfMemoryError` is raised, and after a member has left the step can be taken again.
+        Kernels that cannot be compiled or started are done without from then on: slower, not wrong.
         """
+        try:
+            return self._step()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of a compiler, a driver, a cache: whatever they raise
+            if not self.fused:
+                raise
+            log.warning("trials go on without compiled kernels, slower: %s: %s", type(error).__name__, error)
+            self.fused = False
+            self.put_down()
+            return self._step()
+
+    def _step(self) -> list[Member]:
         if any(one.epoch_ended for one in self.members):  # memory did not suffice to validate them
             return self._settle()
         for one in [one for one in self.members if one.finished]:
@@ -376,20 +392,8 @@ def predict_all(
     return results
 
 
-def _most_tokens(backbone: Backbone, precision: str) -> int:
-    """Of a block in attention's kernels: larger ones do not fit a GPU's shared memory."""
-    heads: int = getattr(backbone.model.config, "num_attention_heads", 1)
-    narrow = backbone.width <= 64 * heads
-    return 128 if narrow and precision == "bf16" else 64
-
-
 def _backward(loss: Tensor) -> None:
     with warnings.catch_warnings():
         # Parameters are views of one matrix, and so are their gradients: torch would rather have neither.
         warnings.filterwarnings("ignore", message="grad and param do not obey")
         loss.backward()
-
-
-def check_finite(values: Sequence[float]) -> int | None:
-    """The index of the first value that is not a finite number."""
-    return next((index for index, value in enumerate(values) if not math.isfinite(value)), None)

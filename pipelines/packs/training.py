@@ -17,7 +17,7 @@ from pipelines.encoder.prefix import PrefixCache
 from pipelines.epochs import TrainingState, epoch_result, under
 from pipelines.errors import TrialDiverged
 from pipelines.packs.model import Occupant, PackModel
-from pipelines.packs.pack import Pack, check_finite
+from pipelines.packs.pack import Pack
 from pipelines.packs.trained import initial_parameters, trained_parts
 from pipelines.results import EpochResult
 from pipelines.tasks.encoded import EncodedTask
@@ -31,6 +31,7 @@ class Training:
     Args:
         pack: where it trains beside others; None: in a pack of its own.
         cache: for a pack of its own, where outputs of layers that nothing trains are kept.
+        fused: for a pack of its own, as `Pack` takes it; whole encoder weights are trained without.
 
     Raises:
         InputError: the configuration does not fit the backbone.
@@ -46,6 +47,7 @@ class Training:
         precision: str = "auto",
         pack: Pack | None = None,
         cache: PrefixCache | None = None,
+        fused: bool = False,
     ) -> None:
         self.config = config
         self.task = task
@@ -69,6 +71,7 @@ class Training:
                 pooling=backbone.pooling(pooling),
                 precision=resolved,
                 cache=cache,
+                fused=fused and not whole,
             )
         self.pack = pack
         pack.join(self)
@@ -194,7 +197,7 @@ class Training:
 
     def add_losses(self, losses: Sequence[float]) -> bool:
         """Take the losses since the last call; False, and `failure` set, if one of them is not finite."""
-        bad = check_finite(losses)
+        bad = next((index for index, loss in enumerate(losses) if not math.isfinite(loss)), None)
         if bad is not None:
             step = self.steps - len(losses) + bad + 1
             total = self._steps_an_epoch * self.config.epochs

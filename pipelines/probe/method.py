@@ -84,6 +84,7 @@ class ProbeMethod(Method):
         precision: str,
         vectors: Vectors,
         cache: "PrefixCache | None" = None,
+        fused: bool = False,
     ) -> Training:
         from pipelines.probe.training import ProbeTraining
 

@@ -108,6 +108,7 @@ class TowerMethod(Method):
         precision: str,
         vectors: Vectors,
         cache: "PrefixCache | None" = None,
+        fused: bool = False,
     ) -> Training:
         from pipelines.towers.training import EmbeddingTraining
 

@@ -235,7 +235,7 @@ class ResourcesPart(Part):
     pack: Concurrent = "auto"
     """Trials in one pass of the encoder; auto: as many as pay on a whole GPU, else one."""
     compile: Literal["auto", "off"] = "auto"
-    """Whether packs on a GPU go by compiled kernels and recorded passes."""
+    """Whether trials on a GPU go by compiled kernels and recorded passes."""
 
     @property
     def packed(self) -> bool:

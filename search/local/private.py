@@ -50,7 +50,7 @@ def own_folder(name: str, parent: Path | None = None) -> Path:
     Raises:
         PermissionError: there is one that may be another user's: a link, not ours, or open to others.
     """
-    parent = parent or Path(tempfile.gettempdir())
+    parent = (parent or Path(tempfile.gettempdir())).resolve()
     folder = parent / f"adaptune-{name}-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -60,7 +60,11 @@ def own_folder(name: str, parent: Path | None = None) -> Path:
         raise PermissionError(f"{folder} is not a folder of ours ({error.strerror})") from error
     try:
         state = os.fstat(handle)
-        if state.st_uid != os.getuid() or state.st_mode & 0o022 or not _keeps_names(parent):
+        if (
+            state.st_uid != os.getuid()
+            or state.st_mode & 0o022
+            or not all(map(_keeps_names, (parent, *parent.parents)))
+        ):
             raise PermissionError(f"{folder} can be changed by other users of this machine")
         os.fchmod(handle, 0o700)
     finally:

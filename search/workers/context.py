@@ -1,6 +1,5 @@
 """What all of a job's workers share, and how a worker opens it."""
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -35,7 +34,7 @@ class WorkerContext:
         tasks: encoded tasks in Ray's object store, by name.
         threads: torch's, for one trial; None on a GPU.
         cache: of outputs of layers that nothing trains, in 10^9 bytes.
-        compiles: whether packs are compiled, where that pays.
+        compiles: whether trials on a GPU go by compiled kernels, where they can.
         vectors: word vectors in Ray's object store, by name.
         methods: the job's rows of the table; a worker may lack one that another package registered.
     """
@@ -90,10 +89,11 @@ def open_cache(context: WorkerContext) -> "PrefixCache | None":
 
 
 def keep_kernels(context: WorkerContext) -> bool:
-    """Whether packs on this worker's GPU go by compiled kernels.
+    """Whether trials on this worker's GPU go by compiled kernels.
 
     These are kept for the next process, and are code: in a folder that only this user can write to, beside
-    the storage's other caches, or else on this machine.
+    the storage's other caches, or else on this machine. Within it Triton tells kernels apart by their source,
+    their shapes and its own version, and `KernelFiles` damaged ones from whole.
     """
     if not (context.gpu and context.compiles):
         return False
@@ -103,15 +103,18 @@ def keep_kernels(context: WorkerContext) -> bool:
     name = f"kernels-{hashlib.sha256(made_by.encode()).hexdigest()[:12]}"
     folder = None
     if context.storage.is_folder:
-        with contextlib.suppress(OSError):
+        try:
             parent = context.storage.path("cache")
             parent.mkdir(parents=True, exist_ok=True)
             folder = own_folder(name, parent)
+        except OSError as error:
+            log.warning("compiled kernels are kept on this machine, not in the storage: %s", error)
     if folder is None:
         try:
             folder = own_folder(name)
         except OSError as error:  # no folder that others can write to will do
-            log.warning("packs go without compiled kernels on this machine: %s", error)
+            log.warning("trials go without compiled kernels on this machine, slower: %s", error)
             return False
     os.environ["TRITON_CACHE_DIR"] = str(folder)
+    os.environ["TRITON_CACHE_MANAGER"] = "pipelines.packs.kernels.kept:KernelFiles"
     return True

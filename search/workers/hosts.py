@@ -6,6 +6,7 @@ trials go on from their checkpoints there.
 """
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: drivers and proxies do witho
     from pipelines.packs.pack import Member, Pack
     from pipelines.packs.training import Training
 
+log = logging.getLogger(__name__)
 PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
 HOST_RESTARTS = 3  # times that a trial is taken to a new host after the death of one
 HOST_WAIT_SECONDS = 1
@@ -136,6 +138,13 @@ class PackHost:
             self._changed.notify_all()
 
     def _train(self) -> None:
+        try:
+            self._train_all()
+        except BaseException:  # a GPU that is lost for this process, most likely: Ray starts another one
+            log.exception("a host of packs ends, and its trials go on in a new one from their checkpoints")
+            os._exit(1)
+
+    def _train_all(self) -> None:
         while True:
             with self._changed:
                 self._seat()
@@ -214,6 +223,7 @@ class PackHost:
         except torch.OutOfMemoryError as error:
             self._free(pack, error)
             return
+        self._fused = self._fused and pack.fused  # kernels that failed once are not tried again
         self._capacity.measure(members, time.perf_counter() - started)
         if not ended:
             return

@@ -11,7 +11,7 @@ from pipelines.method import find_method
 from search.errors import StorageError
 from search.workers.assignment import Assignment
 from search.workers.checkpoints import read_state, write_state
-from search.workers.context import WorkerContext, open_backbone, open_cache
+from search.workers.context import WorkerContext, keep_kernels, open_backbone, open_cache
 from search.workers.reports import REPORT, TrialReport, describe_failure, make_report
 
 if TYPE_CHECKING:  # torch takes seconds to import: the driver's command line does without
@@ -31,6 +31,7 @@ class WorkerTrial(Trainable):
         self._context = context
         self._backbone = open_backbone(context)
         self._cache = open_cache(context)
+        self._fused = keep_kernels(context)
         gc.freeze()  # what is here stays: to look for cycles then takes milliseconds
         self._begin(config)
 
@@ -87,6 +88,7 @@ class WorkerTrial(Trainable):
             precision=self._context.precision,
             vectors=self._context.vectors_for(config),
             cache=self._cache,
+            fused=self._fused,
         )
         saved = read_state(self._context, self._assignment)
         if saved is not None:

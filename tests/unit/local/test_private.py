@@ -132,6 +132,14 @@ def test_a_folder_of_another_user_is_refused(temporary, monkeypatch):
         own_folder("cache")
 
 
+def test_a_folder_below_one_that_others_can_change_is_refused(temporary):
+    (temporary / "below").mkdir(mode=0o700)
+    own_folder("cache", temporary / "below")
+    temporary.chmod(0o777)
+    with pytest.raises(PermissionError, match="can be changed by other users"):
+        own_folder("cache", temporary / "below")
+
+
 def test_a_folder_whose_parent_others_can_change_is_refused(temporary):
     temporary.chmod(0o777)
     with pytest.raises(PermissionError, match="can be changed by other users"):

@@ -119,5 +119,6 @@ def test_a_pack_of_recorded_passes_has_the_losses_of_a_plain_one(model_type, pre
         ]
         while not all(trial.finished for trial in trials):
             pack.step()
+        assert pack.fused is fused  # the kernels have not failed
         found.append([epoch.train_loss for trial in trials for epoch in trial.epochs])
     assert found[1] == pytest.approx(found[0], rel=1e-5 if precision == "fp32" else 2e-2)

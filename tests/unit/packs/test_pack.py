@@ -34,8 +34,8 @@ def config(**changes):
     return TrainConfig(**{"learning_rate": 1e-3, "epochs": 2, "batch_size": 8, "dropout": 0.0, **changes})
 
 
-def new_pack(backbone):
-    return Pack(backbone, pooling=backbone.pooling("auto"), precision="fp32")
+def new_pack(backbone, *, fused=False):
+    return Pack(backbone, pooling=backbone.pooling("auto"), precision="fp32", fused=fused)
 
 
 def alone(backbone, task, one):
@@ -253,6 +253,58 @@ def test_a_pass_that_cannot_be_recorded_is_computed_as_it_comes(backbone, task, 
     for own, one in zip(trainings, configs, strict=True):
         assert_same(own, alone(backbone, task, one))
     assert "not recorded any more" in "\n".join(logged)
+
+
+@pytest.mark.parametrize(
+    ("method", "model_type", "fused"),
+    [
+        ("adapter", "bert", True),
+        ("layer_norm", "bert", True),
+        ("adapter", "albert", False),
+        ("fine_tune", "bert", False),
+    ],
+)
+def test_a_trial_alone_goes_by_kernels_where_its_encoder_and_method_can(
+    task, monkeypatch, method, model_type, fused
+):
+    monkeypatch.setattr(pack_module, "has_kernels", lambda _: True)
+    one = Training(tiny_backbone(model_type), task, config(method=method), precision="fp32", fused=True)
+    assert one.pack.fused is fused
+    assert not Training(one.pack.backbone, task, config(method=method), precision="fp32").pack.fused
+
+
+def test_a_pack_whose_kernels_fail_goes_on_without_them(backbone, task, monkeypatch, logged):
+    """No compiler on the machine, no room for a kernel, no driver for it."""
+
+    def refuse(parts, *, fused, rounded, **others):
+        if fused:
+            raise RuntimeError("Failed to find C compiler")
+        return flat_cargo(parts, fused=False, **others)
+
+    flat_cargo = pack_module.flat_cargo
+    monkeypatch.setattr(pack_module, "has_kernels", lambda _: True)
+    monkeypatch.setattr(pack_module, "flat_cargo", refuse)
+    configs = [config(seed=1), config(seed=2)]
+    pack = new_pack(backbone, fused=True)
+    trainings = [Training(backbone, task, one, pack=pack) for one in configs]
+    pack.step()
+    assert not pack.fused
+    while not all(one.finished for one in trainings):
+        pack.step()
+    for own, one in zip(trainings, configs, strict=True):
+        assert_same(own, alone(backbone, task, one))
+    (said,) = logged
+    assert "go on without compiled kernels, slower: RuntimeError: Failed to find C compiler" in said
+
+
+def test_a_failure_that_is_not_the_kernels_is_raised(backbone, task, monkeypatch):
+    monkeypatch.setattr(pack_module, "has_kernels", lambda _: True)
+    monkeypatch.setattr(pack_module, "flat_cargo", lambda *_, **__: 1 / 0)
+    pack = new_pack(backbone, fused=True)
+    for seed in (1, 2):
+        Training(backbone, task, config(seed=seed), pack=pack)
+    with pytest.raises(ZeroDivisionError):
+        pack.step()
 
 
 def always_recording(recorder, model, precision, *, records):

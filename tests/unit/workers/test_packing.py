@@ -1,12 +1,14 @@
 """The host of packs, without Ray: what its Tune trials ask of it."""
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tiny import tiny_backbone, toy_task
 
 import search.workers.hosts
+from pipelines.packs.pack import Pack
 from search.storage import Storage
 from search.workers.assignment import Assignment
 from search.workers.context import WorkerContext
@@ -101,3 +103,32 @@ def test_a_configuration_that_cannot_be_trained_fails_alone(host):
         good = threads.submit(host.next_epoch, asked(1), "good")
         assert "dropout" in TrialReport.loads(bad.result()).failure
         assert TrialReport.loads(good.result()).failure is None
+
+
+def test_a_host_whose_gpu_is_lost_ends_so_that_ray_starts_another(host, monkeypatch, logged):
+    """Its trials would wait for it for ever."""
+    codes = []
+
+    def end(code):
+        codes.append(code)
+        threading.Event().wait()  # nothing runs after it
+
+    def fail(_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(search.workers.hosts.os, "_exit", end)
+    monkeypatch.setattr(Pack, "step", fail)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(host.next_epoch, asked(), "first")
+        while not codes:
+            assert not waiting.done()
+        host.drop(asked(), None)
+        waiting.result(timeout=60)
+    assert codes == [1]
+    assert "a host of packs ends, and its trials go on in a new one" in "\n".join(logged)
+
+
+def test_kernels_that_failed_once_are_not_tried_again_by_a_host(host, monkeypatch):
+    host._fused = True
+    assert TrialReport.loads(host.next_epoch(asked(), "first")).failure is None
+    assert not host._fused  # its pack goes without: there is no GPU
