@@ -106,20 +106,21 @@ def flat_cargo(
     *,
     pad_id: int,
     fused: bool,
-    rounded: bool = False,
+    room: int = 0,
     keys: Sequence[int] = (),
     most: int = 64,
 ) -> Cargo:
     """A flat batch's arrays.
 
     Args:
-        rounded: with as many tiles as many other batches have: the last place has more padding.
+        room: texts of the largest batch that any place has; sizes are then made alike for many batches: the
+            last place has more padding, and each as many texts. 0: sizes are as they come.
         keys: of dropout, for all of a pack's places.
         most: tokens of a block.
     """
     lengths = [part.tokens.lengths[part.indices] for part in parts]
     tiles = [max(1, -(-int(own.sum()) // TILE)) for own in lengths]
-    if rounded:
+    if room:
         tiles[-1] += _rounded(sum(tiles)) - sum(tiles)
     ends = np.cumsum(tiles) * TILE
     starts = ends - np.array(tiles) * TILE  # where each place's first token lies
@@ -147,7 +148,7 @@ def flat_cargo(
         if hidden is not None and part.hidden is not None:
             hidden[line] = part.hidden[where]
     places = np.array([part.place for part in parts])
-    rows = max(map(len, lengths))
+    rows = max(room, *map(len, lengths))
     texts = _Texts(
         starts=np.concatenate([start + begin for start, begin in zip(starts, begins, strict=True)]),
         lengths=np.concatenate(lengths),
@@ -181,9 +182,12 @@ def flat_cargo(
     else:
         grouped, groups = _groups(texts, real, starts, tiles, grid)
         arrays |= grouped | {"real": real}
+    longest = max(int(own.max()) for own in lengths)
     for part, start, begin, own in zip(parts, starts, begins, lengths, strict=True):
-        if part.spans:
-            arrays["span", part.place] = _span(start, begin, own, rounded=rounded)
+        if part.spans and room:
+            arrays["span", part.place] = _span(start, begin, own, rows, -(-longest // TILE) * TILE)
+        elif part.spans:
+            arrays["span", part.place] = _span(start, begin, own, len(own), int(own.max()))
     return Cargo(
         {name: array.astype(np.int32, copy=False) for name, array in arrays.items()},
         hidden,
@@ -367,12 +371,11 @@ def _even_grid(counts: Sequence[int], rows: int) -> NDArray[np.int64]:
 
 
 def _span(
-    start: int, begins: NDArray[np.int64], lengths: NDArray[np.int64], *, rounded: bool
+    start: int, begins: NDArray[np.int64], lengths: NDArray[np.int64], rows: int, longest: int
 ) -> NDArray[np.int64]:
-    """Where the tokens of a place's texts lie, (texts, longest); for padding, the text's first."""
-    longest = int(lengths.max())
-    steps = np.arange(-(-longest // TILE) * TILE if rounded else longest)
-    where: NDArray[np.int64] = start + np.where(steps < lengths[:, None], begins[:, None] + steps, 0)
+    """Where the tokens of a place's texts lie, (rows, longest); for padding, the place's first."""
+    steps, where = np.arange(longest), np.full((rows, longest), start)
+    where[: len(lengths)] += np.where(steps < lengths[:, None], begins[:, None] + steps, 0)
     return where
 
 

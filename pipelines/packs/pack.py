@@ -181,10 +181,8 @@ class Pack:
         """
         try:
             return self._step()
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # of a compiler, a driver, a cache: whatever they raise
-            if not self.fused:
+            if not self.fused or isinstance(error, torch.OutOfMemoryError):
                 raise
             log.warning("trials go on without compiled kernels, slower: %s: %s", type(error).__name__, error)
             self.fused = False
@@ -226,10 +224,11 @@ class Pack:
         """Of each member's head for its texts, with its dropout."""
         model, pad_id = self.model, self.backbone.pad_id
         if self.flat:
-            fused, most = self.fused, self._most
-            cargo = flat_cargo(parts, pad_id=pad_id, fused=fused, rounded=fused, keys=keys, most=most)
+            room = max(one.config.batch_size for one in self.members) if self.fused else 0
+            sizes = {"room": room, "most": self._most}
+            cargo = flat_cargo(parts, pad_id=pad_id, fused=self.fused, keys=keys, **sizes)
             if self._recorder is None:
-                self._recorder = Recorder(model, self.precision, records=fused)
+                self._recorder = Recorder(model, self.precision, records=self.fused)
             return self._recorder.outputs(cargo)
         batch, layout = padded_batch(parts, pad_id=pad_id, device=self.device)
         model.masks.begin(send(torch.tensor(keys, dtype=torch.int32), self.device))

@@ -1,5 +1,7 @@
 """Texts side by side without padding: each token once, with its own trial's parameters and masks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,10 @@ def texts(lengths, first=5):
 
 def parts_of(lengths):
     return [Part(place, texts(own), np.arange(len(own))) for place, own in enumerate(lengths)]
+
+
+def spans_of(lengths):
+    return [replace(part, spans=True) for part in parts_of(lengths)]
 
 
 @given(LENGTHS)
@@ -171,7 +177,7 @@ def test_blocks_hold_every_segment_once(lengths):
 
 @given(LENGTHS, LENGTHS)
 def test_batches_of_as_many_tiles_and_rows_have_arrays_of_the_same_sizes(one, other):
-    cargos = [flat_cargo(parts_of(own), pad_id=0, fused=True, rounded=True) for own in (one, other)]
+    cargos = [flat_cargo(parts_of(own), pad_id=0, fused=True, room=1) for own in (one, other)]
     told = [
         (len(cargo.arrays["tiles"]), len(cargo.arrays["first"]), cargo.places, cargo.block)
         for cargo in cargos
@@ -179,11 +185,23 @@ def test_batches_of_as_many_tiles_and_rows_have_arrays_of_the_same_sizes(one, ot
     assert (told[0] == told[1]) == (cargos[0].shape == cargos[1].shape)
 
 
+@given(LENGTHS, LENGTHS, st.integers(20, 24))
+def test_with_room_places_have_as_many_texts_and_those_that_read_tokens_lines_as_long(one, other, room):
+    cargos = [flat_cargo(spans_of(own), pad_id=0, fused=True, room=room) for own in (one, other)]
+    for cargo, lengths in zip(cargos, (one, other), strict=True):
+        assert len(cargo.arrays["first"]) == room * len(lengths)
+        for place, own in enumerate(lengths):
+            where = cargo.arrays["span", place]
+            assert where.shape == (room, -(-max(map(max, lengths)) // TILE) * TILE)
+            for number, length in enumerate(own):
+                assert cargo.arrays["numbers"][where[number, :length]].tolist() == [number] * length
+                assert cargo.arrays["positions"][where[number, :length]].tolist() == list(range(length))
+
+
 @given(LENGTHS)
 def test_rounding_adds_an_eighth_of_the_tiles_at_most(lengths):
     exact, rounded = (
-        len(flat_cargo(parts_of(lengths), pad_id=0, fused=True, rounded=own).arrays["tiles"])
-        for own in (False, True)
+        len(flat_cargo(parts_of(lengths), pad_id=0, fused=True, room=own).arrays["tiles"]) for own in (0, 1)
     )
     assert exact <= rounded <= exact + exact / 8
 
@@ -191,15 +209,32 @@ def test_rounding_adds_an_eighth_of_the_tiles_at_most(lengths):
 @given(LENGTHS, st.randoms())
 def test_of_a_cargo_that_others_replace_only_shapes_are_read(lengths, random):
     shuffled = [random.sample(own, len(own)) for own in lengths]
-    first, second = (
-        flat_cargo(parts_of(own), pad_id=0, fused=True, rounded=True) for own in (lengths, shuffled)
-    )
+    first, second = (flat_cargo(parts_of(own), pad_id=0, fused=True, room=1) for own in (lengths, shuffled))
     assert first.shape == second.shape
     sent = torch.from_numpy(second.flattened())
     (batch, layout), (same, as_own) = (unpack(cargo, sent, None) for cargo in (first, second))
     assert torch.equal(batch.input_ids, same.input_ids)
     assert torch.equal(layout.flat.texts.lengths, as_own.flat.texts.lengths)
     assert torch.equal(layout.flat.texts.blocks, as_own.flat.texts.blocks)
+
+
+@pytest.mark.parametrize("spans", [False, True])
+def test_what_a_place_computes_does_not_depend_on_the_room(spans):
+    tokens = toy_task(rows=24, validation_rows=8).train
+    occupants = [
+        Occupant(TrainConfig(adapter_size=size, learning_rate=1e-3), 2, spans=spans) for size in (2, 4)
+    ]
+    model = PackModel(tiny_backbone(), occupants, pooling="cls").eval()
+    parts = [Part(place, tokens, np.arange(place, last), spans=spans) for place, last in enumerate((9, 5))]
+    found = []
+    for room in (0, 16):
+        cargo = flat_cargo(parts, pad_id=0, fused=False, room=room)
+        found.append(model(*unpack(cargo, torch.from_numpy(cargo.flattened()), None)))
+    for part, exact, roomy in zip(parts, *found, strict=True):
+        assert len(roomy) == 16
+        for own, other, length in zip(exact, roomy, tokens.lengths[part.indices], strict=False):
+            real = slice(int(length)) if spans else slice(None)
+            torch.testing.assert_close(own[real], other[real])
 
 
 class Waits(TorchDispatchMode):

@@ -276,7 +276,7 @@ def test_a_trial_alone_goes_by_kernels_where_its_encoder_and_method_can(
 def test_a_pack_whose_kernels_fail_goes_on_without_them(backbone, task, monkeypatch, logged):
     """No compiler on the machine, no room for a kernel, no driver for it."""
 
-    def refuse(parts, *, fused, rounded, **others):
+    def refuse(parts, *, fused, room, **others):
         if fused:
             raise RuntimeError("Failed to find C compiler")
         return flat_cargo(parts, fused=False, **others)
