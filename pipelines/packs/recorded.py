@@ -19,7 +19,7 @@ from pipelines.packs.layout import Layout
 from pipelines.packs.model import PackModel
 
 log = logging.getLogger(__name__)
-_MOST = 32  # recordings of one model: each is some ten thousand nodes
+MOST_RECORDINGS = 32  # of one model: each is some ten thousand nodes
 
 
 class Recorder:
@@ -57,7 +57,7 @@ class Recorder:
         if not self._records:
             return None
         shape = cargo.shape
-        if shape not in self._recordings and shape in self._seen and len(self._recordings) < _MOST:
+        if shape not in self._recordings and shape in self._seen and len(self._recordings) < MOST_RECORDINGS:
             self._record(cargo, sent, hidden)
         self._seen.add(shape)
         return self._recordings.get(shape)

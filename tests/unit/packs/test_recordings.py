@@ -156,6 +156,6 @@ def test_trials_that_read_every_token_record_as_few(counted):
 
 
 def test_of_a_model_no_more_passes_are_recorded_than_there_is_room_for(counted, monkeypatch):
-    monkeypatch.setattr(recorded, "_MOST", 1)
+    monkeypatch.setattr(recorded, "MOST_RECORDINGS", 1)
     search([task_of(2, 8, seed=1), task_of(3, 30, seed=2)], trials=4)
     assert counted.most_held == 1
