@@ -1,6 +1,8 @@
 """The host of packs, without Ray: what its Tune trials ask of it."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -101,3 +103,11 @@ def test_a_configuration_that_cannot_be_trained_fails_alone(host):
         good = threads.submit(host.next_epoch, asked(1), "good")
         assert "dropout" in TrialReport.loads(bad.result()).failure
         assert TrialReport.loads(good.result()).failure is None
+
+
+@pytest.mark.integration
+def test_a_proxys_process_has_only_what_ray_tune_imports():
+    heavy = {"torch", "transformers", "tokenizers", "datasets", "mlflow", "optuna", "sqlalchemy", "sklearn"}
+    code = f"import sys; from search.workers.hosts import PackedTrial; print({heavy} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
