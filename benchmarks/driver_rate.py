@@ -234,7 +234,7 @@ def measure(side: str, database: str, scheduler: str, options: argparse.Namespac
         running = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, MARK: mark}
         )
-        proxies: list[tuple[int, int]] = []
+        proxies: list[tuple[int, int, int]] = []
         while running.poll() is None:
             now = [memory_of(pid) for pid in named(mark, "ray::PackedTrial", "ray::ResourceTrainable")]
             proxies = max(proxies, [known for known in now if known], key=len)
@@ -245,13 +245,18 @@ def measure(side: str, database: str, scheduler: str, options: argparse.Namespac
     return {**found, "proxies": proxies}
 
 
-def memory_of(pid: int) -> tuple[int, int] | None:
-    """A process's own share of memory (PSS), and what it has of RAM in all, in kB; None once it is gone."""
+def memory_of(pid: int) -> tuple[int, int, int] | None:
+    """What a process has alone, its own share of memory (PSS), and all that it has of RAM, in kB; None once
+    it is gone.
+    """
     try:
         fields = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
     except OSError:
         return None
-    return int(fields[fields.index("Pss:") + 1]), int(fields[fields.index("Rss:") + 1])
+    own, clean, share, whole = (
+        int(fields[fields.index(f"{name}:") + 1]) for name in ("Private_Dirty", "Private_Clean", "Pss", "Rss")
+    )
+    return own + clean, share, whole
 
 
 def row(side: str, database: str, scheduler: str, found: dict[str, Any]) -> list[str]:
@@ -293,7 +298,7 @@ def main() -> None:
                 print(*rows[-1], file=sys.stderr)
     columns = ["driver", "database", "scheduler", "epochs", "recorded a second"]
     columns += ["CPU ms an epoch: search", "other threads", "seconds until MLflow has all"]
-    columns += ["a proxy's MB: PSS / RSS"]
+    columns += ["a proxy's MB: private / PSS / RSS"]
     report.add_table(columns, rows)
     report.show(options.out)
 

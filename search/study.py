@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipelines.errors import TrialDiverged
 from pipelines.results import EpochResult
-from search.database import one_transaction, open_database
+from search.database import one_transaction, open_database, read_number, write_values
 from search.errors import NewerRecord
 from search.record import FORMAT, Driver, Outcome, State, StudyFacts, Trial, Winner, waiting_rung
 from search.storage import Storage
@@ -257,12 +257,12 @@ class Study:
             distributions={name: values for name, values in distributions.items() if name in params},
             user_attrs=attributes,
         )
-        trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=template)
-        trial = self._storage.get_trial(trial_id)
+        template._trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=template)
+        template.number = read_number(self._storage, template._trial_id)
         if self._held is not None:
-            self._frozen.append(trial)
-            self._held.append(_trial_of(trial, self.method))
-        return trial.number
+            self._frozen.append(template)
+            self._held.append(_trial_of(template, self.method))
+        return template.number
 
     def promote_trial(self, number: int, rung: int) -> None:
         """Let a waiting trial past its rung; written before it runs on."""
@@ -306,14 +306,13 @@ class Study:
             return False
         best = [max(trial.intermediate_values.values())] if outcome == "complete" else None
         try:
-            with one_transaction(self._storage):
-                for epoch, score in scores.items():
-                    self._storage.set_trial_intermediate_value(trial._trial_id, epoch, score)
-                for key, value in attributes.items():
-                    self._storage.set_trial_user_attr(trial._trial_id, key, value)
-                if outcome is not None:
+            with one_transaction(self._storage) as connection:
+                runs = write_values(self._storage, connection, trial._trial_id, attributes, scores)
+                if runs and outcome is not None:
                     self._storage.set_trial_state_values(trial._trial_id, _OUTCOMES[outcome], best)
-        except UpdateFinishedTrialError:  # by a driver that has taken the job over: it stays as it is
+        except UpdateFinishedTrialError:
+            runs = False
+        if not runs:  # ended by a driver that has taken the job over: it stays as it is
             self._read_again(number)
             return False
         if outcome is not None:

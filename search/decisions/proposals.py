@@ -63,7 +63,12 @@ def propose(
             return _first_new(space, known, allows, np.random.default_rng(seed))
         # With two objectives Optuna's TPE knows no pruned trials either.
         knows_pruned = entry.knows_pruned and not pareto
-        shown = [_frozen(trial, space, knows_pruned=knows_pruned, pareto=pareto) for trial in trials]
+        distributions = space.distributions()
+        shown = [
+            _frozen(trial, distributions, knows_pruned=knows_pruned, pareto=pareto)
+            for trial in trials
+            if entry.learns
+        ]
         proposal = _ask(shown, space, model, pareto)
     if _key(proposal) not in known and allows(proposal):
         return proposal
@@ -106,7 +111,9 @@ def parameter_at(space: Space, name: str, fraction: float) -> Any:
     return int(value) if whole else float(value)
 
 
-def _frozen(trial: Trial, space: Space, *, knows_pruned: bool, pareto: bool) -> FrozenTrial:
+def _frozen(
+    trial: Trial, distributions: Mapping[str, BaseDistribution], *, knows_pruned: bool, pareto: bool
+) -> FrozenTrial:
     """A trial as the samplers are to see it; to those that know no pruned trials, its score is its value."""
     score, state = trial.score, TrialState.FAIL
     if trial.state == "running":
@@ -120,9 +127,7 @@ def _frozen(trial: Trial, space: Space, *, knows_pruned: bool, pareto: bool) -> 
     return create_trial(
         state=state,
         params=dict(trial.params),
-        distributions={
-            name: values for name, values in space.distributions().items() if name in trial.params
-        },
+        distributions={name: values for name, values in distributions.items() if name in trial.params},
         values=values if state == TrialState.COMPLETE else None,
         intermediate_values={} if score is None or pareto else {reached: score},
     )

@@ -18,6 +18,7 @@ class Sampler:
     Attributes:
         name: as the job file has it.
         title: what messages call it.
+        learns: whether what it proposes depends on what came before.
         spread: whether its first trials are spread evenly, as a model needs them, and not its own.
         knows_pruned: whether it makes use of a trial that was stopped, by the score that it had come to; to
             others such a trial counts as a complete one.
@@ -27,6 +28,7 @@ class Sampler:
 
     name: str
     title: str
+    learns = True
     spread = True
     knows_pruned = False
     several_objectives = True
@@ -95,6 +97,7 @@ class Chance(Sampler):
     """Each configuration drawn by itself."""
 
     name, title = "random", "random search"
+    learns = False
     spread = False
 
     def make(self, seed: int, *, conditional: bool) -> BaseSampler:

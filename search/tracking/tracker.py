@@ -49,6 +49,7 @@ RETRY_SECONDS = (1, 2, 5, 10, 30)
 CLOSING_RETRY_SECONDS = 0.5
 SHARE = 0.25  # of the time, for news of trials that run: Python runs one thread at a time
 CLOSE_SECONDS = 60  # how long the end of a search waits for MLflow
+_STATUS = {"running": "RUNNING", "paused": "SCHEDULED"}  # as MLflow has them; a run is made RUNNING
 _PARENT = -1  # stands for a study's parent run among trial numbers
 _SYSTEM = -2  # for what hosts told, which is shown there too
 
@@ -231,9 +232,11 @@ class Tracker:
         from mlflow.entities import Param, RunTag
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+        key = f"{self._keys[study.name]}/{trial.number}"
+        is_new = key not in self._runs
         run = self._run_id(
             client,
-            f"{self._keys[study.name]}/{trial.number}",
+            key,
             name=f"{study.task}/{study.method}/{trial.number}",
             tags={
                 JOB_TAG: study.job,
@@ -258,9 +261,10 @@ class Tracker:
             status = "FAILED" if trial.state == "failed" else "FINISHED"
             client.set_terminated(run, status=status, end_time=_milliseconds(trial.ended))
         elif trial.state != shown.state:
-            status = "RUNNING" if trial.state == "running" else "SCHEDULED"
-            if client.get_run(run).info.status != status:
-                client.update_run(run, status=status)
+            known = is_new or shown.state  # else an earlier process made it
+            status = _STATUS[shown.state or "running"] if known else client.get_run(run).info.status
+            if status != _STATUS[trial.state]:
+                client.update_run(run, status=_STATUS[trial.state])
         self._shown[run] = _Shown(len(trial.epochs), tags, trial.state)
 
     def _deliver_summary(self, client: "MlflowClient", study: Study, parent: str) -> None:

@@ -168,8 +168,9 @@ def test_of_an_epoch_that_cannot_be_written_whole_nothing_is_there(study, tmp_pa
     number = start(study)
     study.hold()
     with monkeypatch.context() as patched:
-        patched.setattr(study._storage, "set_trial_user_attr", fail)  # the score was written before it
-        with pytest.raises(OSError, match="disk full"):
+        # The score was written before it.
+        patched.setattr(search.database, "_ATTRIBUTE", sqlalchemy.text("INSERT INTO a_full_disk VALUES (1)"))
+        with pytest.raises(sqlalchemy.exc.OperationalError, match="a_full_disk"):
             study.record_epochs(number, epochs([0.5]))
     assert study.trial(number).epochs == ()
     with opened(tmp_path) as other:
@@ -181,6 +182,35 @@ def test_of_an_epoch_that_cannot_be_written_whole_nothing_is_there(study, tmp_pa
 
 def fail(*_):
     raise OSError("disk full")
+
+
+def test_what_is_written_beside_optuna_is_what_optuna_writes(record):
+    ours, optunas = create(record), create(record, "other/task/adapter")
+    start(ours), start(optunas)
+    ours.record_epochs(0, epochs([0.5, 0.25], [0.1, None]))
+    ours.note_trial(0, node="a", trained_parameters=10)
+    theirs = optunas._trial(0)._trial_id
+    for one in epochs([0.5, 0.25], [0.1, None]):
+        record._storage.set_trial_intermediate_value(theirs, one.epoch, one.score)
+        record._storage.set_trial_user_attr(theirs, f"epoch:{one.epoch}", one.to_dict())
+    record._storage.set_trial_user_attr(theirs, "fact:node", "a")
+    record._storage.set_trial_user_attr(theirs, "fact:trained_parameters", 10)
+    shown = [
+        (trial.user_attrs, trial.system_attrs, trial.intermediate_values)
+        for trial in (ours._trial(0), optunas._trial(0))
+    ]
+    assert shown[0] == shown[1]
+
+
+def test_a_trial_that_another_driver_has_ended_is_left_as_it_is(study, tmp_path):
+    number = start(study)
+    study.hold()
+    with opened(tmp_path) as other:
+        (taken,) = other.studies(study.job)
+        taken.finish_trial(number, "failed", reason="taken over")
+        assert not study.record_epochs(number, epochs([0.5]))
+        assert taken.trial(number).epochs == ()
+    assert study.trial(number).state == "failed"
 
 
 def test_an_end_that_cannot_be_written_leaves_no_reason(study, monkeypatch):

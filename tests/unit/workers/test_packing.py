@@ -1,6 +1,8 @@
 """The host of packs, without Ray: what its Tune trials ask of it."""
 
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -132,3 +134,11 @@ def test_kernels_that_failed_once_are_not_tried_again_by_a_host(host, monkeypatc
     host._fused = True
     assert TrialReport.loads(host.next_epoch(asked(), "first")).failure is None
     assert not host._fused  # its pack goes without: there is no GPU
+
+
+@pytest.mark.integration
+def test_a_proxys_process_has_only_what_ray_tune_imports():
+    heavy = {"torch", "transformers", "tokenizers", "datasets", "mlflow", "optuna", "sqlalchemy", "sklearn"}
+    code = f"import sys; from search.workers.hosts import PackedTrial; print({heavy} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
