@@ -202,7 +202,18 @@ def test_what_is_written_beside_optuna_is_what_optuna_writes(record):
     assert shown[0] == shown[1]
 
 
-def test_a_trial_that_another_driver_has_ended_is_left_as_it_is(study, tmp_path):
+def test_a_database_of_another_dialect_is_left_to_optuna(study, monkeypatch):
+    monkeypatch.setattr(search.database, "_STATES", {})
+    number = start(study)
+    assert study.record_epochs(number, epochs([0.5, 0.25]))
+    assert study.trial(number).epochs == tuple(epochs([0.5, 0.25]))
+    study.finish_trial(number, "complete")
+    assert not study.record_epochs(number, epochs([0.75]))
+
+
+@pytest.mark.parametrize("dialects", [{}, search.database._STATES])
+def test_a_trial_that_another_driver_has_ended_is_left_as_it_is(study, tmp_path, monkeypatch, dialects):
+    monkeypatch.setattr(search.database, "_STATES", dialects)
     number = start(study)
     study.hold()
     with opened(tmp_path) as other:
