@@ -211,7 +211,7 @@ class SearchJob(Part):
         out: their own fingerprint stands for them.
         """
         elsewhere = {"tasks", "data_dir", "budget", "trial_timeout", "resources", "storage", "database"}
-        elsewhere |= {"tracking", "cache", "vectors"}
+        elsewhere |= {"tracking", "cache", "vectors", "baseline"}
         content = {key: value for key, value in self.to_dict().items() if key not in elsewhere}
         tasks = [asdict(task) for task in self.resolved_tasks()]
         content["tasks"] = [{k: v for k, v in task.items() if k not in ("files", "hub")} for task in tasks]

@@ -40,7 +40,11 @@ def test_the_command_reads_what_an_earlier_commit_wrote(tmp_path):
     folder = unpack(tmp_path / "old")
     for job in ("methods", "kinds"):
         results = read_json(adaptune("results", job, "--json", folder=folder))
-        assert [task.pop("retries") for task in results["tasks"]] == [[] for _ in results["tasks"]]  # newer
+        for task in results["tasks"]:  # what is newer
+            assert task.pop("retries") == []
+            assert task.pop("baseline") is None
+            if task["best"] is not None:
+                assert task["best"].pop("interval") is None
         assert results == expected(folder)[job]
     adaptune("report", "methods", "kinds", "--out", "report", folder=folder)
     assert (folder / "report" / "report.md").is_file()

@@ -38,6 +38,7 @@ def test_reading_a_job_back_does_not_look_at_folders(tmp_path, monkeypatch):
         {"database": "postgresql://host/studies"},
         {"tracking": {"experiment": "other"}},
         {"data_dir": "data"},
+        {"baseline": "none"},
         {"space": preset("default").to_dict()},
         {"method": ["adapter"]},
         {"tasks": [{"name": "glue_cola", "hub": "copy/of-cola", "metric": "matthews"}]},
