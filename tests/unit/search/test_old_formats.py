@@ -1,7 +1,7 @@
 """The record of commit 438765f is read as it was written."""
 
 import pytest
-from old_formats import expected, unpack
+from old_formats import expected, unpack, without_newer_keys
 
 from search.report.report import read_report, report_files
 from search.results import read_results
@@ -18,8 +18,7 @@ def old(tmp_path_factory):
 @pytest.mark.parametrize("job", ["methods", "kinds", "topics"])
 def test_the_results_of_an_old_record_are_what_they_were(old, job):
     results = read_results(job, Storage(str(old / "runs")))
-    assert [task.pop("retries") for task in results["tasks"]] == [[] for _ in results["tasks"]]  # a newer key
-    assert results == expected(old)[job]
+    assert without_newer_keys(results) == expected(old)[job]
 
 
 def test_an_old_record_can_be_reported(old):
