@@ -23,6 +23,7 @@ def test_an_accuracy_s_interval_is_that_of_the_binomial_distribution(rows, share
     assert [low, high] == pytest.approx(exact, abs=0.015)
 
 
+@pytest.mark.integration
 def test_about_95_of_100_intervals_hold_the_truth():
     rng = np.random.default_rng(0)
     held = 0
