@@ -25,6 +25,8 @@ from pipelines.tasks.encoded import encode_task
 PLACES = 8
 TRIALS = 60
 
+pytestmark = pytest.mark.integration
+
 
 @dataclasses.dataclass(frozen=True)
 class Told(Cargo):

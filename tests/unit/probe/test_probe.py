@@ -18,6 +18,8 @@ from pipelines.probe.features import AS_WRITTEN, features, read_columns
 from pipelines.probe.training import ProbeTraining
 from pipelines.tasks.encoded import encode_task
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def backbone():

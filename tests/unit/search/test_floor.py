@@ -11,6 +11,8 @@ from pipelines.tasks.encoded import encode_task
 from search.floor import Floor, floor_texts, measure_floor, winner_intervals
 from search.record import Baseline
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def backbone():
