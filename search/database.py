@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from sqlalchemy import Connection, text
+from optuna.storages._rdb.models import TrialIntermediateValueModel as Value
+from optuna.storages._rdb.models import TrialModel
+from optuna.storages._rdb.models import TrialUserAttributeModel as Attribute
+from optuna.trial import TrialState
+from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -30,18 +33,15 @@ from search.storage import STUDY_DATABASE, Storage
 SQLITE_BUSY_SECONDS = 60
 TABLE_ATTEMPTS = 4  # to open a database whose tables another is just making
 
-# Optuna's tables, in SQL that SQLite and PostgreSQL both have.
-_NUMBER = text("SELECT number FROM trials WHERE trial_id = :trial")
-_STATE = "SELECT state FROM trials WHERE trial_id = :trial"
-_STATES = {"sqlite": text(_STATE), "postgresql": text(f"{_STATE} FOR UPDATE")}  # by dialect
-_ATTRIBUTE = text(
-    "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (:trial, :key, :value)"
-    " ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json"
-)
-_SCORE = text(
-    "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)"
-    " VALUES (:trial, :step, :value, 'FINITE') ON CONFLICT (trial_id, step)"
-    " DO UPDATE SET intermediate_value = excluded.intermediate_value, intermediate_value_type = 'FINITE'"
+_TRIAL: BindParameter[int] = bindparam("trial")
+_KNOWN: BindParameter[Any] = bindparam("known", expanding=True)
+_NUMBER = select(TrialModel.number).where(TrialModel.trial_id == _TRIAL)
+_STATE = select(TrialModel.state).where(TrialModel.trial_id == _TRIAL).with_for_update()
+# Of a trial's scores and user attributes: what is to be written anew goes first, which any database knows.
+_SCORES = delete(Value).where(Value.trial_id == _TRIAL, Value.step.in_(_KNOWN)), insert(Value)
+_ATTRIBUTES = (
+    delete(Attribute).where(Attribute.trial_id == _TRIAL, Attribute.key.in_(_KNOWN)),
+    insert(Attribute),
 )
 
 
@@ -119,48 +119,32 @@ def read_number(storage: RDBStorage, trial_id: int) -> int:
 
 
 def write_values(
-    storage: RDBStorage,
-    connection: Connection,
-    trial_id: int,
-    attributes: Mapping[str, Any],
-    scores: Mapping[int, float],
+    connection: Connection, trial_id: int, attributes: Mapping[str, Any], scores: Mapping[int, float]
 ) -> bool:
-    """Write a running trial's user attributes, and scores (finite) by epoch, as Optuna would; returns whether
-    it runs: of one that has ended nothing is written.
+    """Write a running trial's user attributes, and scores by epoch, as Optuna would; returns whether it runs:
+    of one that has ended nothing is written.
 
     Optuna reads the trial anew for each value, which takes several times as long, and a driver of packs
-    writes a hundred times a second. Databases whose SQL differs are left to Optuna.
+    writes a hundred times a second.
 
     Args:
         connection: of `one_transaction`.
     """
-    dialect = connection.dialect.name
-    state = _STATES.get(dialect)
-    if state is None:
-        return _write_by_optuna(storage, trial_id, attributes, scores)
-    if connection.execute(state, {"trial": trial_id}).scalar_one() != "RUNNING":
+    if connection.execute(_STATE, {"trial": trial_id}).scalar_one() is not TrialState.RUNNING:
         return False
-    if scores:
-        steps = [{"trial": trial_id, "step": epoch, "value": score} for epoch, score in scores.items()]
-        connection.execute(_SCORE, steps)
-    if attributes:
-        rows = [
-            {"trial": trial_id, "key": key, "value": json.dumps(value)} for key, value in attributes.items()
-        ]
-        connection.execute(_ATTRIBUTE, rows)
-    return True
-
-
-def _write_by_optuna(
-    storage: RDBStorage, trial_id: int, attributes: Mapping[str, Any], scores: Mapping[int, float]
-) -> bool:
-    try:
-        for epoch, score in scores.items():
-            storage.set_trial_intermediate_value(trial_id, epoch, score)
-        for key, value in attributes.items():
-            storage.set_trial_user_attr(trial_id, key, value)
-    except UpdateFinishedTrialError:
-        return False
+    values = {epoch: Value.intermediate_value_to_stored_repr(score) for epoch, score in scores.items()}
+    steps = [
+        {"trial_id": trial_id, "step": epoch, "intermediate_value": value, "intermediate_value_type": kind}
+        for epoch, (value, kind) in values.items()
+    ]
+    rows = [
+        {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+        for key, value in attributes.items()
+    ]
+    for new, key, (forget, write) in ((steps, "step", _SCORES), (rows, "key", _ATTRIBUTES)):
+        if new:
+            connection.execute(forget, {"trial": trial_id, "known": [row[key] for row in new]})
+            connection.execute(write, new)
     return True
 
 

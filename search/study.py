@@ -307,7 +307,7 @@ class Study:
         best = [max(trial.intermediate_values.values())] if outcome == "complete" else None
         try:
             with one_transaction(self._storage) as connection:
-                runs = write_values(self._storage, connection, trial._trial_id, attributes, scores)
+                runs = write_values(connection, trial._trial_id, attributes, scores)
                 if runs and outcome is not None:
                     self._storage.set_trial_state_values(trial._trial_id, _OUTCOMES[outcome], best)
         except UpdateFinishedTrialError:

@@ -103,9 +103,7 @@ def test_a_trial_without_epochs_has_no_best_one():
 
 
 def test_no_other_module_reads_or_writes_what_is_noted_of_a_study():
-    """Names of attributes stand in one module; all others have fields and methods. `database` writes what it
-    is given by that one.
-    """
+    """Names of attributes stand in one module; all others have fields and methods."""
     users = [
         str(path.relative_to(SEARCH))
         for path in sorted(SEARCH.rglob("*.py"))
@@ -113,4 +111,4 @@ def test_no_other_module_reads_or_writes_what_is_noted_of_a_study():
         if isinstance(node, ast.Attribute)
         and node.attr in {"user_attrs", "set_user_attr", "set_trial_user_attr", "set_study_user_attr"}
     ]
-    assert set(users) == {"study.py", "database.py"}
+    assert set(users) == {"study.py"}

@@ -1,6 +1,5 @@
 """The record of truth, on real SQLite files."""
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -8,14 +7,9 @@ import time
 
 import optuna
 import pytest
-import sqlalchemy
-from optuna.storages import RDBStorage
 from studies import FACTS, SPACE, add, create, epoch, epochs, note_winner, opened, start
 
-import search.database
 from search.record import StudyFacts, Winner
-from search.storage import Storage
-from search.study import Record
 
 PARAMS = {"adapter_size": 64, "learning_rate": 1e-3, "epochs": 3}
 
@@ -154,74 +148,8 @@ def test_an_epoch_counts_only_once_it_is_written_whole(study):
     assert study.trials()[number].score == 0.5
 
 
-@pytest.mark.integration
-def test_an_epoch_is_written_by_one_transaction_together_with_its_score(study):
-    number = start(study)
-    study.hold()
-    commits = []
-    sqlalchemy.event.listen(study._storage.engine, "commit", commits.append)
-    study.record_epochs(number, epochs([0.5]))
-    assert len(commits) == 1
-
-
-def test_of_an_epoch_that_cannot_be_written_whole_nothing_is_there(study, tmp_path, monkeypatch):
-    number = start(study)
-    study.hold()
-    with monkeypatch.context() as patched:
-        # The score was written before it.
-        patched.setattr(search.database, "_ATTRIBUTE", sqlalchemy.text("INSERT INTO a_full_disk VALUES (1)"))
-        with pytest.raises(sqlalchemy.exc.OperationalError, match="a_full_disk"):
-            study.record_epochs(number, epochs([0.5]))
-    assert study.trial(number).epochs == ()
-    with opened(tmp_path) as other:
-        (again,) = other.studies(study.job)
-        assert again._trial(number).intermediate_values == {}
-    assert study.record_epochs(number, epochs([0.5]))
-    assert study.trial(number).epochs == tuple(epochs([0.5]))
-
-
 def fail(*_):
     raise OSError("disk full")
-
-
-def test_what_is_written_beside_optuna_is_what_optuna_writes(record):
-    ours, optunas = create(record), create(record, "other/task/adapter")
-    start(ours), start(optunas)
-    ours.record_epochs(0, epochs([0.5, 0.25], [0.1, None]))
-    ours.note_trial(0, node="a", trained_parameters=10)
-    theirs = optunas._trial(0)._trial_id
-    for one in epochs([0.5, 0.25], [0.1, None]):
-        record._storage.set_trial_intermediate_value(theirs, one.epoch, one.score)
-        record._storage.set_trial_user_attr(theirs, f"epoch:{one.epoch}", one.to_dict())
-    record._storage.set_trial_user_attr(theirs, "fact:node", "a")
-    record._storage.set_trial_user_attr(theirs, "fact:trained_parameters", 10)
-    shown = [
-        (trial.user_attrs, trial.system_attrs, trial.intermediate_values)
-        for trial in (ours._trial(0), optunas._trial(0))
-    ]
-    assert shown[0] == shown[1]
-
-
-def test_a_database_of_another_dialect_is_left_to_optuna(study, monkeypatch):
-    monkeypatch.setattr(search.database, "_STATES", {})
-    number = start(study)
-    assert study.record_epochs(number, epochs([0.5, 0.25]))
-    assert study.trial(number).epochs == tuple(epochs([0.5, 0.25]))
-    study.finish_trial(number, "complete")
-    assert not study.record_epochs(number, epochs([0.75]))
-
-
-@pytest.mark.parametrize("dialects", [{}, search.database._STATES])
-def test_a_trial_that_another_driver_has_ended_is_left_as_it_is(study, tmp_path, monkeypatch, dialects):
-    monkeypatch.setattr(search.database, "_STATES", dialects)
-    number = start(study)
-    study.hold()
-    with opened(tmp_path) as other:
-        (taken,) = other.studies(study.job)
-        taken.finish_trial(number, "failed", reason="taken over")
-        assert not study.record_epochs(number, epochs([0.5]))
-        assert taken.trial(number).epochs == ()
-    assert study.trial(number).state == "failed"
 
 
 def test_an_end_that_cannot_be_written_leaves_no_reason(study, monkeypatch):
@@ -391,21 +319,3 @@ def test_a_study_whose_making_was_cut_short_is_made_whole(record):
 
 def test_a_study_knows_its_job_task_and_method(study):
     assert (study.job, study.task, study.method) == ("job", "task", "adapter")
-
-
-@pytest.mark.parametrize(("failures", "opens"), [(1, True), (99, False)])
-def test_a_database_whose_tables_another_is_just_making_is_opened_again(
-    tmp_path, monkeypatch, failures, opens
-):
-    """Two that find no tables both make them; one is told that they are there."""
-    left, real = [sqlalchemy.exc.IntegrityError("CREATE TABLE", {}, ValueError())] * failures, RDBStorage
-
-    def racing(*arguments, **options):
-        if left:
-            raise left.pop()
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(search.database, "RDBStorage", racing)
-    monkeypatch.setattr(search.database.time, "sleep", lambda _: None)
-    with contextlib.nullcontext() if opens else pytest.raises(sqlalchemy.exc.IntegrityError):
-        Record(Storage(str(tmp_path))).close()
