@@ -13,7 +13,7 @@ demo: .venv/installed
 	$(BIN)/adaptune run examples/bbc_news.yaml
 
 # Searches wait for this and that: three tests at once keep two cores busy. The long ones come first.
-test: PYTEST += --hypothesis-profile thorough
+test: EXAMPLES = thorough
 test: lint unit
 	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "integration or e2e"
 
@@ -21,8 +21,10 @@ test: lint unit
 faults: .venv/installed
 	$(BIN)/python -m pytest -m "" -q -rA tests/faults
 
+# Between two edits a quarter of Hypothesis' examples are drawn.
+EXAMPLES = quick
 unit: .venv/installed
-	$(PYTEST) -n 2 --dist worksteal tests/unit
+	$(PYTEST) --hypothesis-profile $(EXAMPLES) -n 2 --dist worksteal tests/unit
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # A busy machine is slow, not wrong. `make unit` is for between two edits: `make test` draws four times more.
 hypothesis.settings.register_profile("thorough", deadline=None)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
-hypothesis.settings.load_profile("quick")
+hypothesis.settings.load_profile("thorough")
 
 
 def pytest_collection_finish() -> None:

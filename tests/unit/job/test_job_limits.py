@@ -37,8 +37,8 @@ def refusal(tmp_path, text):
         (f"{HEAD}{NINES}<<: {{space: *h}}\n", f"has more than {MOST_VALUES:,} values"),
         (f"{HEAD}x: &a [1, *a]\n", "has an alias *a inside of what it stands for"),
         (f"{HEAD}x: &a {{k: *a}}\n", "has an alias *a inside of what it stands for"),
-        (f"{HEAD}x: {'[' * 2_000}", "is nested more than 20 deep"),
-        (f"{HEAD}x: {'{' * 2_000}", "is nested more than 20 deep"),
+        (f"{HEAD}x: {'[' * 20_000}", "is nested more than 20 deep"),
+        (f"{HEAD}x: {'{' * 20_000}", "is nested more than 20 deep"),
         (HEAD + "x:\n" + "".join(" " * i + "-\n" for i in range(1, 60)), "is nested more than 20 deep"),
         (
             f"{HEAD}a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 40)),
