@@ -8,7 +8,6 @@ in one pack, or windows of a span task. A pack that a trial joins or leaves begi
 """
 
 import argparse
-import random
 import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -54,11 +53,11 @@ def made_up(typical: int, seed: int) -> Tokens:
 
 
 def count(tasks: Sequence[Tokens], places: int, trials: int, *, spans: bool) -> dict[str, float]:
-    draw = random.Random(0)  # noqa: S311 - no secret
+    draw = np.random.default_rng(0)
     waiting = []
     for seed in range(trials):
-        tokens = draw.choice(tasks)
-        epochs = range(1, draw.choice(EPOCHS) + 1)
+        tokens = tasks[draw.integers(len(tasks))]
+        epochs = range(1, EPOCHS[draw.integers(len(EPOCHS))] + 1)
         batches = [training_batches(tokens.lengths, BATCH, seed=seed, epoch=epoch) for epoch in epochs]
         waiting.append(Trial(tokens, [batch for epoch in batches for batch in epoch]))
     members: list[Trial] = []

@@ -80,6 +80,7 @@ class Method(ABC):
         packed: whether its trials can train in a host on a GPU, side by side where they share a pass.
         reads_vectors: whether its spaces name word vectors of the job.
         removable: whether it puts adapters into layers, which an analysis can take out again.
+        reads_places: whether its outputs can be of every token, as kinds need that ask for places in a text.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Method(ABC):
     packed: bool = True
     reads_vectors: bool = False
     removable: bool = False
+    reads_places: bool = True
 
     @property
     @abstractmethod
@@ -118,7 +120,11 @@ class Method(ABC):
 
     def check_data(self, data: "TaskData") -> None:
         """Raise InputError for a task that the method cannot learn."""
-        return
+        if data.rules.per_token and not self.reads_places:
+            kind = data.task.kind
+            rule = f"task {data.task.name!r} asks for {kind}s, and it sees no places in a text"
+            fix = f"Give {kind} tasks a job of their own, without it."
+            raise InputError("method", self.name, rule, fix)
 
     def prepare(
         self,

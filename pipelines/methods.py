@@ -104,6 +104,7 @@ EMBEDDINGS = register(
         keeps="no encoder",
         packed=False,
         reads_vectors=True,
+        reads_places=False,
     )
 )
 PROBE = register(
@@ -115,5 +116,6 @@ PROBE = register(
         colour="#56B4E9",
         marker="P",
         packed=False,
+        reads_places=False,
     )
 )

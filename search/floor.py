@@ -18,7 +18,7 @@ from pipelines.tasks.encoded import EncodedTask
 from pipelines.tasks.rows import TaskData
 from search.record import Baseline, Intervals
 
-Outputs = NDArray[np.float64]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Floor:
     """A baseline, and its outputs on the test set."""
 
     baseline: Baseline
-    test: Outputs
+    test: Array
 
 
 def floor_texts(task: EncodedTask, data: TaskData, backbone: Backbone) -> FloorTexts | None:
@@ -98,8 +98,8 @@ def measure_floor(
 
 def winner_intervals(
     task: EncodedTask,
-    validation: Sequence[Outputs],
-    test: Sequence[Outputs],
+    validation: Sequence[Array],
+    test: Sequence[Array],
     targets: Any,
     floor: Floor | None,
 ) -> Intervals:
@@ -125,7 +125,7 @@ def winner_intervals(
     )
 
 
-def _scorer(task: EncodedTask, outputs: Outputs, targets: Any) -> Scorer:
+def _scorer(task: EncodedTask, outputs: Array, targets: Any) -> Scorer:
     scored = replace(task, metrics=(task.metric,))
 
     def score(rows: Rows) -> float:

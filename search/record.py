@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal, Self
 
+from pipelines.intervals import Interval
 from pipelines.method import epochs_of
 from pipelines.results import EpochResult
 
@@ -184,9 +185,6 @@ class Run:
     seed: int
     validation: float
     test: Scores
-
-
-Interval = tuple[float, float]  # the lowest and the highest value
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Whether a winner is worth its trouble, in words."""
 
+from pipelines.intervals import Interval
 from pipelines.metrics import METRICS
-from search.record import Baseline, Interval, Winner
+from search.record import Baseline, Winner
 
 
 def verdict(metric: str, test: float, baseline: Baseline, gain: Interval | None) -> str:

@@ -29,7 +29,7 @@ from search.floor import Floor, FloorTexts, floor_texts, measure_floor, winner_i
 from search.job.job import SearchJob
 from search.plan import Plan
 from search.progress import Progress
-from search.record import Baseline, Intervals, Run, Trial, Winner
+from search.record import Intervals, Run, Trial, Winner
 from search.storage import bundle_key
 from search.study import Study
 from search.verdict import verdict
@@ -70,12 +70,13 @@ class HeldOutTexts:
     Attributes:
         sets: "test" and further labelled sets, as the winner's method reads them, once in each run.
         validation: the validation set, read so; None for a kind whose scores have no intervals.
-        floor: of the baseline; None: the job wants none, or the kind has none.
+        floor: of the baseline, or what an earlier study of the task found of it; None: the job wants none, or
+            the kind has none.
     """
 
     sets: Mapping[str, tuple[HeldOut, Targets]]
     validation: HeldOut | None = None
-    floor: FloorTexts | None = None
+    floor: FloorTexts | Floor | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Scored:
 
     sets: Mapping[int, SetScores]
     intervals: Intervals | None
-    baseline: Baseline | None
+    floor: Floor | None
 
 
 def finish_studies(
@@ -97,6 +98,7 @@ def finish_studies(
     """Select each study's winner, read its test score, write its bundle, and note all that in the study."""
     job = plan.job
     rows = {data.task.name: data for data in plan.tasks}
+    floors: dict[str, Floor] = {}  # by task, for the next method's study
     for study in studies:
         if study.is_finished:
             continue
@@ -107,7 +109,8 @@ def finish_studies(
             continue
         progress.message(f"{study.name}: trial {best.number} won; reading the test set, writing the bundle")
         data = rows[study.task]
-        arguments = context, _select(study, best, job, data), _held_out(plan, context, study, best, data)
+        texts = _held_out(plan, context, study, best, data, floor=floors.get(study.task))
+        arguments = context, _select(study, best, job, data), texts
         scored: Scored
         if cluster:  # the head may be small: a worker has what a trial needs
             on_worker = ray.remote(finish_winner).options(
@@ -116,10 +119,14 @@ def finish_studies(
             scored = ray.get(on_worker.remote(*arguments))
         else:
             scored = finish_winner(*arguments, backbone=plan.backbone)
+        if scored.floor is not None:
+            floors[study.task] = scored.floor
         study.finish(_winner(study, best, scored))
 
 
-def _held_out(plan: Plan, context: WorkerContext, study: Study, best: Trial, data: TaskData) -> HeldOutTexts:
+def _held_out(
+    plan: Plan, context: WorkerContext, study: Study, best: Trial, data: TaskData, *, floor: Floor | None
+) -> HeldOutTexts:
     method, length = find_method(study.method), plan.job.max_tokens
     config = method.config(best.params, seed=best.seed)
     sets = method.encode_held_out(data, plan.backbone, length, config, plan.vectors)
@@ -127,8 +134,8 @@ def _held_out(plan: Plan, context: WorkerContext, study: Study, best: Trial, dat
         return HeldOutTexts(sets)
     validating = replace(data, test=data.validation, also={})
     validation = method.encode_held_out(validating, plan.backbone, length, config, plan.vectors)["test"][0]
-    if plan.job.baseline == "none":
-        return HeldOutTexts(sets, validation)
+    if plan.job.baseline == "none" or floor is not None:
+        return HeldOutTexts(sets, validation, floor)
     task: EncodedTask = ray.get(context.tasks[study.task])
     return HeldOutTexts(sets, validation, floor_texts(task, data, plan.backbone))
 
@@ -152,7 +159,7 @@ def _winner(study: Study, best: Trial, scored: Scored) -> Winner:
         runs=tuple(runs),
         bundle=bundle_key(study.job, study.task, study.method),
         intervals=scored.intervals,
-        baseline=scored.baseline,
+        baseline=None if scored.floor is None else scored.floor.baseline,
     )
 
 
@@ -195,10 +202,10 @@ def finish_winner(
         if held_out.validation is not None:
             test.append(outputs["test"])
             validation.append(outputs_of(held_out.validation))
-    floor = None
-    if held_out.floor is not None:
+    floor = held_out.floor
+    if isinstance(floor, FloorTexts):
         cache = open_cache(context)
-        floor = measure_floor(held_out.floor, task, targets, backbone, precision=precision, cache=cache)
+        floor = measure_floor(floor, task, targets, backbone, precision=precision, cache=cache)
     beside = floor if floor is not None and floor.baseline.method != selection.method else None
     intervals = winner_intervals(task, validation, test, targets, beside) if validation else None
 
@@ -228,7 +235,7 @@ def finish_winner(
             ),
         )
         context.storage.upload(Path(folder), bundle_key(context.job, selection.task, selection.method))
-    return Scored(scores, intervals, floor.baseline if floor is not None else None)
+    return Scored(scores, intervals, floor)
 
 
 def _describe_scores(scores: Mapping[int, SetScores], winner: int) -> str:

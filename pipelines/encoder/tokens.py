@@ -1,6 +1,6 @@
 """Tokenised texts: flat arrays that any process can map without a copy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,11 @@ def encode(texts: Sequence[tuple[str, ...]], tokenizer: Any, max_tokens: int) ->
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         types=_flat(encoded["token_type_ids"], np.uint8) if "token_type_ids" in encoded else None,
     )
+
+
+def encode_columns(columns: Iterable[Sequence[str]], tokenizer: Any, max_tokens: int) -> tuple[Tokens, ...]:
+    """Tokenise each column of texts or pairs by itself, cut to `max_tokens`."""
+    return tuple(encode([(text,) for text in column], tokenizer, max_tokens) for column in columns)
 
 
 def framing_tokens(tokenizer: Any) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.prefix import PrefixCache, sentences
-from pipelines.encoder.tokens import Reading, Texts, encode
+from pipelines.encoder.tokens import Reading, Texts, encode_columns
 
 MOST_ROWS = 25_000  # of the training set are read and fitted: more move a linear model little
 AS_WRITTEN: Reading = (False, False)
@@ -18,9 +18,7 @@ WEIGHT, BIAS, STRENGTH = "head.weight", "head.bias", "strength"
 
 def read_columns(rows: Sequence[tuple[str, ...]], tokenizer: Any, max_tokens: int) -> Texts:
     """Texts or pairs as they are written; of a pair each text by itself, as its vector is its own."""
-    columns = zip(*rows, strict=True)
-    tokens = tuple(encode([(text,) for text in column], tokenizer, max_tokens) for column in columns)
-    return Texts({AS_WRITTEN: tokens})
+    return Texts({AS_WRITTEN: encode_columns(zip(*rows, strict=True), tokenizer, max_tokens)})
 
 
 def fitted_rows(rows: int) -> NDArray[np.int64]:
@@ -33,6 +31,11 @@ def fitted_rows(rows: int) -> NDArray[np.int64]:
 def width(backbone: Backbone, columns: int) -> int:
     """How many features a text, or a pair, has."""
     return backbone.width * (1 if columns == 1 else 4)
+
+
+def count_head(backbone: Backbone, *, outputs: int, columns: int) -> int:
+    """How many parameters the head has."""
+    return (width(backbone, columns) + 1) * outputs
 
 
 def features(

@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import InputError
 from pipelines.method import HeldOut, Method, Outputs, TrainedModel, Training, Vectors
 from pipelines.probe.config import ProbeConfig
 
@@ -37,13 +36,6 @@ class ProbeMethod(Method):
     def epochs(self, params: Mapping[str, Any]) -> int:
         return ProbeConfig.epochs
 
-    def check_data(self, data: "TaskData") -> None:
-        if data.rules.per_token:
-            kind = data.task.kind
-            rule = f"task {data.task.name!r} asks for {kind}s, and a probe reads one vector of a text"
-            fix = f"Give {kind} tasks a job of their own, without it."
-            raise InputError("method", self.name, rule, fix)
-
     def prepare(
         self,
         task: "EncodedTask",
@@ -69,10 +61,10 @@ class ProbeMethod(Method):
     def count_trained(
         self, backbone: "Backbone", config: ProbeConfig, *, outputs: int, columns: int, vectors: Vectors
     ) -> int:
-        from pipelines.probe.features import width
+        from pipelines.probe.features import count_head
 
         backbone.pooling(config.pooling)
-        return (width(backbone, columns) + 1) * outputs
+        return count_head(backbone, outputs=outputs, columns=columns)
 
     def make_training(
         self,

@@ -15,7 +15,16 @@ from pipelines.encoder.tokens import Texts
 from pipelines.epochs import TrainingState, epoch_result
 from pipelines.errors import InputError
 from pipelines.probe.config import ProbeConfig
-from pipelines.probe.features import AS_WRITTEN, BIAS, STRENGTH, WEIGHT, features, fitted_rows, outputs, width
+from pipelines.probe.features import (
+    AS_WRITTEN,
+    BIAS,
+    STRENGTH,
+    WEIGHT,
+    count_head,
+    features,
+    fitted_rows,
+    outputs,
+)
 from pipelines.probe.fit import fit_classes, fit_numbers
 from pipelines.results import EpochResult
 from pipelines.tasks.encoded import EncodedTask
@@ -54,7 +63,7 @@ class ProbeTraining:
         self._precision = resolve_precision(precision, next(backbone.model.parameters()).device)
         self._cache = cache
         columns = len(task.texts.train.tokens[AS_WRITTEN])
-        self.trained_parameters = (width(backbone, columns) + 1) * task.outputs
+        self.trained_parameters = count_head(backbone, outputs=task.outputs, columns=columns)
 
     @property
     def finished(self) -> bool:

@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import InputError
 from pipelines.method import HeldOut, Method, Outputs, TrainedModel, Training, Vectors
 from pipelines.towers.config import PARTS, SENTENCE, TOKEN_TABLE, EmbeddingConfig
 
@@ -52,13 +51,6 @@ class TowerMethod(Method):
 
     def vectors_of(self, config: Any) -> tuple[str, ...]:
         return () if config.embedding in (TOKEN_TABLE, SENTENCE) else (config.embedding,)
-
-    def check_data(self, data: "TaskData") -> None:
-        if data.rules.per_token:
-            kind = data.task.kind
-            rule = f"task {data.task.name!r} asks for {kind}s, and towers see no places in a text"
-            fix = f"Give {kind} tasks a job of their own, without it."
-            raise InputError("method", self.name, rule, fix)
 
     def prepare(
         self,

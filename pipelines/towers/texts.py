@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.encoder.tokens import Reading, Texts, Tokens, encode
+from pipelines.encoder.tokens import Reading, Texts, Tokens, encode_columns
 from pipelines.towers.vectors import WordVectors
 
 Rows = Sequence[tuple[str, ...]]
@@ -41,9 +41,7 @@ def read_texts(
     words: dict[tuple[str, Reading], tuple[Tokens, ...]] = {}
     for reading in sorted(readings):
         columns = [[read_text(text, reading) for text in column] for column in zip(*rows, strict=True)]
-        tokens[reading] = tuple(
-            encode([(text,) for text in column], tokenizer, max_tokens) for column in columns
-        )
+        tokens[reading] = encode_columns(columns, tokenizer, max_tokens)
         for name, found in vectors.items():
             words[name, reading] = tuple(_look_up(column, found, max_tokens) for column in columns)
     return Texts(tokens, words)

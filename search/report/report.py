@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.intervals import Interval
 from search.commands import command, storage_options
 from search.errors import UserError
-from search.record import Interval, Winner
+from search.record import Winner
 from search.report.curves import make_figures
 from search.report.figures import figure_files
 from search.report.page import Content, html_page, markdown_page

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+from pipelines.intervals import Interval
 from pipelines.results import EpochResult
-from search.record import Interval, Trial, Winner
+from search.record import Trial, Winner
 
 # Of each epoch, by the metric's name; None: the epoch has no such number.
 EPOCH_METRICS: dict[str, Callable[[EpochResult], float | None]] = {

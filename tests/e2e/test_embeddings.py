@@ -47,6 +47,9 @@ def test_both_methods_have_a_winner(finished: Path) -> None:
     assert results["state"] == "finished"
     adapter, towers = results["tasks"]
     assert [adapter["method"], towers["method"]] == ["adapter", "embeddings"]
+    assert adapter["baseline"] == towers["baseline"]  # the task's own, whatever is compared with it
+    assert adapter["baseline"]["method"] == "probe"
+    assert adapter["best"]["interval"]["gain"][0] <= adapter["best"]["interval"]["gain"][1]
     counts = towers["trials"]
     assert counts["complete"] + counts["pruned"] == 4
     # The winner's own seed is run again where the search had stopped it early.
