@@ -37,7 +37,8 @@ class PrefixCache:
     """Hidden states on disk, the oldest unused first out. Several processes may use one folder.
 
     A file appears under its name only once it is whole, beside a note of its size and checksum, which is
-    checked when a process first opens it; a damaged file is computed again.
+    checked when a process first opens it; a damaged file is computed again. What a killed process had half
+    written goes when the file is written after all.
 
     Args:
         folder: made when first needed.
@@ -157,7 +158,11 @@ def _key(backbone: Backbone, tokens: Tokens, what: str, precision: str) -> str:
 
 
 def _write(path: Path, pieces: Iterator[tuple[int, NDArray[np.generic]]]) -> None:
-    handle, temporary = create_beside(path, prefix=".writing-")
+    """For the holder of the file's lock: what a killed one had half written goes."""
+    half = f".writing-{path.stem}-"
+    for left in path.parent.glob(f"{half}*"):
+        left.unlink()
+    handle, temporary = create_beside(path, prefix=half)
     try:
         with os.fdopen(handle, "r+b") as file:
             for start, values in pieces:

@@ -153,6 +153,29 @@ def test_a_writer_that_is_cut_off_leaves_nothing_that_counts(tmp_path, backbone,
     PrefixCache(tmp_path, 1).read(backbone, task.train, 1, "fp32")
 
 
+def test_what_a_killed_writer_had_half_written_goes_and_what_another_writes_stays(
+    tmp_path, backbone, task, monkeypatch
+):
+    def pieces(*_):
+        yield 0, np.zeros((1, backbone.width), dtype=np.float32)
+        os._exit(9)
+
+    def write():
+        monkeypatch.setattr("pipelines.encoder.prefix.hidden_states", pieces)
+        PrefixCache(tmp_path, 1).read(backbone, task.train, 1, "fp32")
+
+    killed = multiprocessing.get_context("fork").Process(target=write)
+    killed.start()
+    killed.join()
+    assert killed.exitcode == 9
+    [left] = tmp_path.glob(".writing-*")
+    other = tmp_path / ".writing-another-1"
+    other.touch()
+    PrefixCache(tmp_path, 1).read(backbone, task.train, 1, "fp32")
+    assert not left.exists()
+    assert other.exists()
+
+
 def test_the_oldest_unused_goes_first_when_the_budget_is_full(tmp_path, backbone, task):
     size = len(task.train.ids) * backbone.width * 4
     cache = PrefixCache(tmp_path, 2.5 * size / 1e9)
