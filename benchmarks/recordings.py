@@ -4,7 +4,7 @@
 
 Counts sizes of batches, on any machine: nothing is trained. Trials of 3 or 10 epochs take the places of a
 pack in turn, with batches of 32 of made-up tasks of 600 texts: three tasks of short, middling and long texts
-in one pack, or windows of a span task. A pack that a trial joins or leaves begins anew (`packs/recorded.py`).
+in one pack, or windows of a span task. Recordings stay as long as the pack's model does (`packs/places.py`).
 """
 
 import argparse
@@ -22,6 +22,7 @@ from pipelines.encoder.batches import training_batches
 from pipelines.encoder.tokens import Tokens
 from pipelines.packs.batches import Part, flat_cargo
 from pipelines.packs.layout import TILE
+from pipelines.packs.places import FEW, IDLE
 from pipelines.packs.recorded import MOST_RECORDINGS
 
 ROWS, BATCH, MAX_TOKENS = 600, 32, 128
@@ -39,10 +40,21 @@ class Trial:
 
 @dataclass
 class Model:
-    """What is recorded of a pack as long as its members stay."""
+    """What is recorded of a pack as long as its places suffice and most of them are taken."""
 
+    places: list[Trial | None]
     seen: set[Hashable] = field(default_factory=set)
-    recorded: set[Hashable] = field(default_factory=set)
+    recorded: dict[Hashable, None] = field(default_factory=dict)
+    made: int = 0
+
+    def suits(self, members: int) -> bool:
+        return members <= len(self.places) and (members * FEW > len(self.places) or len(self.places) == 1)
+
+    def sit(self, members: Sequence[Trial]) -> None:
+        """Those who left are gone, and those who came have places."""
+        stay = [one if any(one is other for other in members) else None for one in self.places]
+        come = [one for one in members if not any(one is other for other in stay)]
+        self.places = [one if one is not None else (come.pop(0) if come else None) for one in stay]
 
 
 def made_up(typical: int, seed: int) -> Tokens:
@@ -66,27 +78,35 @@ def count(tasks: Sequence[Tokens], places: int, trials: int, *, spans: bool) -> 
     while waiting or members:
         stay = [one for one in members if one.batches]
         come = [waiting.pop() for _ in range(min(places - len(stay), len(waiting)))]
-        if come or len(stay) < len(members):
-            members = [*stay, *come]
-            models.append(Model())
+        members = [*stay, *come]
         if not members:
             break
-        parts = [
-            Part(place, one.tokens, one.batches.pop(0), spans=spans) for place, one in enumerate(members)
-        ]
-        cargo = flat_cargo(parts, pad_id=0, fused=True, room=BATCH, keys=[0] * len(members), most=128)
+        if not stay or not models[-1].suits(len(members)):  # nobody is left who had the last one
+            models.append(Model([None] * (1 << (len(members) - 1).bit_length())))
         model = models[-1]
+        model.sit(members)
+        parts = [
+            Part(place, IDLE, np.zeros(1, dtype=np.int64), spans=spans)
+            if one is None
+            else Part(place, one.tokens, one.batches.pop(0), spans=spans)
+            for place, one in enumerate(model.places)
+        ]
+        cargo = flat_cargo(parts, pad_id=0, fused=True, room=BATCH, keys=[0] * len(parts), most=128)
         passes += 1
         replayed += cargo.shape in model.recorded
-        if cargo.shape in model.seen and len(model.recorded) < MOST_RECORDINGS:
-            model.recorded.add(cargo.shape)
+        if cargo.shape in model.seen and cargo.shape not in model.recorded:
+            if len(model.recorded) == MOST_RECORDINGS:
+                del model.recorded[next(iter(model.recorded))]
+            model.recorded[cargo.shape] = None
+            model.made += 1
         model.seen.add(cargo.shape)
-        needed += sum(-(-int(part.tokens.lengths[part.indices].sum()) // TILE) for part in parts)
+        own = [part for part, one in zip(parts, model.places, strict=True) if one is not None]
+        needed += sum(-(-int(part.tokens.lengths[part.indices].sum()) // TILE) for part in own)
         computed += len(cargo.arrays["tiles"])
     return {
         "passes": passes,
-        "models": sum(bool(model.seen) for model in models),
-        "recorded": sum(len(model.recorded) for model in models),
+        "models": len(models),
+        "recorded": sum(model.made for model in models),
         "at once": max(len(model.recorded) for model in models),
         "replayed": replayed / passes,
         "tiles": computed / needed,
@@ -99,7 +119,7 @@ def main() -> None:
     parser.add_argument("--places", type=int, nargs="+", default=[1, 8, 32])
     options = parser.parse_args()
     tasks = [made_up(typical, seed) for seed, typical in enumerate(TYPICAL)]
-    print("| tasks | places | passes | packs | recorded | at once at most | replayed | tiles over needed |")
+    print("| tasks | places | passes | models | recorded | at once at most | replayed | tiles over needed |")
     print("|---|---|---|---|---|---|---|---|")
     for name, own, spans in (("texts", tasks, False), ("windows", tasks[-1:], True)):
         for places in options.places:

@@ -85,7 +85,7 @@ def adapted_layers(bundle: AdapterBundle) -> tuple[int, ...]:
     if backbone.architecture.shared_layers:
         rule = f"the layers of {backbone.name!r} share their weights, and so their adapters"
         raise InputError("BUNDLE", bundle.name, rule, "Give a bundle of another architecture.")
-    inserts = trained_parts(backbone, bundle.model.occupants[0].config).inserts
+    inserts = trained_parts(backbone, bundle.model.occupant().config).inserts
     return tuple(sorted({insert.layer for insert in inserts}))
 
 
@@ -95,7 +95,7 @@ def span_outputs(
 ) -> dict[Span | None, NDArray[np.float64]]:
     """The head's outputs (n, outputs) for each span, and for None, with all adapters."""
     spans: list[Span] = [(first, last) for first in layers for last in layers if first <= last]
-    shape = (len(tokens), bundle.model.occupants[0].outputs)
+    shape = (len(tokens), bundle.model.occupant().outputs)
     outputs: dict[Span | None, NDArray[np.float64]] = {
         span: np.empty(shape, dtype=np.float64) for span in (None, *spans)
     }

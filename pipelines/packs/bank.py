@@ -24,19 +24,34 @@ class ParameterBank:
     largest, and the rest is zero. That is exact, in forward and in training: the padded columns of an adapter
     see act(0) = 0 and get no gradient, and Adam leaves a parameter without gradient at 0.
 
+    Args:
+        shapes: of each trial by name.
+        places: K, where it is more than the trials.
+        room: what a name is given at least, where a trial has it.
+
     Attributes:
         values: (K, P) fp32, P the padded count of all parameters; decayed ones come first.
         gradients: the same shape; autograd adds into it.
-        absent: the same shape, true where a trial lacks what its neighbours train; None: nowhere.
+        absent: the same shape, true where a trial lacks what its neighbours train, and everywhere in the rows
+            of idle places; None: nowhere.
         decayed: how many of the P weight decay applies to.
         parameters: by name, as the modules use them; a name that starts with `SINGLE` has no K dimension.
     """
 
-    def __init__(self, shapes: Sequence[Mapping[str, Shape]], *, device: torch.device) -> None:
-        self._shapes = shapes
+    def __init__(
+        self,
+        shapes: Sequence[Mapping[str, Shape]],
+        *,
+        device: torch.device,
+        places: int | None = None,
+        room: Mapping[str, Shape] | None = None,
+    ) -> None:
+        places = places or len(shapes)
+        self._shapes: list[Mapping[str, Shape]] = [*shapes, *({} for _ in range(places - len(shapes)))]
         names = dict.fromkeys(name for own in shapes for name in own)
         ordered = sorted(names, key=lambda name: not is_decayed(name))
-        padded = {name: _largest([own[name] for own in shapes if name in own]) for name in ordered}
+        known = [*shapes, room or {}]
+        padded = {name: _largest([own[name] for own in known if name in own]) for name in ordered}
         self._spans: dict[str, tuple[int, int, Shape]] = {}
         end = self.decayed = 0
         for name in ordered:
@@ -44,21 +59,47 @@ class ParameterBank:
             self._spans[name] = start, end, padded[name]
             if is_decayed(name):
                 self.decayed = end
-        places = len(shapes)
         self.values = torch.zeros(places, end, device=device)
         self.gradients = torch.zeros_like(self.values)
-        # Where a trial does not have a parameter that its neighbours train, its row must not move.
-        absent = [(place, name) for place, own in enumerate(shapes) for name in names if name not in own]
-        mask = torch.zeros_like(self.values, dtype=torch.bool)
-        for place, name in absent:
-            start, end, _ = self._spans[name]
-            mask[place, start:end] = True
-        self.absent = mask if absent else None
+        self.absent: Tensor | None = None
+        for place in range(places):
+            self._mark_absent(place)
         self.parameters: dict[str, nn.Parameter] = {}
         for name in ordered:
             parameter = nn.Parameter(self._stacked(self.values, name))
             parameter.grad = self._stacked(self.gradients, name)
             self.parameters[name] = parameter
+
+    @property
+    def room(self) -> dict[str, Shape]:
+        """The largest shape that each name has room for."""
+        return {name: padded for name, (_, _, padded) in self._spans.items()}
+
+    def fits(self, shapes: Mapping[str, Shape]) -> bool:
+        """Whether a trial with these shapes could have a row."""
+        return all(
+            name in self._spans
+            and all(size <= most for size, most in zip(shape, self._spans[name][2], strict=True))
+            for name, shape in shapes.items()
+        )
+
+    def take(self, place: int, shapes: Mapping[str, Shape]) -> None:
+        """Give a place's row to a trial, all of it zero; with no shapes the place is idle."""
+        self._shapes[place] = shapes
+        self.values[place] = 0
+        self.gradients[place] = 0
+        if self.absent is not None:
+            self.absent[place] = False
+        self._mark_absent(place)
+
+    def _mark_absent(self, place: int) -> None:
+        """Where a trial does not have a parameter that its neighbours train, its row must not move."""
+        lacks = [span for name, span in self._spans.items() if name not in self._shapes[place]]
+        if lacks and self.absent is None:
+            self.absent = torch.zeros_like(self.values, dtype=torch.bool)
+        if self.absent is not None:
+            for start, end, _ in lacks if self._shapes[place] else [(0, self.values.shape[1], ())]:
+                self.absent[place, start:end] = True
 
     def views(self, matrix: Tensor, place: int) -> dict[str, Tensor]:
         """A place's part of a (K, P) matrix by name, in the trial's own shapes; no copies."""
@@ -141,8 +182,14 @@ class BankOptimizer:
         self._bank = bank
         self._fused = fused
         self.moments = {key: torch.zeros_like(bank.values) for key in ("exp_avg", "exp_avg_sq")}
-        self._decays = tuple(weight_decays)
+        self._decays = list(weight_decays)
         self._steps = list(steps)
+
+    def take(self, place: int, *, weight_decay: float, steps: int) -> None:
+        """Begin anew with a place's row; its moments are zero."""
+        self._decays[place], self._steps[place] = weight_decay, steps
+        for moments in self.moments.values():
+            moments[place] = 0
 
     @torch.no_grad()
     def step(self, rates: Sequence[float]) -> None:

@@ -28,25 +28,12 @@ class MaskSource:
     def __init__(self, current: Current) -> None:
         self.keys: Tensor | None = None
         self.current = current
-        self._overrides: Sequence[float | None] = ()
-        self._first_layers: Sequence[int] = ()
         self._passes: Counter[int] = Counter()
-
-    def set_places(self, overrides: Sequence[float | None], first_layers: Sequence[int]) -> None:
-        """The places' own rates (None: the encoder's), and the layers from which they train."""
-        self._overrides, self._first_layers = tuple(overrides), tuple(first_layers)
 
     def begin(self, keys: Tensor | None) -> None:
         """Start a forward pass."""
         self.keys = keys
         self._passes.clear()
-
-    def rates(self, own: float, layer: int) -> tuple[float, ...]:
-        """Each place's rate at a site whose own rate is `own`. Below a place's first layer nothing drops."""
-        return tuple(
-            (own if override is None else override) if layer >= first or first == 0 else 0.0
-            for override, first in zip(self._overrides, self._first_layers, strict=True)
-        )
 
     def count_pass(self, site: int) -> int:
         """How often a site was passed in this forward pass before: a shared layer runs more than once."""
@@ -59,6 +46,8 @@ class SeededDropout(nn.Module):
 
     Args:
         p: the site's own rate; transformers reads it.
+        places: how many there are; none of them drops anything until it is given its rate.
+        drops: whether some are to be given one.
         site: its number among the encoder's.
         layer: the one that it lies in, as `architectures.layer_of` counts.
         repeats: whether its layer runs more than once.
@@ -73,6 +62,8 @@ class SeededDropout(nn.Module):
         p: float,
         source: MaskSource,
         *,
+        places: int,
+        drops: bool,
         site: int,
         layer: int,
         device: torch.device | None = None,
@@ -81,18 +72,26 @@ class SeededDropout(nn.Module):
         super().__init__()
         self.p = p
         self.source = source
-        self.rates = source.rates(p, layer)
-        self.drops = any(self.rates)
+        self.rates = [0.0] * places
+        self.drops = drops
+        self.layer = layer
         self._site = site
         self._repeats = repeats
-        # Tensors, so that the sites of all layers share one graph where they are compiled.
+        # Tensors, so that a recorded pass reads the rates of those who sit there now.
         numbers = {
             "call": torch.tensor([_call(site)], dtype=torch.int32, device=device),
-            "least": torch.tensor([_least(rate) for rate in self.rates], dtype=torch.int16, device=device),
-            "scales": torch.tensor([1 / (1 - rate) for rate in self.rates], device=device),
+            "least": torch.full((places,), _least(0.0), dtype=torch.int16, device=device),
+            "scales": torch.ones(places, device=device),
         }
         for name, tensor in numbers.items():
             self.register_buffer(name, tensor, persistent=False)
+
+    def set_rate(self, place: int, rate: float) -> None:
+        """Give a place its rate."""
+        if self.rates[place] != rate:
+            self.rates[place] = rate
+            self.least[place] = _least(rate)
+            self.scales[place] = 1 / (1 - rate)
 
     def forward(self, x: Tensor, texts: Texts | None = None) -> Tensor:
         """Zero elements of x (lines, ..., features) at each place's rate, and scale up the rest.
@@ -154,6 +153,18 @@ class SeededDropout(nn.Module):
         shape = (-1, *[1] * (x.dim() - 1))
         kept = bits >= self.least.index_select(0, places).view(shape)
         return x * (kept.to(x.dtype) * self.scales.to(x.dtype).index_select(0, places).view(shape))
+
+
+def rate_at(own: float, layer: int, *, override: float | None, first_layer: int) -> float:
+    """A trial's rate at a site in a layer. Below the first that it trains nothing drops.
+
+    Args:
+        own: the site's.
+        override: the trial's; None: the site's own.
+    """
+    if first_layer > 0 and layer < first_layer:
+        return 0.0
+    return own if override is None else override
 
 
 def _call(site: int) -> int:

@@ -1,7 +1,7 @@
 """The model of a pack: one frozen encoder, and the trained parts of one or several trials around it."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,19 @@ from pipelines.encoder.frozen import (
     takes_segments,
 )
 from pipelines.packs.attention import ATTENTION
-from pipelines.packs.bank import SINGLE, ParameterBank
-from pipelines.packs.dropout import MaskSource, SeededDropout
+from pipelines.packs.bank import SINGLE, ParameterBank, Shape
+from pipelines.packs.dropout import MaskSource, SeededDropout, rate_at
 from pipelines.packs.layout import Current, Layout, make_layout
 from pipelines.packs.modules import FirstToken, PackedNorm, by_part, first_tokens, means, tokens_of
 from pipelines.packs.relative import put_tables
-from pipelines.packs.trained import HEAD, Insert, initial_parameters, trained_parts, trained_shapes
+from pipelines.packs.trained import (
+    HEAD,
+    Insert,
+    Trained,
+    initial_parameters,
+    trained_parts,
+    trained_shapes,
+)
 
 
 @dataclass(frozen=True)
@@ -44,39 +51,114 @@ class PackModel(nn.Module):
     Its frozen parameters *are* the backbone's. Below the lowest layer that any place trains nothing is
     dropped and no gradient flows; where a batch brings that layer's input, those below are not computed.
 
+    Trials come to places and leave them idle; the tensors stay where they are, so that a recorded pass
+    (`packs.recorded`) serves whoever sits there.
+
     Args:
+        occupants: the first places'.
         pooling: "pooler", "cls" or "mean", as `Backbone.pooling` resolves it.
+        places: how many; None: as many as occupants.
+        room: shapes by name that there is to be room for at least.
+
+    Attributes:
+        occupants: each place's; None: it is idle.
+        boundary: the lowest layer that any place trains.
+        reads_tokens: whether a head may read every token.
 
     Raises:
         InputError: a configuration does not fit the backbone.
         ValueError: the occupants cannot share a pass.
     """
 
-    def __init__(self, backbone: Backbone, occupants: Sequence[Occupant], *, pooling: str) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        occupants: Sequence[Occupant],
+        *,
+        pooling: str,
+        places: int | None = None,
+        room: Mapping[str, Shape] | None = None,
+    ) -> None:
         super().__init__()
         check_shareable(backbone, occupants)
         self.pooling = pooling
-        self.occupants = tuple(occupants)
+        self.occupants: list[Occupant | None] = [None] * (places or len(occupants))
+        self._first_layers: list[int | None] = [None] * len(self.occupants)
+        self.reads_tokens = any(one.spans for one in occupants)
         self.current = Current()
         self.masks = MaskSource(self.current)
+        self._backbone = backbone
         self._known = Known()
-        device = next(backbone.model.parameters()).device
         self.bank = ParameterBank(
-            [trained_shapes(backbone, one.config, outputs=one.outputs) for one in occupants], device=device
+            [trained_shapes(backbone, one.config, outputs=one.outputs) for one in occupants],
+            places=len(self.occupants),
+            room=room or {},
+            device=next(backbone.model.parameters()).device,
         )
         parts = [trained_parts(backbone, one.config) for one in occupants]
         self.boundary = min(one.first_layer for one in parts)
-        self.masks.set_places([one.config.dropout for one in occupants], [one.first_layer for one in parts])
-        # But for its size an insert is the same for all that have it.
-        inserts = {insert.name: insert for own in parts for insert in own.inserts}
-        self.encoder = self._wrap(backbone, inserts.values(), any(one.spans for one in occupants))
+        self.encoder = self._wrap(backbone, occupants, parts)
+        self._dropouts = [one for one in self.encoder.modules() if isinstance(one, SeededDropout)]
         self._has_segments = takes_segments(self.encoder)
         self._first_position = first_position(self.encoder)
-        for place, own in enumerate(parts):
-            for name in self.bank.parameters:
-                path, _, kind = name.removeprefix("norm.").rpartition(".")
-                if name.startswith("norm.") and path not in own.norms:
-                    self.bank.fill(place, name, backbone.model.get_parameter(f"{path}.{kind}"))
+        for place in range(len(self.occupants)):
+            self._sit(place, occupants[place] if place < len(occupants) else None)
+
+    def occupant(self, place: int = 0) -> Occupant:
+        """Who has a place."""
+        found = self.occupants[place]
+        if found is None:
+            raise ValueError(f"place {place} is idle")
+        return found
+
+    @property
+    def idle(self) -> list[int]:
+        """The places that nobody has."""
+        return [place for place, one in enumerate(self.occupants) if one is None]
+
+    @property
+    def first_layer(self) -> int | None:
+        """The lowest layer that those train who are there now; None: nobody is."""
+        return min((one for one in self._first_layers if one is not None), default=None)
+
+    def fits(self, occupant: Occupant) -> bool:
+        """Whether a trial that can share a pass with the others could have an idle place as things are."""
+        config = occupant.config
+        shapes = trained_shapes(self._backbone, config, outputs=occupant.outputs)
+        first = trained_parts(self._backbone, config).first_layer
+        lowest = first if self.first_layer is None else min(first, self.first_layer)
+        return (
+            bool(self.idle)
+            and lowest == self.boundary
+            and self.reads_tokens >= occupant.spans
+            and self.bank.fits(shapes)
+            and all(site.drops or not _rate(site, config, first) for site in self._dropouts)
+        )
+
+    def seat(self, place: int, occupant: Occupant) -> None:
+        """Give a trial an idle place; `load` gives it its parameters."""
+        self.bank.take(place, trained_shapes(self._backbone, occupant.config, outputs=occupant.outputs))
+        self._sit(place, occupant)
+
+    def vacate(self, place: int) -> None:
+        """Leave a place idle: what is computed there is of no meaning, and no gradient comes from it."""
+        self.bank.take(place, {})
+        self._sit(place, None)
+
+    def _sit(self, place: int, occupant: Occupant | None) -> None:
+        self.occupants[place] = occupant
+        parts = None if occupant is None else trained_parts(self._backbone, occupant.config)
+        self._first_layers[place] = None if parts is None else parts.first_layer
+        own = () if parts is None else parts.norms
+        for name in self.bank.parameters:
+            path, _, kind = name.removeprefix("norm.").rpartition(".")
+            if name.startswith("norm.") and path not in own:
+                self.bank.fill(place, name, self._backbone.model.get_parameter(f"{path}.{kind}"))
+        for site in self._dropouts:
+            rate = (
+                0.0 if occupant is None or parts is None else _rate(site, occupant.config, parts.first_layer)
+            )
+            site.set_rate(place, rate)
 
     def trained(self, place: int = 0) -> dict[str, Tensor]:
         """A place's trained parameters by name, in the trial's own shapes: views, to read or to write."""
@@ -122,8 +204,9 @@ class PackModel(nn.Module):
         whole = by_part(summary.unflatten(0, (len(layout.places), -1)), *chosen).float()
         results = []
         for index, place in enumerate(layout.places):
-            width = self.occupants[place].outputs
-            if self.occupants[place].spans:
+            occupant = self.occupants[place]
+            width = 0 if occupant is None else occupant.outputs
+            if occupant is not None and occupant.spans:
                 tokens = tokens_of(hidden, layout, index)
                 results.append(functional.linear(tokens, weight[place, :width], bias[place, :width]).float())
             else:
@@ -143,7 +226,7 @@ class PackModel(nn.Module):
         found: Tensor = self.encoder.pooler(first)  # type: ignore[operator] # typed as a tensor or a module
         return found
 
-    def _wrap(self, backbone: Backbone, inserts: Iterable[Insert], spans: bool) -> nn.Module:
+    def _wrap(self, backbone: Backbone, occupants: Sequence[Occupant], parts: Sequence[Trained]) -> nn.Module:
         """The encoder's modules anew around the backbone's very tensors, with our modules in their places."""
         architecture = backbone.architecture
         shared = (*backbone.model.parameters(), *backbone.model.buffers())
@@ -153,14 +236,17 @@ class PackModel(nn.Module):
         layers = layer_paths(architecture, encoder)
         self._put_norms(encoder)
         self._put_weights(encoder)
-        self._put_dropout(encoder, layers, architecture.shared_layers)
-        self._put_inserts(encoder, inserts)
+        firsts = [(one.config.dropout, own.first_layer) for one, own in zip(occupants, parts, strict=True)]
+        self._put_dropout(encoder, layers, firsts, repeats=architecture.shared_layers)
+        # But for its size an insert is the same for all that have it.
+        inserts = {insert.name: insert for own in parts for insert in own.inserts}
+        self._put_inserts(encoder, inserts.values())
         if architecture.relative is not None and len(self.occupants) > 1:
             put_tables(encoder, [f"{layer}.{architecture.relative}" for layer in layers], self.current)
         if (
             architecture.branch_ends
             and self.pooling != "mean"
-            and not spans
+            and not self.reads_tokens
             and not architecture.shared_layers
         ):
             path = f"{layers[-1]}.{architecture.branch_ends[0]}"
@@ -194,14 +280,28 @@ class PackModel(nn.Module):
                 path, _, kind = name.removeprefix(SINGLE).rpartition(".")
                 encoder.get_submodule(path).register_parameter(kind, parameter)
 
-    def _put_dropout(self, encoder: nn.Module, layers: Sequence[str], repeats: bool) -> None:
-        """Our dropout wherever the encoder has its own, or would have it at another rate."""
-        device = self.bank.values.device
+    def _put_dropout(
+        self,
+        encoder: nn.Module,
+        layers: Sequence[str],
+        wanted: Sequence[tuple[float | None, int]],
+        *,
+        repeats: bool,
+    ) -> None:
+        """Our dropout wherever the encoder has its own, or would have it at another rate.
+
+        Args:
+            wanted: each trial's own rate, if any, and the lowest layer that it trains.
+        """
+        where: dict[str, Any] = {"places": len(self.occupants), "device": self.bank.values.device}
         for site, (path, module) in enumerate(list(encoder.named_modules())):
 
             def seeded(rate: float, site: int = site, path: str = path) -> SeededDropout:
                 layer = layer_of(path, layers)
-                return SeededDropout(rate, self.masks, site=site, layer=layer, device=device, repeats=repeats)
+                drops = any(rate_at(rate, layer, override=own, first_layer=at) for own, at in wanted)
+                return SeededDropout(
+                    rate, self.masks, drops=drops, site=site, layer=layer, repeats=repeats, **where
+                )
 
             if isinstance(module, nn.Dropout):
                 encoder.set_submodule(path, seeded(module.p))
@@ -231,6 +331,11 @@ def build_model(
     model = PackModel(backbone, [Occupant(config, outputs, spans=spans)], pooling=pooling)
     model.load(initial_parameters(backbone, config, outputs=outputs))
     return model
+
+
+def _rate(site: SeededDropout, config: EncoderConfig, first_layer: int) -> float:
+    """A trial's at a site."""
+    return rate_at(site.p, site.layer, override=config.dropout, first_layer=first_layer)
 
 
 def check_shareable(backbone: Backbone, occupants: Sequence[Occupant]) -> None:

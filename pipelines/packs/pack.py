@@ -11,19 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.config import EncoderConfig
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import evaluation_batches, send, step_key
 from pipelines.encoder.precision import autocast
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import Tokens
 from pipelines.errors import TrialDiverged
-from pipelines.packs.bank import BankOptimizer
+from pipelines.packs.bank import BankOptimizer, Shape
 from pipelines.packs.batches import Part, flat_batch, flat_cargo, padded_batch
 from pipelines.packs.layout import has_kernels, most_tokens
 from pipelines.packs.model import Occupant, PackModel, check_shareable
+from pipelines.packs.places import Places, Sitter
 from pipelines.packs.recorded import Recorder
-from pipelines.tasks.encoded import EncodedTask
 
 log = logging.getLogger(__name__)
 EVALUATION_BATCH = 64  # examples
@@ -31,24 +30,15 @@ GPU_ROWS = 2048  # examples of all members that are validated together
 GPU_CHECK_STEPS = 16  # a GPU is asked for its losses so seldom: each question waits for it
 
 
-class Member(Protocol):
-    """What a pack asks of a trial that trains in it.
+class Member(Sitter, Protocol):
+    """What a pack asks of a trial that trains in it; `parameters` and `moments` are its own while it is in no
+    pack, or its pack is put down.
 
     Attributes:
-        parameters: what it trains, by name, while it is in no pack or its pack is put down.
-        moments: the optimizer's, as `MOMENT.NAME`; likewise.
         failure: why it cannot go on.
     """
 
-    task: EncodedTask
-    occupant: Occupant
-    parameters: dict[str, Tensor]
-    moments: dict[str, Tensor]
     failure: TrialDiverged | None
-    steps: int
-
-    @property
-    def config(self) -> EncoderConfig: ...
 
     @property
     def steps_left(self) -> int:
@@ -117,21 +107,20 @@ class Pack:
         self.fused = fused and backbone.architecture.flat and has_kernels(self.device)
         heads: int = getattr(backbone.model.config, "num_attention_heads", 1)
         self._most = most_tokens(backbone.width, heads, precision)
-        self._model: PackModel | None = None
-        self._optimizer: BankOptimizer | None = None
+        self._places: Places[Member] | None = None
+        self._room: dict[str, Shape] = {}  # what its parameters have been given room for
         self._recorder: Recorder | None = None
-        self._prefixes: list[dict[str, NDArray[np.generic]]] | None = None
         self._unchecked: list[Tensor] = []  # losses (places,) of steps, still on the device
         self._failed: list[Member] = []
 
     @property
     def model(self) -> PackModel:
         """The model of the members as they are now."""
-        return self._built()[0]
+        return self._taken().model
 
     @property
     def optimizer(self) -> BankOptimizer:
-        return self._built()[1]
+        return self._taken().optimizer
 
     def accepts(self, occupant: Occupant) -> bool:
         """Whether a trial can share a pass with the members."""
@@ -144,33 +133,37 @@ class Pack:
 
     def join(self, member: Member) -> None:
         """Take a trial in, where it stands."""
-        self.put_down()
+        self._failed += self._check_losses()
         self.members.append(member)
+        if self._places is not None and not self._places.seat(member):
+            self._room = self._places.model.bank.room
+            self.put_down()
 
     def leave(self, member: Member) -> None:
         """Give a trial its parameters and moments back; it can join again, here or elsewhere."""
-        self.put_down()
+        self._failed += self._check_losses()
+        if self._places is not None:
+            self._places.get_up(member)
         self.members.remove(member)
+        if not self.members:
+            self.put_down()
+        if self._recorder is not None and not self._recorder.records:
+            self._recorder = None  # there may be memory for it now
 
     def put_down(self) -> None:
         """Give all members their parameters and moments back; the next step takes them up again."""
-        for one in self.members:
-            one.parameters, one.moments = self.copies(one)
         self._failed += self._check_losses()
-        self._model = self._optimizer = self._recorder = None
+        if self._places is not None:
+            for one in self.members:
+                self._places.get_up(one)
+        self._places = self._recorder = None
 
     def copies(self, member: Member) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """A member's parameters, and its moments as `MOMENT.NAME`, as they are now: copies."""
-        if self._model is None or self._optimizer is None:
+        place = None if self._places is None else self._places.place_of(member)
+        if self._places is None or place is None:
             return member.parameters, member.moments
-        place, views = self.members.index(member), self._model.bank.views
-        parameters = {name: view.clone() for name, view in self._model.trained(place).items()}
-        moments = {
-            f"{key}.{name}": view.clone()
-            for key, matrix in self._optimizer.moments.items()
-            for name, view in views(matrix, place).items()
-        }
-        return parameters, moments
+        return self._places.copies(place)
 
     def step(self) -> list[Member]:
         """One optimizer step of every member; returns those whose epoch has ended or that have failed.
@@ -194,37 +187,45 @@ class Pack:
             return self._settle()
         for one in [one for one in self.members if one.finished]:
             self.leave(one)
-        model, optimizer = self._built()
-        batches = [one.next_batch() for one in self.members]
-        rows = [len(batch) for batch in batches]
-        parts = [
-            self._part(place, "train", one.task.train, indices)
-            for place, (one, indices) in enumerate(zip(self.members, batches, strict=True))
-        ]
-        keys = [step_key(one.config.seed, one.steps) for one in self.members]
-        model.train()
+        if self._places is not None and self._places.outgrown:
+            self._room = {}
+            self.put_down()
+        places = self._taken()
+        batches = {place: one.next_batch() for place, one in places.seated}
+        keys, rates = [0] * len(places.model.occupants), [0.0] * len(places.model.occupants)
+        for place, one in places.seated:
+            keys[place], rates[place] = step_key(one.config.seed, one.steps), one.rate()
+        places.model.train()
         try:
-            outputs = self._outputs(parts, keys)
+            outputs = self._outputs(batches, keys)
             losses = [
-                one.loss(own[:count], indices)
-                for one, own, indices, count in zip(self.members, outputs, batches, rows, strict=True)
+                one.loss(outputs[place][: len(batches[place])], batches[place])
+                for place, one in places.seated
             ]
             _backward(torch.stack(losses).sum())
         except torch.OutOfMemoryError:
-            model.bank.gradients.zero_()
+            places.model.bank.gradients.zero_()
+            self._recorder = None  # with what its passes hold
             raise
-        rates = [one.rate() for one in self.members]
-        optimizer.step(rates)
+        places.optimizer.step(rates)
         self._unchecked.append(torch.stack(losses).detach())
-        for one, count in zip(self.members, rows, strict=True):
-            one.count_step(count)
+        for place, one in places.seated:
+            one.count_step(len(batches[place]))
         return self._settle()
 
-    def _outputs(self, parts: Sequence[Part], keys: Sequence[int]) -> list[Tensor]:
-        """Of each member's head for its texts, with its dropout."""
-        model, pad_id = self.model, self.backbone.pad_id
+    def _outputs(self, batches: Mapping[int, NDArray[np.int64]], keys: Sequence[int]) -> dict[int, Tensor]:
+        """By place, what its head makes of its texts, with its dropout."""
+        places = self._taken()
+        parts = [places.part(place, "train", one.task.train, batches[place]) for place, one in places.seated]
+        if self.fused:  # recorded passes are of all places, always
+            parts = sorted([*parts, *places.idle_parts()], key=lambda part: part.place)
+        found = self._passed(places, parts, keys)
+        return {part.place: outputs for part, outputs in zip(parts, found, strict=True)}
+
+    def _passed(self, places: Places[Member], parts: Sequence[Part], keys: Sequence[int]) -> list[Tensor]:
+        model, pad_id = places.model, self.backbone.pad_id
         if self.flat:
-            room = max(one.config.batch_size for one in self.members) if self.fused else 0
+            room = places.rows if self.fused else 0
             sizes = {"room": room, "most": self._most}
             cargo = flat_cargo(parts, pad_id=pad_id, fused=self.fused, keys=keys, **sizes)
             if self._recorder is None:
@@ -249,31 +250,33 @@ class Pack:
         ended = [one for one in ended if one.failure is None]
         for one, outputs in zip(ended, self.evaluate(ended), strict=True):
             try:
-                one.end_epoch(outputs, self.model.trained(self.members.index(one)))
+                one.end_epoch(outputs, self.model.trained(self._place_of(one)))
             except TrialDiverged as error:
                 one.failure = error
                 self._failed.append(one)
         failed, self._failed = self._failed, []
         for one in failed:
-            self.leave(one)
+            if one in self.members:
+                self.leave(one)
         return failed + [one for one in ended if one.failure is None]
 
     def _check_losses(self) -> list[Member]:
         """Hand the losses of the last steps to the members; those for whom one is not finite."""
         if not self._unchecked:
             return []
-        losses = torch.stack(self._unchecked).cpu().tolist()  # (steps, places)
+        losses = torch.stack(self._unchecked).cpu().tolist()  # (steps, members)
         self._unchecked = []
         return [
             one
-            for place, one in enumerate(self.members)
-            if not one.add_losses([row[place] for row in losses])
+            for index, (_, one) in enumerate(self._taken().seated)
+            if not one.add_losses([row[index] for row in losses])
         ]
 
     def evaluate(self, members: Sequence[Member]) -> list[NDArray[np.float64]]:
         """The outputs of members for their validation sets, in one pass of the encoder where it is flat."""
+        places = self._taken()
         parts = [
-            self._part(self.members.index(one), "validation", one.task.validation, np.arange(0))
+            places.part(self._place_of(one), "validation", one.task.validation, np.arange(0))
             for one in members
         ]
         shared = [parts] if self.flat and parts else [[part] for part in parts]
@@ -298,44 +301,25 @@ class Pack:
         several = len(self.members) > 1 or self.device.type != "cpu"
         return several and self.backbone.architecture.flat
 
-    def _part(self, place: int, split: str, tokens: Tokens, indices: NDArray[np.int64]) -> Part:
-        hidden = self._prefixes[place][split] if self._prefixes else None
-        return Part(place, tokens, indices, hidden, spans=self.members[place].occupant.spans)
-
-    def _built(self) -> tuple[PackModel, BankOptimizer]:
-        if self._model is None or self._optimizer is None:
-            occupants = [one.occupant for one in self.members]
-            self._model = PackModel(self.backbone, occupants, pooling=self.pooling)
-            self._optimizer = BankOptimizer(
-                self._model.bank,
-                [one.config.weight_decay for one in self.members],
-                [one.steps for one in self.members],
+    def _taken(self) -> Places[Member]:
+        """Where the members sit; they are given places if they have none."""
+        if self._places is None:
+            self._places = Places(
+                self.backbone,
+                self.members,
+                pooling=self.pooling,
+                precision=self.precision,
+                cache=self._cache,
+                room=self._room,
                 fused=self.fused,
             )
-            for place, one in enumerate(self.members):
-                self._model.load(one.parameters, place)
-                for key, moments in self._optimizer.moments.items():
-                    for name, view in self._model.bank.views(moments, place).items():
-                        if f"{key}.{name}" in one.moments:
-                            view.copy_(one.moments[f"{key}.{name}"])
-            self._prefixes = self._read_prefixes(self._model.boundary)
-            self._model.use_known_layers(self._prefixes is not None)
-        return self._model, self._optimizer
+        return self._places
 
-    def _read_prefixes(self, boundary: int) -> list[dict[str, NDArray[np.generic]]] | None:
-        if boundary == 0 or self._cache is None:
-            return None
-        found = []
-        for one in self.members:
-            splits = {"train": one.task.train, "validation": one.task.validation}
-            prefixes = {
-                name: self._cache.read(self.backbone, tokens, boundary, self.precision)
-                for name, tokens in splits.items()
-            }
-            if any(prefix is None for prefix in prefixes.values()):
-                return None
-            found.append({name: prefix for name, prefix in prefixes.items() if prefix is not None})
-        return found
+    def _place_of(self, member: Member) -> int:
+        place = self._taken().place_of(member)
+        if place is None:
+            raise ValueError("a trial that is no member of the pack")
+        return place
 
 
 def predict(
@@ -366,7 +350,7 @@ def predict_all(
     device = model.bank.values.device
     results, queues = [], []
     for part in parts:
-        occupant = model.occupants[part.place]
+        occupant = model.occupant(part.place)
         count = int(part.tokens.offsets[-1]) if occupant.spans else len(part.tokens)
         results.append(np.empty((count, occupant.outputs), dtype=np.float64))
         rows = EVALUATION_BATCH if device.type == "cpu" else max(EVALUATION_BATCH, GPU_ROWS // len(parts))
@@ -382,7 +366,7 @@ def predict_all(
             found = model(batch, layout)
         for index, part, outputs in zip(left, now, found, strict=True):
             values = outputs.cpu().numpy()
-            if model.occupants[part.place].spans:
+            if model.occupant(part.place).spans:
                 for row, text in enumerate(part.indices):
                     start, end = part.tokens.offsets[text], part.tokens.offsets[text + 1]
                     results[index][start:end] = values[row, : end - start]

@@ -2,7 +2,8 @@
 GPU needs for them.
 
 A pass is recorded when a batch of the same sizes comes for the second time, and started whole from then on:
-what differs between steps lies in one buffer. A join or a leave begins anew, with a model of its own.
+what differs between steps lies in one buffer. A trial that comes or goes changes what stands in the model's
+tensors, not where they are (`packs.places`), so that recordings serve those who are there now.
 """
 
 import logging
@@ -25,14 +26,14 @@ MOST_RECORDINGS = 32  # of one model: each is some ten thousand nodes
 class Recorder:
     """What a model makes of cargos, in training.
 
-    Args:
-        records: whether a shape that comes again is recorded.
+    Attributes:
+        records: whether a shape that comes again is recorded; until memory does not suffice.
     """
 
     def __init__(self, model: PackModel, precision: str, *, records: bool) -> None:
         self._model = model
         self._precision = precision
-        self._records = records
+        self.records = records
         self._device = model.bank.values.device
         self._seen: set[Hashable] = set()
         self._recordings: dict[Hashable, _Recording] = {}
@@ -54,13 +55,18 @@ class Recorder:
 
     def _recording(self, cargo: Cargo, sent: Tensor, hidden: Tensor | None) -> "_Recording | None":
         """That of a cargo's shape, which is recorded when it comes for the second time."""
-        if not self._records:
+        if not self.records:
             return None
         shape = cargo.shape
-        if shape not in self._recordings and shape in self._seen and len(self._recordings) < MOST_RECORDINGS:
+        if shape not in self._recordings and shape in self._seen:
+            if len(self._recordings) == MOST_RECORDINGS:
+                del self._recordings[next(iter(self._recordings))]
             self._record(cargo, sent, hidden)
         self._seen.add(shape)
-        return self._recordings.get(shape)
+        found = self._recordings.pop(shape, None)
+        if found is not None:
+            self._recordings[shape] = found  # the last one used is the last to go
+        return found
 
     def _record(self, cargo: Cargo, sent: Tensor, hidden: Tensor | None) -> None:
         try:
@@ -70,7 +76,7 @@ class Recorder:
                 self._model, cargo, sent, hidden, self._precision, self._pool
             )
         except RuntimeError as error:  # memory for it, most likely: nothing has been computed yet
-            self._records = False
+            self.records = False
             self._recordings.clear()
             log.warning("a pack's passes are not recorded any more, and slower: %s", error)
 
@@ -91,10 +97,9 @@ class _Recording:
         self._hidden = None if hidden is None else hidden.clone()
         self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         self._anchor = torch.zeros((), device=sent.device, requires_grad=True)
-        reads_tokens = any(one.spans for one in model.occupants)
         with torch.cuda.graph(self._forward, pool=pool, capture_error_mode="thread_local"):
             summary, tokens, self._layout = encode(model, cargo, self._sent, self._hidden, precision)
-        self._outputs = [summary, tokens] if reads_tokens else [summary]
+        self._outputs = [summary, tokens] if model.reads_tokens else [summary]
         self._gradients = [torch.zeros_like(output) for output in self._outputs]
         trained = [(one, one.grad) for one in model.bank.parameters.values() if one.grad is not None]
         with torch.cuda.graph(self._backward, pool=pool, capture_error_mode="thread_local"):

@@ -147,7 +147,9 @@ class Training:
             ValueError: the state is of another configuration.
         """
         state.check(self.config)
-        self.pack.put_down()
+        joined = self in self.pack.members
+        if joined:
+            self.pack.leave(self)
         self.epochs = list(state.epochs)
         self.best = state.best
         self.steps = self._steps_an_epoch * len(self.epochs)
@@ -156,6 +158,8 @@ class Training:
         if not self.finished:
             self.parameters = under("last", state.tensors)
             self.moments = under("adam", state.tensors)
+        if joined:
+            self.pack.join(self)
 
     # What its pack asks of it, step by step.
 

@@ -20,9 +20,13 @@ def site_of(rates, own_keys, number=1, *, rows=SHAPE[0], repeats=False):
     current = Current()
     current.layout = make_layout(range(len(rates)), rows, torch.device("cpu"))
     source = MaskSource(current)
-    source.set_places(rates, [0] * len(rates))
     source.begin(own_keys)
-    return SeededDropout(0.0, source, site=number, layer=0, repeats=repeats).train()
+    module = SeededDropout(
+        0.0, source, places=len(rates), drops=any(rates), site=number, layer=0, repeats=repeats
+    )
+    for place, rate in enumerate(rates):
+        module.set_rate(place, rate)
+    return module.train()
 
 
 def dropped(own_keys, rates, shape=SHAPE, site=1):

@@ -99,6 +99,7 @@ def test_the_update_is_that_of_plain_operations():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("model_type", FLAT)
 def test_a_pack_of_recorded_passes_has_the_losses_of_a_plain_one(model_type, precision):
+    """Also those of a trial that takes the place of another, with its own dropout and size."""
     backbone = tiny_backbone(model_type)
     backbone.model.to(DEVICE)
     backbone = backbone.stored(precision)
@@ -106,19 +107,17 @@ def test_a_pack_of_recorded_passes_has_the_losses_of_a_plain_one(model_type, pre
     found = []
     for fused in (False, True):
         pack = Pack(backbone, pooling="mean", precision=precision, fused=fused)
-        trials = [
-            Training(
-                backbone,
-                tasks[seed % 2],
-                TrainConfig(
-                    method="adapter", adapter_size=8, seed=seed, learning_rate=1e-3, epochs=3, batch_size=8
-                ),
-                pack=pack,
-            )
-            for seed in range(3)
-        ]
+
+        def begin(seed, pack=pack, **changes):
+            given = {"adapter_size": 8, "seed": seed, "learning_rate": 1e-3, "epochs": 3, "batch_size": 8}
+            return Training(backbone, tasks[seed % 2], TrainConfig(**given | changes), pack=pack)
+
+        trials = [begin(0), begin(1, epochs=1), begin(2)]
         while not all(trial.finished for trial in trials):
             pack.step()
+            if len(trials) == 3 and trials[1].finished:
+                pack.leave(trials[1])
+                trials.append(begin(3, adapter_size=4, dropout=0.3))
         assert pack.fused is fused  # the kernels have not failed
         found.append([epoch.train_loss for trial in trials for epoch in trial.epochs])
     assert found[1] == pytest.approx(found[0], rel=1e-5 if precision == "fp32" else 2e-2)
