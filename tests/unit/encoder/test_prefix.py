@@ -59,6 +59,7 @@ def test_what_is_kept_is_the_output_of_the_layer_below(tmp_path, backbone, task,
     np.testing.assert_allclose(kept, plainly_hidden(backbone, task.train, boundary), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "changes", [{}, {"method": "top_layers", "first_layer": 0}, {"method": "layer_norm"}]
 )
@@ -71,6 +72,7 @@ def test_scores_are_the_same_with_and_without_the_cache(tmp_path, backbone, task
         assert mine.train_loss == pytest.approx(own.train_loss, rel=1e-5)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("model_type", LAYERED)
 def test_every_architecture_can_start_in_the_middle(tmp_path, model_type):
     backbone, task = tiny_backbone(model_type), toy_task(rows=16, validation_rows=8)

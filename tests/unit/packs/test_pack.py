@@ -107,6 +107,7 @@ def test_a_training_in_the_middle_of_an_epoch_has_no_state(backbone, task):
         training.state()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("model_type", sorted(ARCHITECTURES))
 def test_every_architecture_can_be_packed_with_its_own_dropout(model_type):
     backbone, task = tiny_backbone(model_type), toy_task(rows=24, validation_rows=8)
@@ -116,6 +117,7 @@ def test_every_architecture_can_be_packed_with_its_own_dropout(model_type):
         assert_same(packed, alone(backbone, task, one))
 
 
+@pytest.mark.integration
 def test_trials_of_different_tasks_share_a_pack(backbone, task):
     tasks = [task, toy_task("regression", rows=24, validation_rows=8), toy_task(pairs=True, rows=24, seed=3)]
     pack = new_pack(backbone)
@@ -139,12 +141,14 @@ def test_a_span_task_shares_a_pack_with_a_classification(backbone, task):
     assert_same(trainings[1], alone(backbone, spans, config()), but=without_effect)
 
 
+@pytest.mark.integration
 def test_trials_that_train_from_different_layers_up_share_a_pack(backbone, task):
     configs = [config(), config(first_layer=1, dropout=0.2), config(adapter_places="attention")]
     for packed, one in zip(together(backbone, task, configs), configs, strict=True):
         assert_same(packed, alone(backbone, task, one))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("model_type", ["bert", "deberta-v2"])
 def test_a_trial_that_diverges_leaves_its_neighbours_untouched(model_type, task):
     backbone = tiny_backbone(model_type)

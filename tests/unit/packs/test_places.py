@@ -66,6 +66,7 @@ def one_after_the_other(backbone, task, first, then, *, fused=False):
     return trainings, models
 
 
+@pytest.mark.integration
 def test_who_takes_the_place_of_another_gives_what_it_gives_alone(backbone, task):
     """With its own size, dropout, decay and classes; and nothing of who sat there before."""
     first = [config(1, epochs=4), config(2, epochs=1), config(3, adapter_size=16, learning_rate=1e-2)]
@@ -104,6 +105,7 @@ def test_nothing_of_a_trial_stays_at_the_place_that_it_leaves(backbone, task):
         assert not moments[0].any()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "comes",
     [
@@ -133,6 +135,7 @@ def test_who_reads_every_token_is_given_places_where_that_can_be_done(backbone, 
     assert losses(third) == pytest.approx(alone(backbone, spans, config(3)), rel=1e-5)
 
 
+@pytest.mark.integration
 def test_room_that_was_made_for_a_large_trial_stays(backbone, task):
     """The next large one is not the reason for a new model."""
     first = [config(1, epochs=6), config(2, epochs=1), config(3, epochs=6)]
@@ -166,6 +169,7 @@ def test_when_nobody_trains_the_lowest_layers_any_more_they_are_not_trained_thro
     assert losses(trainings[1]) == pytest.approx(alone(backbone, task, high), rel=1e-5)
 
 
+@pytest.mark.integration
 def test_idle_places_change_nothing_of_passes_that_are_computed_with_them(backbone, task, monkeypatch):
     """As recorded ones are: every place has texts always."""
     without_kernels(monkeypatch)
@@ -178,6 +182,7 @@ def test_idle_places_change_nothing_of_passes_that_are_computed_with_them(backbo
         assert losses(training) == pytest.approx(alone(backbone, task, one), rel=1e-5)
 
 
+@pytest.mark.integration
 def test_a_trial_whose_parameters_are_no_numbers_any_more_reaches_no_other_place(backbone, task, monkeypatch):
     """Nor who sits there after it."""
     without_kernels(monkeypatch)
@@ -193,6 +198,7 @@ def test_a_trial_whose_parameters_are_no_numbers_any_more_reaches_no_other_place
         assert losses(training) == pytest.approx(alone(backbone, task, one), rel=1e-5)
 
 
+@pytest.mark.integration
 def test_a_restored_trial_does_not_disturb_who_is_there(backbone, task):
     one = config(1, epochs=3)
     saved = Training(backbone, task, one, precision="fp32", pooling="cls")

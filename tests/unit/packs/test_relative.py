@@ -147,6 +147,7 @@ def test_a_trial_s_loss_reaches_no_other_s_norm_of_positions(task):
     assert reached == [False, True, False]
 
 
+@pytest.mark.integration
 @EVERY
 def test_trials_join_and_leave_and_give_what_they_give_alone(kind, task):
     """Of other sizes, rates, dropouts and lowest layers, one of them with the encoder's own dropout."""
@@ -172,6 +173,7 @@ def test_trials_join_and_leave_and_give_what_they_give_alone(kind, task):
         assert_same(packed, alone(backbone, task, one))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["as v3", "as v2-xlarge"])
 def test_above_known_layers_the_norm_is_frozen_and_dropout_each_trial_s_own(kind, task, tmp_path):
     backbone, cache = backbone_of(kind), PrefixCache(tmp_path, 1)

@@ -201,6 +201,7 @@ def test_other_random_numbers_between_epochs_change_nothing(backbone, task):
     assert timeless(disturbed) == undisturbed
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("dropout", [None, 0.0, 0.3])
 @pytest.mark.parametrize("done", [0, 1, 2, 3])
 def test_interrupted_and_resumed_is_as_never_interrupted(backbone, task, done, dropout):
@@ -225,6 +226,7 @@ def test_interrupted_and_resumed_is_as_never_interrupted(backbone, task, done, d
         assert same(trained(resumed), trained(undisturbed))
 
 
+@pytest.mark.integration
 def test_resumed_after_every_epoch_is_as_never_interrupted(backbone, task):
     undisturbed = training(backbone, task, epochs=4)
     expected = timeless(undisturbed.run())

@@ -7,6 +7,8 @@ from scipy.special import softmax
 from pipelines.probe import fit
 from pipelines.probe.fit import STRENGTHS, fit_classes, fit_numbers
 
+pytestmark = pytest.mark.integration
+
 
 def blobs(rows, classes, *, noise=1.0, width=6, seed=0):
     """Features around a point for each class, none of unit size or mean zero."""

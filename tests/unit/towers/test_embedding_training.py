@@ -43,6 +43,7 @@ def same(one, other):
     return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_towers_learn_what_words_tell(changes):
     results = list(training(changes).run())
@@ -51,6 +52,7 @@ def test_towers_learn_what_words_tell(changes):
     assert results[-1].train_loss < results[0].train_loss
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 @pytest.mark.parametrize("pairs", [False, True])
 def test_towers_learn_of_texts_and_pairs_classes_and_numbers(kind, pairs):
@@ -65,6 +67,7 @@ def test_each_tower_learns_alone(deep, wide):
     assert max(result.score for result in training(deep).run()) >= 0.9, wide
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("embedding", ["token_table", "sentence"])
 def test_every_architecture_has_embeddings(architecture, embedding):
@@ -296,6 +299,7 @@ def export(folder, changes, data):
     return backbone, run
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("changes", VARIANTS)
 @pytest.mark.parametrize("pairs", [False, True])
 def test_a_bundle_says_what_the_training_said_without_its_vectors(tmp_path, changes, pairs):
