@@ -2,8 +2,9 @@
 
     python benchmarks/search_quality.py --seeds 50 --out search_quality.md
 
-record_grid.py made the record. Each replay is a search by adaptune itself, its study in memory; only the
-training is looked up. Two trials run beside each other, an epoch of each in turn.
+record_grid.py made the record that is read by default; record.py makes a larger one, with test scores
+(--record recorded/record.parquet). Each replay is a search by adaptune itself, its study in memory; only the
+training is looked up.
 """
 
 import argparse
@@ -18,57 +19,15 @@ from statistics import mean, median, stdev
 from typing import Any
 
 import optuna
-import pyarrow.parquet as pq
-from record_grid import OUT
+from replays import DEFAULT, Recorded, read_record, replay
 from tables import Report
 
-from pipelines.results import EpochResult
-from search.agenda import Agenda
 from search.decisions.experience import portfolio
-from search.decisions.rules import Rules
-from search.job.parts import SearchPart
-from search.record import Trial
-from search.study import Study
-from search.workers.reports import TrialReport
 from spaces import Space
 
-SLOTS = 2
+OUT = Path(__file__).parent / "recorded" / "grid.parquet"
 WITHIN = 0.005
-SHARES = (0.05, 0.10, 0.12, 0.20, 0.40, 1.0)  # of the grid's epochs
-PARAMETERS = ("adapter_size", "learning_rate", "epochs")
-MEASURED = ("score", "validation_loss", "seconds")
-
-Key = tuple[Any, ...]
-Trials = Mapping[Key, list[EpochResult]]  # epochs, by configuration
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A task's grid.
-
-    Attributes:
-        trials: by the values of `PARAMETERS`: each epoch's number and `MEASURED`, first epoch first.
-    """
-
-    trials: Trials
-
-    @property
-    def best(self) -> float:
-        return max(epoch.score for epochs in self.trials.values() for epoch in epochs)
-
-    @property
-    def worst(self) -> float:
-        """The score of the worst configuration."""
-        return min(max(epoch.score for epoch in epochs) for epochs in self.trials.values())
-
-    @property
-    def cost(self) -> int:
-        """Epochs of the whole grid."""
-        return sum(len(epochs) for epochs in self.trials.values())
-
-    def space(self) -> Space:
-        values = zip(*self.trials, strict=True)
-        return Space.parse({name: sorted(set(found)) for name, found in zip(PARAMETERS, values, strict=True)})
+SHARES = (0.05, 0.10, 0.12, 0.20, 0.25, 0.40, 1.0)  # of the grid's epochs
 
 
 @dataclass(frozen=True)
@@ -81,7 +40,6 @@ class Side:
     experienced: bool = False
 
 
-DEFAULT = SearchPart()
 RANDOM = Side("random", "random", "none")
 ALONE = Side("TPE + halving: the default", DEFAULT.sampler, DEFAULT.scheduler)
 EXPERIENCED = Side("the default, with experience", DEFAULT.sampler, DEFAULT.scheduler, experienced=True)
@@ -97,85 +55,22 @@ class Replay:
         near: the share of the grid's epochs to within 0.5 points of its best; infinite: never.
         spent: the share that it had spent when it ended.
         regrets: normalised, at `SHARES`.
+        behind: points that the test score of the best epoch by validation lacks to that of the grid's best by
+            validation, at `SHARES`; nan: no test scores are recorded.
     """
 
     near: float
     spent: float
     regrets: tuple[float, ...]
+    behind: tuple[float, ...]
 
 
 Found = Mapping[tuple[Side, str], Sequence[Replay]]  # by side and task
 
 
-def read_record(path: Path) -> dict[str, dict[int, Recorded]]:
-    """The recorded grids by task and training seed."""
-    found: dict[str, dict[int, dict[Key, list[dict[str, Any]]]]] = defaultdict(lambda: defaultdict(dict))
-    for row in sorted(pq.read_table(path).to_pylist(), key=lambda row: row["epoch"]):
-        key = tuple(row[name] for name in PARAMETERS)
-        epoch = EpochResult(
-            row["epoch"],
-            train_loss=math.nan,  # nothing in a search looks at it
-            scores={},
-            score=row["score"],
-            seconds=row["seconds"],
-            finished_at=0.0,
-            validation_loss=row["validation_loss"],
-        )
-        found[row["task"]][row["seed"]].setdefault(key, []).append(epoch)
-    return {task: {seed: Recorded(trials) for seed, trials in seeds.items()} for task, seeds in found.items()}
-
-
-def replay(task: Recorded, side: Side, seed: int, first: Sequence[Mapping[str, Any]]) -> list[float]:
-    """The best score after each epoch spent."""
-    storage = optuna.storages.InMemoryStorage()
-    optuna.create_study(study_name="replay/task/adapter", storage=storage, direction="maximize")
-    study = Study(storage, "replay/task/adapter")
-    study.hold()
-    agenda = Agenda(
-        study,
-        task.space(),
-        sampler=side.sampler,
-        seed=seed,
-        trials=len(task.trials),
-        rules=Rules(side.scheduler, DEFAULT.reduction),
-        first=first,
-    )
-    best, curve = float("-inf"), []
-    running: list[int] = []
-    while True:
-        while len(running) < SLOTS and (number := agenda.next_trial(lambda *_: None)) is not None:
-            running.append(number)
-        if not running:
-            return curve
-        for number in list(running):
-            trial = study.trial(number)
-            epochs = task.trials[tuple(trial.params[name] for name in PARAMETERS)]
-            done = len(trial.epochs) + 1
-            verdict = agenda.take(
-                number, TrialReport(epochs=tuple(epochs[:done]), finished=done == trial.schedule)
-            )
-            best = max(best, epochs[done - 1].score)
-            curve.append(best)
-            if verdict.state != "running":
-                agenda.put_down(number)
-                running.remove(number)
-
-
 def experience(others: Sequence[Recorded], space: Space) -> list[Mapping[str, Any]]:
     """The first suggestions that the whole grids of other tasks give."""
-    return list(portfolio([_records(other) for other in others], space))
-
-
-def _records(task: Recorded) -> list[Trial]:
-    return [
-        Trial(
-            number=number,
-            state="complete",
-            params=dict(zip(PARAMETERS, key, strict=True)),
-            epochs=tuple(epochs),
-        )
-        for number, (key, epochs) in enumerate(task.trials.items())
-    ]
+    return list(portfolio([other.as_trials() for other in others], space))
 
 
 def _replay(record: Mapping[str, Mapping[int, Recorded]], asked: tuple[Side, str, int]) -> Replay:
@@ -186,15 +81,25 @@ def _replay(record: Mapping[str, Mapping[int, Recorded]], asked: tuple[Side, str
     task = grids[sorted(grids)[seed % len(grids)]]
     others = [next(iter(seeds.values())) for other, seeds in record.items() if other != name]
     first = experience(others, task.space()) if side.experienced else []
-    curve = replay(task, side, seed, first)
-    near = next((count for count, score in enumerate(curve, 1) if score >= task.best - WITHIN), math.inf)
-    spread = task.best - task.worst
+    curve = replay(task, sampler=side.sampler, scheduler=side.scheduler, seed=seed, first=first)
+    near = next((count for count, one in enumerate(curve, 1) if one.score >= task.best - WITHIN), math.inf)
+    spread = (task.best - task.worst) or 1.0
+    chosen = math.nan if task.chosen_test is None else task.chosen_test
     at_shares = [curve[min(len(curve), max(1, round(share * task.cost))) - 1] for share in SHARES]
     return Replay(
         near=near / task.cost,
         spent=len(curve) / task.cost,
-        regrets=tuple((task.best - score) / spread for score in at_shares),
+        regrets=tuple((task.best - one.score) / spread for one in at_shares),
+        behind=tuple(100 * (chosen - one.test) for one in at_shares),
     )
+
+
+def halves(tasks: Sequence[str]) -> dict[str, list[str]]:
+    """The half of the tasks on which rules may be chosen, and the one that judges them: every second one by
+    name, fixed before any figure was looked at.
+    """
+    ordered = sorted(tasks)
+    return {"rules may be chosen on": ordered[::2], "judged by": ordered[1::2]}
 
 
 def regrets_at(replays: Sequence[Replay], share: float) -> list[float]:
@@ -261,11 +166,15 @@ def main() -> None:
         f"{next(iter(first.values())).cost} epochs a grid, {len(first)} training seed(s); "
         f"{options.seeds} searches of each side on each task"
     )
-    add_tables(report, found, tasks)
+    tested = all(grid.chosen_test is not None for grids in record.values() for grid in grids.values())
+    for name, own in (halves(tasks) if tested and len(tasks) > 1 else {"all": tasks}).items():
+        add_tables(report, found, own, f"{name} {len(own)} tasks", tested=tested)
     report.notes = [
         "Normalised regret: what the best epoch so far lacks to the grid's best: 0 is the grid's best, 1 the "
         "best epoch of the grid's worst configuration (before a first epoch as good, it may be above 1); a "
         "mean over tasks and searches. A search that has ended keeps its last.",
+        "Behind on test: points that the test score of the best epoch by validation lacks to that of the "
+        "grid's best epoch by validation; below 0 it is ahead. No search reads a test score.",
         "In brackets: searches that never came within 0.5 points. A median counts them as the longest.",
         "With experience: the first suggestions come from the whole grids of the other tasks, not from "
         "searches of them.",
@@ -275,14 +184,24 @@ def main() -> None:
     report.show(options.out)
 
 
-def add_tables(report: Report, found: Found, tasks: Sequence[str]) -> None:
-    regrets, spent = [], []
+def add_tables(report: Report, found: Found, tasks: Sequence[str], name: str, *, tested: bool) -> None:
+    regrets, behind, spent = [], [], []
     for side in SIDES:
         every = [one for task in tasks for one in found[side, task]]
         regrets.append([side.name, *(f"{mean(regrets_at(every, share)):.3f}" for share in SHARES)])
+        points = [mean(one.behind[at] for one in every) for at in range(len(SHARES))]
+        behind.append([side.name, *(f"{one:+.2f}" for one in points)])
         spent.append(f"{median(one.spent for one in every):.0%}")
+    if tested:
+        report.add_table(
+            [f"{name}: mean points behind on test at this share", *map(_percent, SHARES)], behind
+        )
     report.add_table(
-        ["mean normalised regret at this share of the grid's epochs", *map(_percent, SHARES), "ended at"],
+        [
+            f"{name}: mean normalised regret at this share of the grid's epochs",
+            *map(_percent, SHARES),
+            "ended at",
+        ],
         [[*row, end] for row, end in zip(regrets, spent, strict=True)],
     )
     report.add_table(
