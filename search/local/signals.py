@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
 
 from ray._private import utils
 
@@ -23,14 +24,25 @@ def terminate_as_interrupt() -> Iterator[None]:
         if sys.unraisablehook is send_again:  # else this is over
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
+    def send_later() -> None:
+        threading.Timer(0.01, send).start()  # at once, it would be dropped again
+
     def send_again(dropped: "sys.UnraisableHookArgs") -> None:
         if issubclass(dropped.exc_type, KeyboardInterrupt):
-            threading.Timer(0.01, send).start()  # at once, it would be dropped again
+            send_later()
         else:
             hook(dropped)
 
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        while frame is not None and frame.f_code is not send_again.__code__:
+            frame = frame.f_back
+        if frame is None:
+            _interrupt()
+        else:  # sooner than the hook was through: on a busy machine
+            send_later()
+
     hook, sys.unraisablehook = sys.unraisablehook, send_again
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

@@ -203,6 +203,32 @@ def test_a_signal_that_comes_while_something_is_freed_is_not_dropped(capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_nor_is_one_that_is_sent_again_before_its_time(capsys, monkeypatch):
+    """As on a busy machine: the thread that sends it runs before the one that started it."""
+    start = threading.Timer.start
+
+    def start_late(timer):
+        monkeypatch.undo()
+        start(timer)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(threading.Timer, "start", start_late)
+
+    class Thing:
+        pass
+
+    def free():
+        thing = Thing()
+        freed = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+        del thing
+        time.sleep(10)
+        assert freed() is None
+
+    with terminate_as_interrupt(), pytest.raises(KeyboardInterrupt):
+        free()
+    assert "Traceback" not in capsys.readouterr().err
+
+
 class Raylet:
     """What listens where Ray says that its raylet and its control service do, in the process of the test."""
 
