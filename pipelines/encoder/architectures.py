@@ -33,8 +33,10 @@ class Architecture:
         shared_layers: whether one layer module runs at several depths.
         relative: within a layer, DeBERTa's attention: it reads one table of relative positions for all texts,
             of which each trial of a pack needs its own, since the norm of the table is trained.
-        flat: whether several texts can stand in one line: attention comes through transformers' interface,
-            positions can be told, and the pooler is one module.
+        distances: within a layer, MPNet's attention, to which the encoder hands a term for each two places of
+            a line.
+        flat: whether several texts can stand in one line: attention comes through transformers' interface or
+            is one of `distances`, positions can be told, and the pooler is one module.
     """
 
     layers: str
@@ -47,6 +49,7 @@ class Architecture:
     tuples: bool = False
     shared_layers: bool = False
     relative: str | None = None
+    distances: str | None = None
     flat: bool = True
 
 
@@ -97,7 +100,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         feed_forward="output.dropout",
         layer_norms=("attention.LayerNorm", "output.LayerNorm"),
         tuples=True,
-        flat=False,  # a term of relative positions for a whole line
+        distances="attention.attn",
     ),
     "roberta": _BERT,
     "xlm-roberta": _BERT,

@@ -23,15 +23,23 @@ def attend(
     *,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    terms: Tensor | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """Attention with our dropout on its probabilities; without dropout, torch's fused one.
+
+    Args:
+        terms: added to the scores, for each head by the key's place less the query's: (heads, distances), the
+            middle one for 0; those further apart have the last one. None: nothing is added.
 
     Shapes: query, key, value (lines, heads, tokens, width) -> (lines, tokens, heads, width).
     """
     site = next(child for child in module.children() if isinstance(child, SeededDropout))
     layout = site.source.current.now
     if layout.flat is None:
+        if terms is not None:
+            added = _between(terms, query.shape[2])
+            attention_mask = added if attention_mask is None else added + attention_mask
         mixed = _attend(site, (query, key, value), attention_mask, scaling, layout.texts)
         return mixed.transpose(1, 2), None
     tokens = tuple(x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
@@ -41,9 +49,9 @@ def attend(
 
         mask = site.of(texts.texts) if site.active else None
         scaling = scaling or query.shape[-1] ** -0.5
-        mixed = attention(tokens, texts, mask, scaling, sliding_window)
+        mixed = attention(tokens, texts, mask, scaling, sliding_window, terms)
     else:
-        mixed = _attend_groups(site, tokens, texts, scaling, sliding_window)
+        mixed = _attend_groups(site, tokens, texts, scaling, sliding_window, terms)
     return mixed.unflatten(0, (query.shape[0], query.shape[2])), None
 
 
@@ -53,6 +61,7 @@ def _attend_groups(
     groups: Groups,
     scaling: float | None,
     window: int | None,
+    terms: Tensor | None,
 ) -> Tensor:
     """Of parts (tokens, heads, width) each token's mix, the same shape."""
     grouped = [_moved(x, groups.grouped, groups.located, groups.real) for x in parts]
@@ -64,6 +73,8 @@ def _attend_groups(
         seen = mask[:, None, None, :]
         if window is not None:
             seen = seen & _near(mask.shape[1], window, mask.device)
+        if terms is not None:
+            seen = _between(terms, mask.shape[1]).masked_fill(~seen, torch.finfo(terms.dtype).min)
         own = tuple(x[index].unflatten(0, mask.shape).transpose(1, 2) for x in tokens)
         mixed = _attend(site, own, seen, scaling, Texts(places[index], numbers[index]))
         found.append(mixed.transpose(1, 2).flatten(0, 1))
@@ -79,6 +90,8 @@ def _attend(
 ) -> Tensor:
     query, key, value = parts
     if not site.active:
+        if mask is not None and mask.dtype != torch.bool:
+            mask = mask.to(query.dtype)
         return functional.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
     scores = query @ key.transpose(2, 3) * (scaling or query.shape[-1] ** -0.5)
     if mask is not None:
@@ -91,6 +104,13 @@ def _attend(
 def _near(tokens: int, window: int, device: torch.device) -> Tensor:
     positions = torch.arange(tokens, device=device)
     return (positions[:, None] - positions).abs() <= window
+
+
+def _between(terms: Tensor, tokens: int) -> Tensor:
+    """The terms of each two of so many tokens, (1, heads, tokens, tokens)."""
+    positions = torch.arange(tokens, device=terms.device)
+    reach = terms.shape[1] // 2
+    return terms[:, (positions - positions[:, None]).clamp(-reach, reach) + reach][None]
 
 
 class _Moved(torch.autograd.Function):

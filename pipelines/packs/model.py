@@ -22,6 +22,7 @@ from pipelines.encoder.frozen import (
 )
 from pipelines.packs.attention import ATTENTION
 from pipelines.packs.bank import SINGLE, ParameterBank, Shape
+from pipelines.packs.distances import put_distances
 from pipelines.packs.dropout import MaskSource, SeededDropout, rate_at
 from pipelines.packs.layout import Current, Layout, make_layout
 from pipelines.packs.modules import FirstToken, PackedNorm, by_part, first_tokens, means, tokens_of
@@ -243,6 +244,8 @@ class PackModel(nn.Module):
         self._put_inserts(encoder, inserts.values())
         if architecture.relative is not None and len(self.occupants) > 1:
             put_tables(encoder, [f"{layer}.{architecture.relative}" for layer in layers], self.current)
+        if architecture.distances is not None:
+            put_distances(encoder, [f"{layer}.{architecture.distances}" for layer in layers])
         if (
             architecture.branch_ends
             and self.pooling != "mean"

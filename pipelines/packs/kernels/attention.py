@@ -30,6 +30,14 @@ def _near(first, length, window, WINDOW: tl.constexpr, B: tl.constexpr):
 
 
 @triton.jit
+def _terms(terms, head, rows, columns, reach):
+    """What is added to scores, by how far apart two tokens are."""
+    apart = columns[None, :] - rows[:, None]
+    apart = tl.minimum(tl.maximum(apart, -reach), reach)
+    return tl.load(terms + head * (2 * reach + 1) + reach + apart)
+
+
+@triton.jit
 def _loaded(start, offsets, dims, real, token_stride, D: tl.constexpr):
     at = start + offsets[:, None].to(tl.int64) * token_stride + dims[None, :]
     return tl.load(at, mask=real[:, None] & (dims < D)[None, :], other=0.0)
@@ -43,8 +51,8 @@ def _stored(start, offsets, dims, real, token_stride, values, D: tl.constexpr):
 
 @triton.jit
 def _forward(
-    q, k, v, out, sums, starts, lengths, bits, least, scales, texts, numbers,
-    q_stride, k_stride, v_stride, scaling, heads, window,
+    q, k, v, out, sums, starts, lengths, bits, least, scales, texts, numbers, terms,
+    q_stride, k_stride, v_stride, scaling, heads, window, reach, TERMS: tl.constexpr,
     D: tl.constexpr, WIDTH: tl.constexpr, DROPS: tl.constexpr, WINDOW: tl.constexpr, B: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -68,6 +76,8 @@ def _forward(
         key = _loaded(k + head * D, start + columns, dims, there, k_stride, D)
         value = _loaded(v + head * D, start + columns, dims, there, v_stride, D)
         scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) * scaling
+        if TERMS:
+            scores += _terms(terms, head, rows, columns, reach)
         seen = there[None, :]
         if WINDOW:
             apart = rows[:, None] - columns[None, :]
@@ -89,8 +99,8 @@ def _forward(
 
 @triton.jit
 def _backward_query(
-    q, k, v, out, sums, gradient, dq, starts, lengths, bits, least, scales, texts, numbers,
-    q_stride, k_stride, v_stride, gradient_stride, factor, scaling, heads, window,
+    q, k, v, out, sums, gradient, dq, starts, lengths, bits, least, scales, texts, numbers, terms,
+    q_stride, k_stride, v_stride, gradient_stride, factor, scaling, heads, window, reach, TERMS: tl.constexpr,
     D: tl.constexpr, WIDTH: tl.constexpr, DROPS: tl.constexpr, WINDOW: tl.constexpr, B: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -118,6 +128,8 @@ def _backward_query(
         key = _loaded(k + head * D, start + columns, dims, there, k_stride, D)
         value = _loaded(v + head * D, start + columns, dims, there, v_stride, D)
         scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) * scaling
+        if TERMS:
+            scores += _terms(terms, head, rows, columns, reach)
         seen = there[None, :]
         if WINDOW:
             apart = rows[:, None] - columns[None, :]
@@ -133,8 +145,8 @@ def _backward_query(
 
 @triton.jit
 def _backward_key(
-    q, k, v, out, sums, gradient, dq, dk, dv, starts, lengths, bits, least, scales, texts, numbers,
-    q_stride, k_stride, v_stride, gradient_stride, factor, scaling, heads, window,
+    q, k, v, out, sums, gradient, dq, dk, dv, starts, lengths, bits, least, scales, texts, numbers, terms,
+    q_stride, k_stride, v_stride, gradient_stride, factor, scaling, heads, window, reach, TERMS: tl.constexpr,
     D: tl.constexpr, WIDTH: tl.constexpr, DROPS: tl.constexpr, WINDOW: tl.constexpr, B: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -161,6 +173,8 @@ def _backward_key(
         found = _loaded(out + head * D, start + rows, dims, real, heads * D, D)
         delta = tl.sum(found.to(tl.float32) * back.to(tl.float32), 1)
         scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) * scaling
+        if TERMS:
+            scores += _terms(terms, head, rows, columns, reach)
         seen = there[None, :] & real[:, None]
         if WINDOW:
             apart = rows[:, None] - columns[None, :]
@@ -188,6 +202,7 @@ def attention(
     mask: tuple[Tensor, Tensor, Tensor] | None,
     scaling: float,
     window: int | None,
+    terms: Tensor | None = None,
 ) -> Tensor:
     """Each token's mix of the values of its own text.
 
@@ -195,10 +210,12 @@ def attention(
         parts: queries, keys and values, each (tokens, heads, width); the result is of the values' type.
         mask: what `SeededDropout.of` gives; None: nothing is dropped.
         window: how far tokens see; None: their whole text.
+        terms: as `packs.attention` has them; frozen.
     """
     mixed: Tensor = _Attention.apply(
         *(_dense(x.to(parts[2].dtype)) for x in parts),
         *(segments, mask, scaling, -1 if window is None else window),
+        None if terms is None else (terms.detach().float() * _LOG2E).contiguous(),
     )
     return mixed
 
@@ -214,13 +231,15 @@ class _Attention(torch.autograd.Function):
         mask: tuple[Tensor, Tensor, Tensor] | None,
         scaling: float,
         window: int,
+        terms: Tensor | None,
     ) -> Tensor:
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         sums = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
         ctx.save_for_backward(q, k, v, out, sums)
-        ctx.where, ctx.grid = _where(segments, mask), (len(segments.blocks), q.shape[1])
+        ctx.where, ctx.grid = _where(segments, mask, terms), (len(segments.blocks), q.shape[1])
         ctx.scaling, ctx.constants = scaling, _constants(q, segments.block, window, mask is not None)
-        ctx.numbers = (scaling * _LOG2E, q.shape[1], window)
+        reach = 0 if terms is None else terms.shape[1] // 2
+        ctx.numbers = (scaling * _LOG2E, q.shape[1], window, reach, terms is not None)
         strides = (q.stride(0), k.stride(0), v.stride(0))
         _forward[ctx.grid](q, k, v, out, sums, *ctx.where, *strides, *ctx.numbers, **ctx.constants)
         return out
@@ -234,14 +253,17 @@ class _Attention(torch.autograd.Function):
         rest = (*ctx.where, *strides, ctx.scaling, *ctx.numbers)
         _backward_query[ctx.grid](q, k, v, out, sums, gradient, dq, *rest, **ctx.constants)
         _backward_key[ctx.grid](q, k, v, out, sums, gradient, dq, dk, dv, *rest, **ctx.constants)
-        return dq, dk, dv, None, None, None, None
+        return dq, dk, dv, *(None for _ in range(5))
 
 
-def _where(segments: Segments, mask: tuple[Tensor, Tensor, Tensor] | None) -> tuple[Tensor, ...]:
+def _where(
+    segments: Segments, mask: tuple[Tensor, Tensor, Tensor] | None, terms: Tensor | None
+) -> tuple[Tensor, ...]:
     bits, least, scales = mask or (segments.lengths,) * 3
     return (
         *(segments.starts, segments.lengths, bits, least, scales),
         *(segments.blocks, segments.block_numbers),
+        segments.lengths if terms is None else terms,
     )
 
 

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-FLAT = ("bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
+FLAT = ("bert", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
 
 
 def outputs_and_gradients(backbone, occupants, parts, pooling, *, fused, precision="fp32"):
@@ -62,8 +62,13 @@ def test_kernels_give_the_outputs_and_gradients_of_plain_modules(model_type, poo
     torch.testing.assert_close(plain[1], kernels[1], rtol=1e-3, atol=1e-4)
 
 
-def test_a_text_of_several_blocks_is_attended_to_whole():
-    backbone = tiny_backbone(max_position_embeddings=300)
+@pytest.mark.parametrize("model_type", ["bert", "mpnet"])
+def test_a_text_of_several_blocks_is_attended_to_whole(model_type):
+    backbone = tiny_backbone(model_type, max_position_embeddings=300)
+    with torch.no_grad():
+        for name, parameter in backbone.model.named_parameters():
+            if "relative" in name:
+                parameter.normal_(std=2.0)
     backbone.model.to(DEVICE)
     generator = np.random.default_rng(0)
     lengths = np.array([200, 3, 64, 129])

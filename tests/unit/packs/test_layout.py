@@ -19,7 +19,7 @@ from pipelines.packs.layout import TILE, cut_groups
 from pipelines.packs.model import Occupant, PackModel
 
 CPU = torch.device("cpu")
-FLAT = ("bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
+FLAT = ("bert", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
 LENGTHS = st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=12), min_size=1, max_size=4)
 
 
