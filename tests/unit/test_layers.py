@@ -102,7 +102,7 @@ FLOORS = {
         "wire storage record",
         "database liveness decisions probe commands verdict",
         "study job",
-        "local driver experience plan tables results cluster",
+        "local driver experience plan tables results tested cluster",
         "workers",
         "agenda",
         "searcher card floor progress report tracking glue_submission",
