@@ -95,7 +95,7 @@ def adaptune(monkeypatch, capsys, *arguments):
 
 
 def test_the_command_writes_the_report_and_says_what_it_left_out(place, tmp_path, monkeypatch, capsys):
-    arguments = ("report", "tickets", "--storage", place.root, "--out", tmp_path / "out")
+    arguments = ("report", "tickets", "--paper", "--storage", place.root, "--out", tmp_path / "out")
     code, out, err = adaptune(monkeypatch, capsys, *arguments)
     assert (code, err) == (0, "")
     assert (tmp_path / "out" / "report.html").is_file()

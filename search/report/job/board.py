@@ -19,36 +19,32 @@ FULL = 0.2  # of texts that are cut: worth a word
 def leaderboard(views: Sequence[StudyView]) -> Section:
     """A line for each task and method below the task's floor, and the verdicts in words."""
     rows: list[tuple[object, ...]] = []
-    kinds, floors = [], set()
+    kinds: list[str] = []
+    tasks, floors = set(), set()
     for view in views:
+        if view.task not in tasks:
+            tasks.add(view.task)
+            rows.append((f"{view.task} ({view.metric})",))
+            kinds.append("")
         baseline = None if view.winner is None else view.winner.baseline
         if baseline is not None and view.task not in floors:
             floors.add(view.task)
-            scores = f"{baseline.validation:.4f}", NONE, f"{baseline.test:.4f}", NONE
-            rows.append((view.task, "floor: linear probe", view.metric, *scores, NONE, NONE))
+            scores = f"{baseline.validation:.4f}", f"{baseline.test:.4f}"
+            rows.append(("floor: linear probe", *scores, NONE, NONE))
             kinds.append("floor")
         rows.append(_row(view))
         kinds.append("")
-    heads = (
-        "task",
-        "method",
-        "metric",
-        "validation",
-        "95 %",
-        "test",
-        "95 %",
-        "trained parameters",
-        "trials",
-    )
+    heads = ("method", "validation", "test", "trained parameters", "trials")
     parts: list[Html | Figure] = [
-        table("Best of each task and method", heads, rows, words=(0, 1, 2), kinds=kinds),
+        table("Best of each task and method", heads, rows, kinds=kinds),
         bullets([_verdict(view) for view in views]),
     ]
     if floors:
         parts.append(
             paragraph(
                 "The floor is what a regularised linear model on the frozen encoder's vectors has, without "
-                "any search. Intervals: bootstrap over rows, and over seeds where there are several.",
+                "any search. Below a score its 95 % interval: bootstrap over rows, and over seeds where "
+                "there are several.",
                 "note",
             )
         )
@@ -60,25 +56,21 @@ def _row(view: StudyView) -> tuple[object, ...]:
     counts = Counter(trial.state for trial in view.searched)
     trials = f"{counts['complete'] + counts['pruned']} of {len(view.searched)}"
     if best is None:
-        return (view.task, view.method, view.metric, NONE, NONE, NONE, NONE, NONE, trials)
+        return (view.method, NONE, NONE, NONE, trials)
     intervals = None if winner is None else winner.intervals
     share = best.size / view.facts.backbone_parameters
     return (
-        view.task,
         view.method,
-        view.metric,
-        f"{view.value(best):.4f}",
-        show_interval(None if intervals is None else intervals.validation),
-        NONE if winner is None else f"{winner.test[view.metric]:.4f}",
-        show_interval(None if intervals is None else intervals.test),
-        f"{best.size:,} ({share:.1%})",
+        _score(view.value(best), None if intervals is None else intervals.validation),
+        NONE if winner is None else _score(winner.test[view.metric], intervals and intervals.test),
+        Html(f"{best.size:,}<small>{share:.1%} of the encoder</small>"),
         trials,
     )
 
 
-def show_interval(ends: Interval | None) -> str:
-    """0.9438 to 0.9775."""
-    return NONE if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
+def _score(value: float, ends: Interval | None) -> Html:
+    between = "" if ends is None else f"<small>{ends[0]:.4f} to {ends[1]:.4f}</small>"
+    return Html(f"{value:.4f}{between}")
 
 
 def _verdict(view: StudyView) -> Html:

@@ -134,4 +134,4 @@ def _calibration(tested: Tested, chosen: NDArray[np.generic]) -> list[Html | Fig
         f"Mean confidence {sure:.3f}, right {right.mean():.3f}: {words}. Expected calibration error "
         f"{error:.3f}; large discs are many rows."
     )
-    return [Figure("calibration", plot.svg(), caption)]
+    return [Figure("calibration", "Calibration", plot.svg(), caption)]

@@ -18,9 +18,11 @@ class Figure(NamedTuple):
 
     Attributes:
         key: of its file: best_by_trial.
+        caption: may be empty.
     """
 
     key: str
+    title: str
     drawing: str
     caption: str
 
@@ -73,6 +75,7 @@ def table(
     """A table that scrolls by itself where it is wider than the page.
 
     Args:
+        rows: one of a single cell is a heading for those below it.
         words: the columns that hold words, not numbers.
         kinds: a class for each row.
     """
@@ -81,6 +84,9 @@ def table(
     )
     lines = []
     for place, row in enumerate(rows):
+        if len(row) == 1:
+            lines.append(f"<tr><th scope='rowgroup' colspan='{len(heads)}'>{_html(row[0])}</th></tr>")
+            continue
         cells = "".join(_cell(cell, first=i == 0, words=i in words) for i, cell in enumerate(row))
         lines.append(f"<tr{_class(kinds[place] if kinds else '')}>{cells}</tr>")
     return Html(
@@ -91,11 +97,15 @@ def table(
 
 
 def _cell(cell: object, *, first: bool, words: bool) -> str:
-    content = cell if isinstance(cell, Html) else text(cell)
+    content = _html(cell)
     name = "words" * words + " long" * (words and len(content) > 40)
     if content.startswith("<td"):  # one that brings its own look
         return content
     return f"<th scope='row'{_class(name)}>{content}</th>" if first else f"<td{_class(name)}>{content}</td>"
+
+
+def _html(cell: object) -> Html:
+    return cell if isinstance(cell, Html) else text(cell)
 
 
 def _class(name: str) -> str:
@@ -104,7 +114,7 @@ def _class(name: str) -> str:
 
 def figure(one: Figure) -> Html:
     """A drawing on the page."""
-    caption = f"<figcaption>{text(one.caption)}</figcaption>" if one.caption else ""
+    caption = f"<figcaption><b>{text(one.title)}.</b> {text(one.caption)}</figcaption>"
     return Html(f"<figure>{one.drawing}{caption}</figure>")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.report.job.classes import class_parts
-from search.report.job.html import Figure, Html, Section, bullets, paragraph, table, text
+from search.report.job.html import Figure, Html, Section, bullets, paragraph, table
 from search.report.job.svg import Axis, Plot
 from search.report.job.view import StudyView
 from search.tested import Tested
@@ -50,7 +50,7 @@ def _numbers(tested: Tested) -> Parts:
     ends = [(x.low, x.low), (x.high, x.high)]
     plot.line(ends, "grey thin", name="right")
     plot.dots(_some(tested.targets, tested.predicted), "a", radii=[2.0] * MOST_DOTS, name="a test row")
-    parts: Parts = [Figure("predicted", plot.svg(), f"{_shown(len(off))}")]
+    parts: Parts = [Figure("predicted", "Predicted against true", plot.svg(), f"{_shown(len(off))}")]
     if tested.lengths.size:
         residuals = Plot(
             Axis.over("characters of the text", tested.lengths.tolist(), log=True),
@@ -61,7 +61,7 @@ def _numbers(tested: Tested) -> Parts:
         )
         residuals.line([(residuals.x.low, 0.0), (residuals.x.high, 0.0)], "grey thin")
         residuals.dots(_some(tested.lengths, off), "a", radii=[2.0] * MOST_DOTS)
-        parts.append(Figure("residuals", residuals.svg(), ""))
+        parts.append(Figure("residuals", "Residuals by length", residuals.svg(), ""))
     size = np.abs(off)
     parts.append(
         bullets(
@@ -119,7 +119,7 @@ def by_length(lengths: NDArray[np.generic], scores: NDArray[np.generic], label: 
     plot.bars(means, "a", tips=tips, texts=[f"{mean:.3g}" for mean in means])
     counts = np.bincount(bins)
     caption = f"Bins of {counts.min()} to {counts.max()} test rows."
-    return [Figure("by_length", plot.svg(), caption)]
+    return [Figure("by_length", f"{label.capitalize()} by length", plot.svg(), caption)]
 
 
 def _classes(tested: Tested) -> Parts:
@@ -146,8 +146,7 @@ def _mistakes(tested: Tested) -> Html:
         return paragraph("No mistakes to show: there are none, or their texts were not kept.")
     caption, head, form = _WORDS[tested.form]
     rows = [
-        (one.row + 1, one.expected, one.answered, form.format(one.score), text(one.text))
-        for one in tested.mistakes
+        (one.row + 1, one.text, one.expected, one.answered, form.format(one.score)) for one in tested.mistakes
     ]
-    heads = ("test row", "true", "answered", head, "text")
-    return table(f"{caption}: {len(rows)}", heads, rows, words=(1, 2, 4))
+    heads = ("test row", "text", "true", "answered", head)
+    return table(f"{caption}: {len(rows)}", heads, rows, words=(1, 2, 3))

@@ -10,7 +10,7 @@ from search.report.job.view import StudyView
 from search.report.statistics import counted
 from spaces import Choice, Range
 
-ROW = 46  # of the parallel coordinates, from a parameter to the next
+ROW = 58  # of the parallel coordinates, from a parameter to the next
 BAR = 26  # of the importances
 MIN_SLICED = 2  # values, without which a parameter has no plot
 
@@ -68,7 +68,7 @@ def _importance(view: StudyView) -> list[Html | Figure]:
     )
     if found.epoch is not None:
         caption += " Too few were trained to their end to use those alone."
-    return [Figure("importance", drawing, caption)]
+    return [Figure("importance", "Importance", drawing, caption)]
 
 
 def _slice(view: StudyView, name: str) -> Figure:
@@ -84,7 +84,7 @@ def _slice(view: StudyView, name: str) -> Figure:
     if best is not None and best in trials:
         n = trials.index(best)
         plot.dots([(places[n], scores[n])], "b", tips=[view.tell(best)], name="the best")
-    return Figure(f"slice_{name}", plot.svg(), "")
+    return Figure(f"slice_{name}", title, plot.svg(), "")
 
 
 def _axis(view: StudyView, name: str, trials: Sequence[Trial]) -> tuple[Axis, list[float]]:
@@ -116,33 +116,33 @@ def _parallel(view: StudyView, names: Sequence[str]) -> Figure:
     axes = [_axis(view, name, trials) for name in names]
     scores = [view.value(trial) for trial in trials]
     axes.append((Axis.over(view.y_label, scores), scores))
-    parts, xs = [], [[0.0] * len(axes) for _ in trials]
-    left, right = 16.0, WIDTH - 16.0
+    left, right, top = 16.0, WIDTH - 16.0, 32
+    below, above, xs = [], [], [[0.0] * len(axes) for _ in trials]
     for row, (axis, places) in enumerate(axes):
-        y = 30 + ROW * row
-        parts.append(f"<line class='axis' x1='{left}' x2='{right}' y1='{y}' y2='{y}'/>")
-        parts.append(f"<text x='{left}' y='{y - 14}'>{text(axis.label)}</text>")
+        y = top + ROW * row
+        below.append(f"<line class='axis' x1='{left}' x2='{right}' y1='{y}' y2='{y}'/>")
+        above.append(f"<text class='over' x='2' y='{y - 9}'>{text(axis.label)}</text>")
         for place in range(len(trials)):
             xs[place][row] = left + axis.share(places[place]) * (right - left)
-        ticks = axis.ticks(5)
-        for value, label in ticks:
+        for value, label in axis.ticks(5):
             x = left + axis.share(value) * (right - left)
-            parts.append(
-                f"<line class='axis' x1='{x:.1f}' x2='{x:.1f}' y1='{y - 3}' y2='{y + 3}'/>"
-                f"<text class='soft' x='{min(max(x, 12), WIDTH - 16):.1f}' y='{y + 14}' text-anchor='middle'>"
-                f"{text(label)}</text>"
+            below.append(f"<line class='axis' x1='{x:.1f}' x2='{x:.1f}' y1='{y - 3}' y2='{y + 3}'/>")
+            above.append(
+                f"<text class='soft over' x='{min(max(x, 14), WIDTH - 16):.1f}' y='{y + 15}' "
+                f"text-anchor='middle'>{text(label)}</text>"
             )
     order = sorted(range(len(trials)), key=lambda place: trials[place].score or 0.0)
     strong = set(order[-max(1, len(order) // 4) :])
+    lines = []
     for place in order:
-        path = " ".join(f"{x:.1f},{30 + ROW * row}" for row, x in enumerate(xs[place]))
+        path = " ".join(f"{x:.1f},{top + ROW * row}" for row, x in enumerate(xs[place]))
         kind = ("b" if place == order[-1] else "a") if place in strong else "grey"
         tip = f"<title>{text(view.tell(trials[place]))}</title>"
-        parts.append(f"<polyline class='{kind} line' points='{path}'>{tip}</polyline>")
+        lines.append(f"<polyline class='{kind} line' points='{path}'>{tip}</polyline>")
     drawing = svg(
-        parts,
-        30 + ROW * len(axes) - 20,
+        [*below, *lines, *above],
+        top + ROW * (len(axes) - 1) + 24,
         "All parameters at once",
         f"The best: {view.tell(trials[order[-1]])}",
     )
-    return Figure("parallel", drawing, "")
+    return Figure("parallel", "All parameters at once", drawing, "")

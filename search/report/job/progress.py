@@ -53,7 +53,7 @@ def _by_trial(view: StudyView, trials: Sequence[Trial]) -> Figure:
             name="failed",
         )
     caption = f"The first trial has {best[0]:.4f}, the best {best[-1]:.4f}."
-    return Figure("best_by_trial", plot.svg(), caption)
+    return Figure("best_by_trial", "By trial", plot.svg(), caption)
 
 
 def _by_time(view: StudyView, trials: Sequence[Trial]) -> Figure:
@@ -80,7 +80,7 @@ def _by_time(view: StudyView, trials: Sequence[Trial]) -> Figure:
     plot.dots(points, "b", tips=tips)
     when = best[-1][0] / by
     caption = f"The best score was there after {when:.1f} of {took / by:.1f} {unit}."
-    return Figure("best_by_time", plot.svg(), caption)
+    return Figure("best_by_time", "By time", plot.svg(), caption)
 
 
 def _seconds(at: datetime | None) -> float:
@@ -134,7 +134,7 @@ def learning_curves(view: StudyView) -> Section:
     ends = [(trial.epochs[-1].epoch, view.raw(trial.epochs[-1].score)) for trial in stopped]
     tips = [f"trial {trial.number}: {trial.reason}" for trial in stopped]
     plot.crosses(ends, "grey", tips=tips, name="stopped here")
-    parts: list[Html | Figure] = [Figure("learning_curves", plot.svg(), "")]
+    parts: list[Html | Figure] = [Figure("learning_curves", title, plot.svg(), "")]
     if stopped:
         at: dict[int, int] = {}
         for trial in stopped:

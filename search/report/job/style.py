@@ -19,13 +19,18 @@ a { color: var(--link); }
 :focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1rem; }
 .wide { overflow-x: auto; margin: .8rem 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
+table { min-width: min(22rem, 100%); border-collapse: collapse; font-variant-numeric: tabular-nums;
+  font-size: .9rem; }
 caption { text-align: left; padding: .2rem 0; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line);
   vertical-align: top; white-space: nowrap; }
 thead th { border-bottom: 2px solid var(--quiet); vertical-align: bottom; white-space: normal; }
 th[scope=row], td.words, th.words { text-align: left; }
 tbody th { font-weight: normal; }
+tbody th[scope=rowgroup] { font-weight: 600; text-align: left; padding-top: .8rem; }
+td small { display: block; color: var(--quiet); }
+@media (max-width: 36rem) { body { padding: .75rem; } th, td { padding: .25rem .4rem; }
+  table { font-size: .85rem; } }
 .long { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
 tr.floor { color: var(--quiet); background: var(--panel); }
 td.cell { text-align: center; }

@@ -27,6 +27,7 @@ svg { --ink: #222; --soft: #5a5a5a; --rule: #d8d8d8; --a: #0067a3; --b: #c04f00;
   --d: #9c4a77; --none: #fff; } }
 svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
 svg .soft { fill: var(--soft); }
+svg .over { paint-order: stroke; stroke: var(--none); stroke-width: 4px; stroke-linejoin: round; }
 svg .rule { stroke: var(--rule); stroke-width: 1; }
 svg .axis { stroke: var(--soft); stroke-width: 1; }
 svg .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
@@ -114,10 +115,10 @@ def _log_ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
 
 
 def short(value: float) -> str:
-    """A number in few characters: 3e-5, 0.004, 25, 1.2k."""
+    """A number in few characters: 3e-5, 0.004, 25, 12345."""
     if value and not 1e-3 <= abs(value) < 1e5:
-        mantissa, _, exponent = f"{value:.2g}".partition("e")
-        return f"{mantissa}e{int(exponent)}" if exponent else f"{value:.2e}".replace("e+0", "e")
+        mantissa, _, exponent = f"{value:.1e}".partition("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
