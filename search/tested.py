@@ -168,7 +168,7 @@ def read_tested(storage: Storage, key: str) -> Tested | None:
         outputs, answers = storage.read(f"{key}/{OUTPUTS}"), storage.read(f"{key}/{ANSWERS}")
         if outputs is None:
             return None
-        arrays = safetensors.numpy.load(outputs)
+        arrays: dict[str, Any] = safetensors.numpy.load(outputs)
         header = json.loads(outputs[8 : 8 + int.from_bytes(outputs[:8], "little")])
         facts = {"form": header["__metadata__"]["form"]} if answers is None else json.loads(answers)
         if facts.pop("format", FORMAT) > FORMAT:

@@ -34,7 +34,7 @@ def leaderboard(views: Sequence[StudyView]) -> Section:
             kinds.append("floor")
         rows.append(_row(view))
         kinds.append("")
-    heads = ("method", "validation", "test", "trained parameters", "trials")
+    heads = ("method", "validation", "test", "trained", "trials")
     parts: list[Html | Figure] = [
         table("Best of each task and method", heads, rows, kinds=kinds),
         bullets([_verdict(view) for view in views]),
@@ -43,8 +43,8 @@ def leaderboard(views: Sequence[StudyView]) -> Section:
         parts.append(
             paragraph(
                 "The floor is what a regularised linear model on the frozen encoder's vectors has, without "
-                "any search. Below a score its 95 % interval: bootstrap over rows, and over seeds where "
-                "there are several.",
+                "any search. Below a score its 95 % interval (bootstrap over rows, and over seeds where "
+                "there are several); trained: parameters, and their share of the encoder's.",
                 "note",
             )
         )
@@ -62,8 +62,10 @@ def _row(view: StudyView) -> tuple[object, ...]:
     return (
         view.method,
         _score(view.value(best), None if intervals is None else intervals.validation),
-        NONE if winner is None else _score(winner.test[view.metric], intervals and intervals.test),
-        Html(f"{best.size:,}<small>{share:.1%} of the encoder</small>"),
+        NONE
+        if winner is None
+        else _score(winner.test[view.metric], None if intervals is None else intervals.test),
+        Html(f"{best.size:,}<small>{share:.1%}</small>"),
         trials,
     )
 

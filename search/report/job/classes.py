@@ -1,6 +1,7 @@
 """A winner that answers with classes: what it takes for what, how good it is at each, how honest it is."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ def class_parts(tested: Tested) -> list[Html | Figure]:
     return [_confusions(matrix, tested.labels), _scores(matrix, tested.labels), *_calibration(tested, chosen)]
 
 
-def confusion(targets: NDArray[np.generic], chosen: NDArray[np.generic], classes: int) -> Array:
+def confusion(targets: NDArray[Any], chosen: NDArray[Any], classes: int) -> Array:
     """How many rows of each class (down) were taken for each (across)."""
     matrix = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(matrix, (targets, chosen), 1)
@@ -41,9 +42,7 @@ def class_scores(matrix: Array) -> list[tuple[float, float, float, int]]:
     return found
 
 
-def calibration(
-    confidence: NDArray[np.floating], right: NDArray[np.generic]
-) -> list[tuple[float, float, int]]:
+def calibration(confidence: NDArray[Any], right: NDArray[Any]) -> list[tuple[float, float, int]]:
     """Mean confidence, share right and rows of each bin of like wide confidences that has rows."""
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return [
@@ -105,7 +104,7 @@ def _scores(matrix: Array, labels: Sequence[str]) -> Html:
     return table(caption, heads, rows)
 
 
-def _calibration(tested: Tested, chosen: NDArray[np.generic]) -> list[Html | Figure]:
+def _calibration(tested: Tested, chosen: NDArray[Any]) -> list[Html | Figure]:
     confidence = tested.predicted.max(axis=1)
     right = chosen == tested.targets
     bins = calibration(confidence, right)

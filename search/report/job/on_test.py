@@ -1,6 +1,7 @@
 """The winner on the test set; what is shown depends on what it answers with: a table of forms."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ def _numbers(tested: Tested) -> Parts:
 MOST_DOTS = 1500  # of a scatter
 
 
-def _some(x: NDArray[np.generic], y: NDArray[np.generic]) -> list[tuple[float, float]]:
+def _some(x: NDArray[Any], y: NDArray[Any]) -> list[tuple[float, float]]:
     step = -(-len(x) // MOST_DOTS)
     return [(float(a), float(b)) for a, b in zip(x[::step].tolist(), y[::step].tolist(), strict=True)]
 
@@ -99,7 +100,7 @@ def _answers(tested: Tested) -> Parts:
     return parts + by_length(tested.lengths, scores, "mean score")
 
 
-def by_length(lengths: NDArray[np.generic], scores: NDArray[np.generic], label: str) -> Parts:
+def by_length(lengths: NDArray[Any], scores: NDArray[Any], label: str) -> Parts:
     """Mean of a score in bins of like many rows, from the short texts to the long ones."""
     if len(lengths) < SMALL or len(lengths) != len(scores):
         return []
