@@ -33,7 +33,6 @@ td small { display: block; color: var(--quiet); }
   table { font-size: .85rem; } }
 .long { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
 tr.floor { color: var(--quiet); background: var(--panel); }
-td.cell { text-align: center; }
 td.right { background: rgb(var(--accent) / calc(var(--share) * .55)); }
 td.wrong { background: rgb(var(--alarm) / calc(var(--share) * .75)); }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr));
@@ -46,9 +45,10 @@ summary { cursor: pointer; }
 @media print {
   :root { color-scheme: light; --page: #fff; --words: #000; --quiet: #444; --line: #ccc; --panel: #f4f4f4;
     --accent: 0 103 163; --alarm: 192 79 0; --link: #000; }
-  body { font-size: 11px; max-width: none; padding: 0; }
+  html { font-size: 11px; }
+  body { font-size: 1rem; max-width: none; padding: 0; }
   nav { display: none; }
-  .figures { grid-template-columns: repeat(2, 1fr); }
+  .figures { grid-template-columns: repeat(3, 1fr); }
   .wide { overflow: visible; }
   table { font-size: .8rem; }
   th, td { white-space: normal; padding: .2rem .35rem; }
