@@ -277,7 +277,7 @@ def checkpoint_folder(job: str, task: str, method: str) -> str:
     return f"{job}/checkpoints/{task}/{method}"
 
 
-def tested_key(job: str, task: str, method: str) -> str:
+def answers_key(job: str, task: str, method: str) -> str:
     """Where lies what a study's winner answered on the test set."""
     return f"{job}/tested/{task}/{method}"
 

@@ -20,7 +20,7 @@ from pipelines.metrics import METRICS, metrics_for
 from pipelines.tasks.encoded import EncodedTask
 from pipelines.tasks.kind import Targets
 from pipelines.tasks.rows import TaskData
-from search.storage import Storage, tested_key
+from search.storage import Storage, answers_key
 
 FORMAT = 1
 OUTPUTS, ANSWERS = "outputs.safetensors", "answers.json"
@@ -77,7 +77,7 @@ class Mistake:
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class KeptAnswers:
     """What is kept of a study.
 
     Attributes:
@@ -136,8 +136,10 @@ def _answers(task: EncodedTask, outputs: NDArray[np.float64], targets: Targets) 
     )
 
 
-def keep_tested(storage: Storage, job: str, method: str, data: TaskData, max_tokens: int, found: Any) -> None:
-    """Keep what a winner answered, an `Answers`; where it cannot be told, say so and go on.
+def keep_answers(
+    storage: Storage, job: str, method: str, data: TaskData, max_tokens: int, found: Answers | None
+) -> None:
+    """Keep what a winner answered; where it cannot be told, say so and go on.
 
     Raises:
         OSError: the storage cannot be written.
@@ -145,14 +147,14 @@ def keep_tested(storage: Storage, job: str, method: str, data: TaskData, max_tok
     if found is None:
         return
     try:
-        tested = _tested(data, max_tokens, found)
+        tested = _kept(data, max_tokens, found)
     except Exception:  # likewise
         log.warning("%s: what its winner answered on test cannot be kept", data.task.name, exc_info=True)
         return
-    write_tested(storage, tested_key(job, data.task.name, method), tested)
+    write_answers(storage, answers_key(job, data.task.name, method), tested)
 
 
-def write_tested(storage: Storage, key: str, tested: Tested) -> None:
+def write_answers(storage: Storage, key: str, tested: KeptAnswers) -> None:
     """Write both files."""
     arrays = {
         name: np.ascontiguousarray(getattr(tested, name)) for name in ("predicted", "targets", "lengths")
@@ -162,7 +164,7 @@ def write_tested(storage: Storage, key: str, tested: Tested) -> None:
     storage.write(f"{key}/{ANSWERS}", json.dumps({"format": FORMAT, **facts}).encode())
 
 
-def read_tested(storage: Storage, key: str) -> Tested | None:
+def read_answers(storage: Storage, key: str) -> KeptAnswers | None:
     """What was kept of a study; None where nothing was, or where it cannot be read any more."""
     try:
         outputs, answers = storage.read(f"{key}/{OUTPUTS}"), storage.read(f"{key}/{ANSWERS}")
@@ -176,13 +178,13 @@ def read_tested(storage: Storage, key: str) -> Tested | None:
         for name in ("labels", "notes"):
             facts[name] = tuple(facts.get(name, ()))
         facts["mistakes"] = tuple(Mistake(**one) for one in facts.get("mistakes", ()))
-        return Tested(**arrays, **facts)
+        return KeptAnswers(**arrays, **facts)
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError):
         log.debug("%s cannot be read", key, exc_info=True)
         return None
 
 
-def _tested(data: TaskData, max_tokens: int, found: Answers) -> Tested:
+def _kept(data: TaskData, max_tokens: int, found: Answers) -> KeptAnswers:
     texts = data.rules.texts(data.test)
     predicted, targets = found.predicted, np.asarray([])
     if found.form == "answers":
@@ -192,7 +194,7 @@ def _tested(data: TaskData, max_tokens: int, found: Answers) -> Tested:
         )
     else:
         targets = np.asarray(found.references)
-    return Tested(
+    return KeptAnswers(
         form=found.form,
         predicted=predicted.astype(np.float32) if found.form == "classes" else predicted,
         targets=targets,

@@ -32,7 +32,7 @@ from search.progress import Progress
 from search.record import Intervals, Run, Trial, Winner
 from search.storage import bundle_key
 from search.study import Study
-from search.tested import Answers, answers_of, keep_tested
+from search.tested import Answers, answers_of, keep_answers
 from search.verdict import verdict
 from search.workers.assignment import Assignment
 from search.workers.checkpoints import checkpoint_of, read_state, write_state
@@ -124,7 +124,7 @@ def finish_studies(
             scored = finish_winner(*arguments, backbone=plan.backbone)
         if scored.floor is not None:
             floors[study.task] = scored.floor
-        keep_tested(context.storage, job.name, study.method, data, job.max_tokens, scored.answers)
+        keep_answers(context.storage, job.name, study.method, data, job.max_tokens, scored.answers)
         study.finish(_winner(study, best, scored))
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from search.report.job.html import Figure, Html, paragraph, table
 from search.report.job.svg import Axis, Plot
-from search.tested import Tested
+from search.tested import KeptAnswers
 
 MOST_SQUARE = 12  # classes of a confusion matrix; of more the commonest confusions are listed
 MOST_PAIRS = 20
@@ -17,7 +17,7 @@ BINS = 10  # of confidence
 Array = NDArray[np.int64]
 
 
-def class_parts(tested: Tested) -> list[Html | Figure]:
+def class_parts(tested: KeptAnswers) -> list[Html | Figure]:
     """Confusions, scores of each class, calibration."""
     chosen = tested.predicted.argmax(axis=1)
     matrix = confusion(tested.targets, chosen, len(tested.labels))
@@ -104,7 +104,7 @@ def _scores(matrix: Array, labels: Sequence[str]) -> Html:
     return table(caption, heads, rows)
 
 
-def _calibration(tested: Tested, chosen: NDArray[Any]) -> list[Html | Figure]:
+def _calibration(tested: KeptAnswers, chosen: NDArray[Any]) -> list[Html | Figure]:
     confidence = tested.predicted.max(axis=1)
     right = chosen == tested.targets
     bins = calibration(confidence, right)

@@ -10,7 +10,7 @@ from search.report.job.classes import class_parts
 from search.report.job.html import Figure, Html, Section, bullets, paragraph, table
 from search.report.job.svg import Axis, Plot
 from search.report.job.view import StudyView
-from search.tested import Tested
+from search.tested import KeptAnswers
 
 LENGTH_BINS = 5
 SMALL = 40  # rows, of which bins are too few
@@ -42,7 +42,7 @@ def on_test(view: StudyView) -> Section:
     return Section(title, parts)
 
 
-def _numbers(tested: Tested) -> Parts:
+def _numbers(tested: KeptAnswers) -> Parts:
     """Predicted against true, and how far off by length."""
     off = tested.predicted - tested.targets
     both = [*tested.predicted.tolist(), *tested.targets.tolist()]
@@ -88,7 +88,7 @@ def _shown(rows: int) -> str:
     return f"Every test row, {rows:,}." if step == 1 else f"Every {step}th of {rows:,} test rows."
 
 
-def _answers(tested: Tested) -> Parts:
+def _answers(tested: KeptAnswers) -> Parts:
     """How many answers are right altogether or in part, and how good by length."""
     scores = tested.predicted
     full, none = float(np.mean(scores >= 1)), float(np.mean(scores <= 0))
@@ -123,13 +123,13 @@ def by_length(lengths: NDArray[Any], scores: NDArray[Any], label: str) -> Parts:
     return [Figure("by_length", f"{label.capitalize()} by length", plot.svg(), caption)]
 
 
-def _classes(tested: Tested) -> Parts:
+def _classes(tested: KeptAnswers) -> Parts:
     parts = class_parts(tested)
     right = (tested.predicted.argmax(axis=1) == tested.targets).astype(float)
     return [*parts, *by_length(tested.lengths, right, "share right")]
 
 
-FORMS: dict[str, Callable[[Tested], Parts]] = {
+FORMS: dict[str, Callable[[KeptAnswers], Parts]] = {
     "classes": _classes,
     "numbers": _numbers,
     "answers": _answers,
@@ -142,7 +142,7 @@ _WORDS = {
 }
 
 
-def _mistakes(tested: Tested) -> Html:
+def _mistakes(tested: KeptAnswers) -> Html:
     if not tested.mistakes:
         return paragraph("No mistakes to show: there are none, or their texts were not kept.")
     caption, head, form = _WORDS[tested.form]

@@ -58,13 +58,13 @@ def _by_trial(view: StudyView, trials: Sequence[Trial]) -> Figure:
 
 def _by_time(view: StudyView, trials: Sequence[Trial]) -> Figure:
     """Epoch by epoch, by the clock."""
-    ends = sorted((e.finished_at, e.score, t.number, e.epoch) for t in trials for e in t.epochs)
+    ends = sorted((e.finished_at, -e.score, t.number, e.epoch) for t in trials for e in t.epochs)
     starts = [_seconds(trial.started) for trial in trials if trial.started is not None]
     begun = min([*starts, ends[0][0]])
     best: list[tuple[float, float, int, int]] = []
-    for at, score, number, epoch in ends:
-        if not best or score > best[-1][1]:
-            best.append((at - begun, score, number, epoch))
+    for at, less, number, epoch in ends:
+        if not best or -less > best[-1][1]:
+            best.append((at - begun, -less, number, epoch))
     took = ends[-1][0] - begun
     unit, by = ("minutes", 60.0) if took >= 120 else ("seconds", 1.0)
     points = [(at / by, view.raw(score)) for at, score, _, _ in best]

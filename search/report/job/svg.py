@@ -60,16 +60,13 @@ class Axis:
 
     @classmethod
     def over(cls, label: str, values: Sequence[float], *, log: bool = False, whole: bool = False) -> "Axis":
-        """One on which all values have room; logarithmic only where all are above 0."""
+        """One on which all values have room; logarithmic only where they are above 0 and a decade apart."""
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
-        log = log and low > 0
-        if low == high:
-            low, high = (
-                (low / 2, high * 2) if log else (low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1))
-            )
-        if log:
+        if log and 0 < 10 * low <= high:
             room = (high / low) ** 0.05
             return cls(label, low / room, high * room, log=True)
+        if low == high:
+            low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
         room = 0.06 * (high - low)
         return cls(label, low - room, high + room, whole=whole)
 

@@ -8,10 +8,10 @@ from search.errors import JobError
 from search.importance import Importance, importance_of
 from search.job.job import SearchJob
 from search.record import StudyFacts, Trial, Winner
-from search.storage import Storage, tested_key
+from search.storage import Storage, answers_key
 from search.study import Study
 from search.tables import format_params
-from search.tested import Tested, read_tested
+from search.tested import KeptAnswers, read_answers
 from spaces import Space
 
 
@@ -34,7 +34,7 @@ class StudyView:
     winner: Winner | None = None
     space: Space | None = None
     importance: Importance | None = None
-    tested: Tested | None = None
+    tested: KeptAnswers | None = None
     bundle: str = ""
     reason: str = ""
     max_tokens: int = 0
@@ -103,7 +103,7 @@ def view_of(study: Study, storage: Storage) -> StudyView:
         importance=None if space is None else importance_of(trials, space),
         tested=None
         if winner is None
-        else read_tested(storage, tested_key(study.job, study.task, study.method)),
+        else read_answers(storage, answers_key(study.job, study.task, study.method)),
         bundle="" if winner is None else storage.uri(winner.bundle),
         reason=study.failure or study.stopped or "",
         max_tokens=max_tokens,
