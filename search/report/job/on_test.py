@@ -33,7 +33,8 @@ def on_test(view: StudyView) -> Section:
         parts.append(
             paragraph(
                 "What it answered row by row was not kept: the search ended with an earlier version of "
-                "adaptune, its task is of a kind of which that is not known, or the files were deleted."
+                "adaptune, its task is of a kind of which that is not known, or the files were deleted. A "
+                "search of the same job under a new name keeps it."
             )
         )
         return Section(title, parts)
