@@ -16,6 +16,8 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from pipelines.encoder.tokens import Tokens
+from pipelines.method import HeldOut
 from pipelines.metrics import METRICS, metrics_for
 from pipelines.tasks.encoded import EncodedTask
 from pipelines.tasks.kind import Targets
@@ -107,20 +109,30 @@ def form_of(kind: str) -> Form | None:
     return next((_FORMS[of] for of in read if of in _FORMS), None)
 
 
-def answers_of(task: EncodedTask, outputs: NDArray[np.float64], targets: Targets) -> Answers | None:
-    """What a winner's outputs on the test set say; None for a kind of which that is not known."""
+def answers_of(
+    task: EncodedTask, outputs: NDArray[np.float64], targets: Targets, texts: HeldOut
+) -> Answers | None:
+    """What a winner's outputs on the test set say; None for a kind of which that is not known.
+
+    Args:
+        texts: of the test set, as its method reads them.
+    """
     try:
-        return _answers(task, outputs, targets)
+        return _answers(task, outputs, targets, texts)
     except Exception:  # a kind of somebody else's: the search has its winner all the same
         log.warning("%s: what its winner answers on test cannot be told", task.name, exc_info=True)
         return None
 
 
-def _answers(task: EncodedTask, outputs: NDArray[np.float64], targets: Targets) -> Answers | None:
+def _answers(
+    task: EncodedTask, outputs: NDArray[np.float64], targets: Targets, held_out: HeldOut
+) -> Answers | None:
     form = form_of(task.kind)
     if form is None:
         return None
     rules, texts = task.rules, {"train": task.train, "validation": task.validation}
+    if isinstance(held_out, Tokens):  # towers read words, or each column by itself
+        texts["test"] = held_out
     counts = {}
     if form == "classes":
         found = {"train": task.train_targets, "validation": task.validation_targets, "test": targets}

@@ -205,7 +205,7 @@ def finish_winner(
             name: task.score(outputs[name], its_targets) for name, (_, its_targets) in held_out.sets.items()
         }
         if number == selection.number:
-            answers = answers_of(task, outputs["test"], targets)
+            answers = answers_of(task, outputs["test"], targets, held_out.sets["test"][0])
         if held_out.validation is not None:
             test.append(outputs["test"])
             validation.append(outputs_of(held_out.validation))

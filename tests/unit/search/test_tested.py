@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from pipelines.encoder.tokens import Tokens
 from pipelines.kinds import KINDS
 from pipelines.tasks.labelled_rows import Examples
 from pipelines.tasks.rows import TaskData
@@ -144,8 +145,32 @@ def test_every_kind_of_ours_has_a_form():
     }
 
 
+def test_the_share_of_texts_that_are_cut_is_told_of_every_split_that_is_read_as_tokens():
+    def tokens(*lengths):
+        return Tokens(np.zeros(sum(lengths), np.int32), np.cumsum([0, *lengths]), None)
+
+    task = SimpleNamespace(
+        name="t",
+        kind="classification",
+        rules=KINDS["classification"],
+        outputs=2,
+        scale=None,
+        max_tokens=8,
+        train=tokens(8, 3, 8, 8),
+        train_targets=np.array([0, 1, 0, 0]),
+        validation=tokens(2, 8),
+        validation_targets=np.array([0, 1]),
+    )
+    outputs, targets = np.array([[2.0, 0.0], [0.0, 0.0]]), np.array([0, 1])
+    found = answers_of(task, outputs, targets, tokens(3, 4))
+    assert found.truncated == {"train": 0.75, "validation": 0.5, "test": 0.0}
+    assert found.counts == {"train": [3, 1], "validation": [1, 1], "test": [1, 1]}
+    assert found.predicted[1].tolist() == [0.5, 0.5]  # probabilities, not logits
+    assert answers_of(task, outputs, targets, None).truncated == {"train": 0.75, "validation": 0.5}
+
+
 def test_what_a_kind_cannot_tell_costs_no_search_its_winner(tmp_path):
     broken = SimpleNamespace(name="t", kind="classification", rules=KINDS["regression"], outputs=2)
-    assert answers_of(broken, np.zeros((1, 2)), np.zeros(1)) is None
+    assert answers_of(broken, np.zeros((1, 2)), np.zeros(1), None) is None
     assert kept(tmp_path, task_data(["a"], [0]), None) is None
     assert kept(tmp_path, task_data(["a"], [0]), Answers("classes", "nonsense", None, {}, {})) is None
