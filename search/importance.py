@@ -45,7 +45,7 @@ def importance_of(trials: Sequence[Trial], space: Space) -> Importance:
     if len(scored) < MIN_TRIALS:
         begun = [trial for trial in searched if trial.state in ("complete", "pruned") and trial.epochs]
         if len(begun) < MIN_TRIALS:
-            reason = f"{len(begun)} trials are too few to tell: it takes {MIN_TRIALS}"
+            reason = f"it takes {MIN_TRIALS} trials to tell, and there are {len(begun)}"
             return Importance(None, len(begun), reason=reason)
         scored, epoch = [(trial, trial.epochs[0].score) for trial in begun], 1
     varied = {name: one for name, one in space.distributions().items() if not one.single()}

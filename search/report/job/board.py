@@ -65,7 +65,7 @@ def _row(view: StudyView) -> tuple[object, ...]:
         NONE
         if winner is None
         else _score(winner.test[view.metric], None if intervals is None else intervals.test),
-        Html(f"{best.size:,}<small>{share:.1%}</small>"),
+        Html(f"{best.size:,}<small>{share:.2%}</small>"),
         trials,
     )
 

@@ -9,7 +9,6 @@ from search.record import Trial
 from search.report.job.html import Figure, Html, Section, bullets, folded, paragraph, table
 from search.report.job.svg import SERIES, Axis, Plot
 from search.report.job.view import StudyView
-from search.report.statistics import counted
 from search.tables import format_params
 
 LEADERS = SERIES
@@ -21,7 +20,7 @@ def best_so_far(view: StudyView) -> Section:
     if not trials:
         return Section("Best so far", [paragraph("No trial has a score yet.")])
     parts: list[Html | Figure] = [_by_trial(view, trials), _by_time(view, trials)]
-    parts.append(folded(f"All {counted(len(view.trials), 'trial')}", _all_trials(view)))
+    parts.append(folded(f"Every trial ({len(view.trials)})", _all_trials(view)))
     return Section("Best so far", parts)
 
 
@@ -104,7 +103,15 @@ def _all_trials(view: StudyView) -> Html:
         )
         for trial in [*ranked, *(trial for trial in trials if trial not in ranked)]
     ]
-    heads = ("trial", f"validation {view.metric}", *names, "epochs", "trained parameters", "seconds", "state")
+    heads = (
+        "trial",
+        f"validation {view.metric}",
+        *names,
+        "epochs trained",
+        "trained parameters",
+        "seconds",
+        "state",
+    )
     return table("All trials, the best first", heads, rows, words=(len(heads) - 1,))
 
 
