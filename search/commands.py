@@ -1,9 +1,11 @@
 """Commands of ours as the user can type them here and now: quoted, with all that they need to find a job."""
 
+import json
 import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from search.secrets import has_secret
@@ -18,6 +20,22 @@ def command(*words: str) -> str:
     if ours.name == "adaptune" and (found is None or not Path(found).samefile(ours)):
         program = os.path.relpath(ours) if ours.is_relative_to(Path.cwd()) else str(ours)
     return shlex.join([program, *words])
+
+
+def predict_command(bundle: str, kind: str, columns: Sequence[str]) -> str:
+    """A `predict` that works as it is printed; pairs come as JSON lines on standard input.
+
+    Args:
+        kind: of the bundle's task.
+        columns: of its texts.
+    """
+    from pipelines.kinds import KINDS
+
+    texts = KINDS[kind].example(len(columns))
+    if len(texts) == 1:
+        return command("predict", bundle, *texts)
+    pair = json.dumps(dict(zip(columns, texts, strict=True)), ensure_ascii=False)
+    return f"echo {shlex.quote(pair)} | {command('predict', bundle)}"
 
 
 def storage_options(storage: Storage) -> list[str]:

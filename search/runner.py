@@ -22,12 +22,12 @@ from search.database import claim_lock, describe_loss
 from search.decisions.budget import Budget
 from search.decisions.confirmation import Confirm
 from search.decisions.rules import Rules
+from search.delivery import tracking
 from search.driver import SearchClock, drive, forget_dead_driver
 from search.errors import (
     Interrupted,
     SearchError,
     StorageError,
-    TakenOver,
     UserError,
     first_line,
     storage_failure,
@@ -46,16 +46,11 @@ from search.secrets import hide_secrets
 from search.storage import Storage, checkpoint_folder
 from search.study import Record, Study
 from search.tracking.client import keep_secret
-from search.tracking.tracker import CLOSE_SECONDS, Tracker
 from search.tuning import run_trials
 from search.winner import finish_studies
 from search.workers.checkpoints import unwritable
 from search.workers.context import WorkerContext
 from search.workers.reports import HostState
-
-HEAD_START_SECONDS = 6  # of the workers before MLflow, whose import and new database take cores and seconds
-LOST_CLOSE_SECONDS = 5  # how long a search waits for MLflow that ends for want of its storage
-
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +121,7 @@ def _run(
         elif mend or not studies[0].tracked:
             with (
                 drive(storage, studies, say=progress.message),
-                _tracking(job, storage, studies, progress, catching_up=True),
+                tracking(job, storage, studies, progress, catching_up=True),
             ):
                 progress.message(f"{job.name}: is finished; bringing MLflow up to date")
         else:
@@ -271,7 +266,7 @@ def _search(
     progress.message("starting Ray" if not cluster else "joining the Ray cluster")
     with (
         start_ray(storage, job.name, cluster=cluster, warn=progress.warn),
-        _tracking(job, storage, studies, progress) as tracker,
+        tracking(job, storage, studies, progress) as tracker,
         _saying_what_gave_way(storage),
     ):
 
@@ -311,39 +306,6 @@ def _warn_of_missing(resources: ResourcesPart, progress: Progress) -> None:
     nearest = best_node(resources, "the node of the cluster that comes nearest")
     for problem in missing_resources(resources, nearest):
         progress.warn(f"{problem} Until a node comes that has them, trials wait.")
-
-
-@contextlib.contextmanager
-def _tracking(
-    job: SearchJob,
-    storage: Storage,
-    studies: Sequence[Study],
-    progress: Progress,
-    *,
-    catching_up: bool = False,
-) -> Iterator[Tracker]:
-    """MLflow for the length of a search and a minute more; to catch up, as long as it advances."""
-    tracker = Tracker(studies, storage, uri=job.tracking.uri, experiment=job.tracking.experiment or job.name)
-    patience: float = CLOSE_SECONDS
-    tracker.start(after=0 if catching_up else HEAD_START_SECONDS)
-    try:
-        yield tracker
-    except (StorageError, TakenOver):
-        patience = LOST_CLOSE_SECONDS
-        raise
-    finally:
-        for study in studies:
-            tracker.notify(study)
-        if not tracker.close(patience, while_it_advances=catching_up):
-            where = hide_secrets(job.tracking.uri or storage.tracking_uri)
-            problem = hide_secrets(str(tracker.problem), job.tracking.uri)
-            again = command("resume", job.name, *storage_options(storage))
-            progress.warn(
-                f"MLflow is behind ({problem}). Nothing is lost: `{again}` brings {where} up to date. "
-                "If it is damaged, move it away first."
-            )
-    if is_finished(studies) and not tracker.behind:
-        studies[0].note_tracked()
 
 
 def _check_budget(job: SearchJob, agendas: Sequence[Agenda], clock: SearchClock, progress: Progress) -> None:

@@ -277,6 +277,11 @@ def checkpoint_folder(job: str, task: str, method: str) -> str:
     return f"{job}/checkpoints/{task}/{method}"
 
 
+def answers_key(job: str, task: str, method: str) -> str:
+    """Where lies what a study's winner answered on the test set."""
+    return f"{job}/tested/{task}/{method}"
+
+
 def bundle_key(job: str, task: str, method: str) -> str:
     """Where a study's bundle lies."""
     return f"{job}/bundles/{task}/{method}"

@@ -32,6 +32,7 @@ from search.progress import Progress
 from search.record import Intervals, Run, Trial, Winner
 from search.storage import bundle_key
 from search.study import Study
+from search.tested import Answers, answers_of, keep_answers
 from search.verdict import verdict
 from search.workers.assignment import Assignment
 from search.workers.checkpoints import checkpoint_of, read_state, write_state
@@ -85,11 +86,13 @@ class Scored:
 
     Attributes:
         sets: by trial, the scores; the winner's among them.
+        answers: the winner's on the test set, for the report.
     """
 
     sets: Mapping[int, SetScores]
     intervals: Intervals | None
     floor: Floor | None
+    answers: Answers | None = None
 
 
 def finish_studies(
@@ -121,6 +124,7 @@ def finish_studies(
             scored = finish_winner(*arguments, backbone=plan.backbone)
         if scored.floor is not None:
             floors[study.task] = scored.floor
+        keep_answers(context.storage, job.name, study.method, data, job.max_tokens, scored.answers)
         study.finish(_winner(study, best, scored))
 
 
@@ -184,6 +188,7 @@ def finish_winner(
     scores: dict[int, SetScores] = {}
     validation, test = [], []
     targets = held_out.sets["test"][1]
+    answers: Answers | None = None
     states = {run.number: _state_of(run, selection, context, task, backbone) for run in selection.runs}
     for number, state in states.items():
         outputs_of = method.open_trained(
@@ -199,6 +204,8 @@ def finish_winner(
         scores[number] = {
             name: task.score(outputs[name], its_targets) for name, (_, its_targets) in held_out.sets.items()
         }
+        if number == selection.number:
+            answers = answers_of(task, outputs["test"], targets, held_out.sets["test"][0])
         if held_out.validation is not None:
             test.append(outputs["test"])
             validation.append(outputs_of(held_out.validation))
@@ -235,7 +242,7 @@ def finish_winner(
             ),
         )
         context.storage.upload(Path(folder), bundle_key(context.job, selection.task, selection.method))
-    return Scored(scores, intervals, floor)
+    return Scored(scores, intervals, floor, answers)
 
 
 def _describe_scores(scores: Mapping[int, SetScores], winner: int) -> str:

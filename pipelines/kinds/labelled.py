@@ -39,6 +39,9 @@ class Labelled(Kind, ABC):
     ) -> None:
         notes += repeated_rows({name: split.texts for name, split in splits.items()})
 
+    def texts(self, split: Examples) -> Sequence[tuple[str, ...]]:
+        return split.texts
+
     def content(self, split: Examples) -> list[Any]:
         return [split.texts, split.labels.tolist()]
 

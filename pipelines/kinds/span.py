@@ -80,6 +80,9 @@ class Span(Kind):
         }
         notes += repeated_rows(asked)
 
+    def texts(self, split: Split) -> Sequence[tuple[str, ...]]:
+        return [(example.question, example.context) for example in split]
+
     def content(self, split: Split) -> list[Any]:
         return [[astuple(example) for example in split]]
 

@@ -118,6 +118,10 @@ class Kind(ABC):
         """
         return
 
+    def texts(self, split: Split) -> Sequence[tuple[str, ...]]:
+        """The texts of a split's rows, for whoever looks at mistakes; none where a kind does not tell."""
+        return ()
+
     @abstractmethod
     def content(self, split: Split) -> list[Any]:
         """A split as JSON, for its fingerprint: whoever changes it has every search refuse to resume."""

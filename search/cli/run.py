@@ -1,8 +1,6 @@
 """The commands `run` and `resume`: a search on this machine. Heavy imports happen inside them."""
 
-import json
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -24,7 +22,7 @@ from search.cli.terminal import (
     print_submission,
     short_path,
 )
-from search.commands import command, storage_options
+from search.commands import command, predict_command, storage_options
 from search.errors import Interrupted, SearchError, StorageError
 from search.storage import Storage
 from search.wire import close_to_others
@@ -166,21 +164,10 @@ def _print_next(job: Any, winners: Sequence[Mapping[str, Any]], *, cluster: bool
     out.print("\nnext:")
     if job.tracking.uri is None:
         out.print(f"  {command('ui', *storage_options(Storage(job.storage)))}", soft_wrap=True)
-    out.print(f"  {_predict_command(job, winners[0]['task'], bundle)}", soft_wrap=True)
+    (task,) = [part.task() for part in job.tasks if part.name == winners[0]["task"]]
+    out.print(f"  {predict_command(bundle, task.kind, task.text)}", soft_wrap=True)
     where = storage_options(Storage(job.storage, job.database))
     out.print(f"  {command('export', job.name, '--out', 'adapters', *where)}", soft_wrap=True)
-
-
-def _predict_command(job: Any, name: str, bundle: str) -> str:
-    """A `predict` that works as it is printed; pairs come as JSON lines on standard input."""
-    from pipelines.tasks.kind import KINDS
-
-    (task,) = [part.task() for part in job.tasks if part.name == name]
-    texts = KINDS[task.kind].example(len(task.text))
-    if len(texts) == 1:
-        return command("predict", bundle, *texts)
-    pair = json.dumps(dict(zip(task.text, texts, strict=True)), ensure_ascii=False)
-    return f"echo {shlex.quote(pair)} | {command('predict', bundle)}"
 
 
 def _prepare_environment() -> None:

@@ -25,7 +25,12 @@ from search.verdict import winner_verdict
 
 PAGE = "report.html"
 # What an earlier report may have left that the next one does not write.
-OUR_FILES = ("report.md", "table_?.csv", "spans.csv", "figure_?.csv", "figure_?.png", "figure_?.svg")
+OUR_FILES = (
+    "report.md",
+    "table_?.csv",
+    *(f"{name}.csv" for name in ("spans", "costs", "winners", "floors", "studies", "scores")),
+    *(f"figure_?.{kind}" for kind in ("csv", "png", "svg")),
+)
 
 
 @dataclass(frozen=True)

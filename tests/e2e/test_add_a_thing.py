@@ -78,7 +78,7 @@ def test_mlflow_shows_the_made_up_numbers(finished: Path) -> None:
 
 
 def test_the_report_has_the_made_up_figure_and_the_method_s_label(finished: Path) -> None:
-    made_up("report", "moods", "--out", "report", folder=finished)
+    made_up("report", "moods", "--paper", "--out", "report", folder=finished)
     rows = list(csv.DictReader((finished / "report/figure_made_up.csv").read_text().splitlines()))
     assert [row["points_of_100"] for row in rows] == ["3.0"]
     assert (finished / "report/figure_made_up.svg").stat().st_size

@@ -98,7 +98,7 @@ def test_a_bundle_of_towers_has_no_adapters_to_ablate(finished: Path) -> None:
 
 
 def test_a_report_has_towers_beside_adapters(finished: Path) -> None:
-    adaptune("report", "topics", "--out", "report", folder=finished)
+    adaptune("report", "topics", "--paper", "--out", "report", folder=finished)
     table = (finished / "report" / "table_2.csv").read_text()
     assert "ours: no encoder" in table
     assert "ours: adapters" in table

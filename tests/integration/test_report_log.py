@@ -1,6 +1,7 @@
 """`adaptune report` as it is typed, and its run in MLflow beside the job's own."""
 
 import sys
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -10,8 +11,8 @@ from search.cli import app as cli
 from search.secrets import hide_secrets
 from search.storage import Storage
 from search.tracking.client import keep_secret
-from search.tracking.report import REPORT_TAG, log_report
-from search.tracking.runs import JOB_TAG
+from search.tracking.report import REPORT_TAG, log_pages, log_report
+from search.tracking.runs import JOB_TAG, KEY_TAG
 from search.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.integration
@@ -95,7 +96,7 @@ def adaptune(monkeypatch, capsys, *arguments):
 
 
 def test_the_command_writes_the_report_and_says_what_it_left_out(place, tmp_path, monkeypatch, capsys):
-    arguments = ("report", "tickets", "--storage", place.root, "--out", tmp_path / "out")
+    arguments = ("report", "tickets", "--paper", "--storage", place.root, "--out", tmp_path / "out")
     code, out, err = adaptune(monkeypatch, capsys, *arguments)
     assert (code, err) == (0, "")
     assert (tmp_path / "out" / "report.html").is_file()
@@ -134,3 +135,26 @@ def test_a_server_that_does_not_answer_is_told_without_its_password(tmp_path, mo
     assert "MLflow does not have it: " in err
     assert "bob:***@127.0.0.1" in err
     assert "hunter2" not in out + err
+
+
+def test_of_one_job_the_command_writes_the_page_for_its_owner(place, tmp_path, monkeypatch, capsys):
+    arguments = ("report", "tickets", "--storage", place.root, "--out", tmp_path / "out")
+    code, out, err = adaptune(monkeypatch, capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert "drawn" not in out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+    assert "What to try next" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_page_and_its_figures_are_on_the_studys_own_run(place):
+    with opened(place.path("")) as record:
+        (study,) = record.studies("tickets")
+        key = study.tracking_key
+    for content in (b"old", b"new"):
+        files = {"report.html": content, "importance.svg": b"<svg/>"}
+        log_pages({key: files}, "tickets", place, uri=None, experiment=None)
+    (parent,) = [run for run in all_runs(place) if run.data.tags.get(KEY_TAG) == key]
+    assert artifacts(place, parent.info.run_id) == {"report/report.html", "report/importance.svg"}
+    client = mlflow.MlflowClient(place.tracking_uri)
+    page = client.download_artifacts(parent.info.run_id, "report/report.html")
+    assert Path(page).read_bytes() == b"new"

@@ -12,7 +12,7 @@ from pipelines.bundle import Prediction
 from pipelines.errors import InputError
 from search.cli import app as cli
 from search.cli.predict import prediction_lines, read_rows
-from search.cli.run import _predict_command
+from search.commands import predict_command
 from search.errors import UserError
 from search.job.job import SearchJob
 
@@ -213,7 +213,8 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(adaptune, t
 )
 def test_the_predict_that_is_printed_at_the_end_can_be_typed(task, columns, typed):
     job = SearchJob.parse({"name": "job", "backbone": "encoder", "data_dir": "/data", "tasks": [task]})
-    words = shlex.split(_predict_command(job, task["name"], "bundle"))
+    (one,) = job.resolved_tasks()
+    words = shlex.split(predict_command("bundle", one.kind, one.text))
     if len(columns) == 1:
         assert words[1:] == ["predict", "bundle", "some text"]
         return

@@ -27,7 +27,7 @@ class Told(Progress):
 def search(monkeypatch, tmp_path):
     """A search on a cluster of some nodes (CPUs, GPUs), without studies and Ray: what it warns of."""
     nothing = contextlib.nullcontext()
-    for name in ("start_ray", "_tracking"):
+    for name in ("start_ray", "tracking"):
         monkeypatch.setattr(runner, name, lambda *_, **__: nothing)
     for name in ("_worker_context", "run_trials", "finish_studies"):
         monkeypatch.setattr(runner, name, lambda *_, **__: None)

@@ -1,0 +1,1 @@
+"""The report on one job: one page with what its owner asks."""
