@@ -140,7 +140,7 @@ def _rank(entry: Mapping[str, Any]) -> tuple[float, int]:
 
 def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str, Any]:
     trials = study.trials()
-    counts = Counter(trial.state for trial in trials if trial.confirms is None)
+    counts = Counter(trial.state for trial in trials if trial.searched)
     if study.winner is not None:
         state = "finished"
     elif study.failure is not None:

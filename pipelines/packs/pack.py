@@ -367,7 +367,7 @@ def predict_all(
     results, queues = [], []
     for part in parts:
         occupant = model.occupants[part.place]
-        count = int(part.tokens.offsets[-1]) if occupant.spans else len(part.tokens)
+        count = int(part.tokens.lengths.sum()) if occupant.spans else len(part.tokens)
         results.append(np.empty((count, occupant.outputs), dtype=np.float64))
         rows = EVALUATION_BATCH if device.type == "cpu" else max(EVALUATION_BATCH, GPU_ROWS // len(parts))
         queues.append(evaluation_batches(part.tokens.lengths, rows))
