@@ -209,7 +209,7 @@ def _study_facts(plan: Plan, data: TaskData, position: int, experience: Experien
         backbone_fingerprint=plan.backbone.fingerprint,
         backbone_parameters=plan.backbone.parameters,
         vectors=plan.vector_fingerprints,
-        sizes={name: len(getattr(data, name)) for name in ("train", "validation", "test")},
+        sizes={name: len(split) for name, split in data.splits.items()},
         experience=experience,
         content=plan.job.content(),
         job=plan.job.to_record(),

@@ -57,6 +57,12 @@ class TaskData:
         return self.rules.outputs(self.labels)
 
     @property
+    def splits(self) -> dict[str, Any]:
+        """The splits by name; there is no validation set where there are folds."""
+        found = {name: getattr(self, name) for name in SPLITS}
+        return found if self.folds is None else {"train": self.train, "test": self.test}
+
+    @property
     def held_out(self) -> dict[str, Any]:
         """What no search sees: the test set as "test", then the further labelled sets."""
         return {"test": self.test, **self.also}
@@ -251,7 +257,7 @@ def _without_folds(task: Task, rule: SplitRule) -> InputError:
 def _limit(kind: Kind, splits: dict[str, Any], task: Task, seed: int, notes: list[str]) -> None:
     """Keep a seeded sample of each split that is over its limit, in place."""
     for name in SPLITS:
-        split, count = splits[name], task.limit.get(name)
+        split, count = splits.get(name, ()), task.limit.get(name)
         if count is None or count >= len(split):
             continue
         strata = kind.strata(split)
