@@ -9,11 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny import tiny_backbone, toy_task, training
+from tiny import config, tiny_backbone, toy_task
 
 import search.workers.hosts
 from pipelines.folds import start_training
 from pipelines.packs.pack import Pack
+from pipelines.packs.training import Training
 from search.storage import Storage
 from search.workers.assignment import Assignment
 from search.workers.capacity import Capacity
@@ -150,7 +151,10 @@ def test_kernels_that_failed_once_are_not_tried_again_by_a_host(host, monkeypatc
 def test_a_trial_in_folds_is_what_it_is_alone_however_many_of_its_folds_have_a_seat(host, seats):
     host._context.tasks["toy"] = in_folds()
     host._capacity = Capacity(seats)
-    alone = start_training(in_folds(), lambda view: training(tiny_backbone(), view, learning_rate=1e-3))
+    given = config(learning_rate=1e-3)
+    alone = start_training(
+        in_folds(), lambda view: Training(tiny_backbone(), view, given, pooling="cls", precision="fp32")
+    )
     with ThreadPoolExecutor(2) as threads:
         for known in range(3):
             answers = threads.map(lambda at, k=known: host.next_epoch(asked(at, known=k), "v"), range(2))
