@@ -181,7 +181,7 @@ class ConsoleProgress(Progress):
 
 
 def _line(view: _StudyView, trial: Trial) -> str:
-    epochs = trial.params.get("epochs", "?")
+    epochs = trial.length or trial.params.get("epochs", "?")
     score = "" if trial.score is None else f", {view.show(trial)} so far"
     return f"  trial {trial.number}: {format_params(trial.params)}: epoch {len(trial.epochs)}/{epochs}{score}"
 

@@ -1,4 +1,4 @@
-"""Folds on Ray: a killed search goes on, the winner is trained again on all rows, and that adapter is tested."""
+"""Folds on Ray: a killed search goes on, and its winner is tested as trained again on all rows."""
 
 import csv
 from pathlib import Path
