@@ -142,7 +142,7 @@ def search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from search.record import Trial
     from search.storage import Storage
     from search.study import Record, Study
-    from search.workers import hosts
+    from search.workers import pool as pools
 
     class Clock(Progress):
         """Counts epochs as they are recorded."""
@@ -164,7 +164,7 @@ def search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     told: dict[str, int] = {}
     profile = cProfile.Profile(time.thread_time)  # the machine may have other work
     fit = call_hooks if options.side == "hooks" else tuning._fit
-    close = hosts.HostPool.close
+    close = pools.HostPool.close
 
     def fit_and_look(*arguments: Any) -> None:
         if options.profile:
@@ -176,15 +176,15 @@ def search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for study in studies:
             study.fail("nothing was trained")
 
-    def close_and_look(pool: hosts.HostPool) -> None:
+    def close_and_look(pool: Any) -> None:
         import ray
 
         for host in pool._hosts.values():
             told.update(ray.get(host.told.remote()))
         close(pool)
 
-    hosts.PackHost = make_idle_host()
-    hosts.HostPool.close = close_and_look
+    pools.PackHost = make_idle_host()
+    pools.HostPool.close = close_and_look
     tuning._fit = fit_and_look
     runner.finish_studies = end_studies
     clock = Clock()

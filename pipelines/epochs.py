@@ -1,7 +1,7 @@
 """What trainings of all methods have between two epochs: the result of one, and the state to go on from."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,16 +59,25 @@ def epoch_result(
     """
     if not np.isfinite(outputs).all():
         raise TrialDiverged(f"outputs are not finite after epoch {number} with {config}")
-    scores = task.score(outputs, task.validation_targets)
+    scores, score, loss = {}, -train_loss, None
+    if task.metrics:
+        scores = task.score(outputs, task.validation_targets)
+        score = METRICS[task.metric].signed(scores[task.metric])
+        loss = task.rules.validation_loss(outputs, task.validation_targets, task.scale)
     return EpochResult(
         epoch=number,
         train_loss=train_loss,
         scores=scores,
-        score=METRICS[task.metric].signed(scores[task.metric]),
+        score=score,
         seconds=seconds,
         finished_at=time.time(),
-        validation_loss=task.rules.validation_loss(outputs, task.validation_targets, task.scale),
+        validation_loss=loss,
     )
+
+
+def is_best(result: EpochResult, before: Sequence[EpochResult]) -> bool:
+    """Whether an epoch's model is the one to keep; where nothing is scored, the last one is."""
+    return not result.scores or not before or result.score > max(done.score for done in before)
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -43,6 +43,10 @@ class Training(Protocol):
     def epochs(self) -> list[EpochResult]: ...
 
     @property
+    def outputs(self) -> "NDArray[np.float64] | None":
+        """The head's outputs for the validation set after the last epoch; None before one has ended here."""
+
+    @property
     def finished(self) -> bool: ...
 
     @property

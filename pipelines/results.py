@@ -12,8 +12,9 @@ class EpochResult:
     Attributes:
         epoch: 1 for the first.
         train_loss: mean over the epoch's examples (of spans: windows).
-        scores: validation metrics by name, raw.
-        score: the metric that chooses, signed: higher is better, whatever the metric.
+        scores: validation metrics by name, raw; none where nothing is scored.
+        score: the metric that chooses, signed: higher is better, whatever the metric. Where nothing is
+            scored, the training loss, signed likewise: it chooses nothing.
         seconds: of training only, without validation.
         finished_at: seconds since 1970, by the clock of the machine that trained.
         validation_loss: the training's loss on the validation set, without dropout; None for spans, whose

@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.method import epochs_of
 from search.decisions.confirmation import Confirm, missing_runs
 from search.decisions.proposals import Params, propose
+from search.decisions.refit import missing_refits
 from search.decisions.rules import Rules, Verdict, common_failure, own_verdict, verdict
 from search.record import Trial
 from search.study import Study
@@ -28,6 +29,7 @@ class Agenda:
         rules: how long they train.
         first: configurations to begin with; the very first trains without waiting at rungs.
         confirm: which of them are re-run with further seeds after the search.
+        refit: whether the winner is then trained again on all rows.
         allows: whether a configuration may be run.
         live: trials that Tune has now.
     """
@@ -39,6 +41,7 @@ class Agenda:
     trials: int
     rules: Rules = field(default_factory=Rules)
     confirm: Confirm | None = None
+    refit: bool = False
     first: Sequence[Mapping[str, Any]] = ()
     allows: Callable[[Params], bool] = lambda _: True
     live: set[int] = field(default_factory=set)
@@ -51,7 +54,7 @@ class Agenda:
                 self._apply(trial.number, own_verdict(trial, self.rules))
         self.best = max((trial.score for trial in trials if trial.score is not None), default=None)
         self.seconds = sum(trial.seconds for trial in trials)
-        self.started = sum(trial.confirms is None and trial.retries is None for trial in trials)
+        self.started = sum(trial.searched and trial.retries is None for trial in trials)
         self.unfinished = [t.number for t in self.study.trials() if t.state == "running"]
 
     @property
@@ -67,7 +70,7 @@ class Agenda:
         return (
             self.growing
             or bool(self._failed_again(trials))
-            or any(trial.state in ("running", "paused") and trial.confirms is None for trial in trials)
+            or any(trial.state in ("running", "paused") and trial.searched for trial in trials)
         )
 
     @property
@@ -75,12 +78,15 @@ class Agenda:
         """Whether a trial is still to be started or ended."""
         trials = self.study.trials()
         under_way = any(trial.state in ("running", "paused") for trial in trials)
-        return self.growing or under_way or bool(self._failed_again(trials) or self._missing_runs(trials))
+        if self.growing or under_way or self._failed_again(trials):
+            return True
+        return bool(self._missing_runs(trials) or self._missing_refits(trials))
 
     def next_trial(self, on_change: OnChange) -> int | None:
         """The number of the trial to run next, written to the study; None when there is none now.
 
-        Where nothing is left to search, the study's paused trials end here and its confirmations start.
+        Where nothing is left to search, the study's paused trials end here and its confirmations start, and
+        after these its refits.
         """
         number = self._next_unfinished(on_change)
         if number is None and self.stopped is None:
@@ -91,6 +97,8 @@ class Agenda:
             number = self._next_new()
         if number is None:
             number = self._next_confirmation(on_change)
+        if number is None:
+            number = self._next_refit()
         if number is not None:
             self.live.add(number)
         return number
@@ -106,7 +114,7 @@ class Agenda:
         or whose epoch is long. Returns whether it did.
         """
         trial = self.study.trials()[number]
-        if self.stopped is None or trial.confirms is not None or trial.state != "running":
+        if self.stopped is None or not trial.searched or trial.state != "running":
             return False
         self.study.finish_trial(number, "pruned", reason=self.stopped)
         return True
@@ -129,7 +137,7 @@ class Agenda:
         decided = verdict(trial, trials, self.rules)
         if report.finished and decided.state == "running":
             decided = Verdict("complete")
-        if self.stopped is not None and decided.state in ("running", "paused") and trial.confirms is None:
+        if self.stopped is not None and decided.state in ("running", "paused") and trial.searched:
             decided = Verdict("pruned", self.stopped)
         self._apply(number, decided)
         return decided
@@ -152,7 +160,7 @@ class Agenda:
     def _next_unfinished(self, on_change: OnChange) -> int | None:
         while self.unfinished:
             number = self.unfinished.pop(0)
-            if self.stopped is None or self.study.trials()[number].confirms is not None:
+            if self.stopped is None or not self.study.trials()[number].searched:
                 return number
             self.study.finish_trial(number, "pruned", reason=self.stopped)
             on_change(self.study, number)
@@ -172,7 +180,8 @@ class Agenda:
         if self.stopped is not None:
             return []
         tried = {trial.retries for trial in trials}
-        return [trials[number] for number in self.study.again if number not in tried]
+        failed = [trials[number] for number in self.study.again if number not in tried]
+        return [trial for trial in failed if trial.refits is None]
 
     def _next_retry(self) -> int | None:
         failed = self._failed_again(self.study.trials())
@@ -217,7 +226,7 @@ class Agenda:
 
     def _next_confirmation(self, on_change: OnChange) -> int | None:
         trials = self.study.trials()
-        if any(trials[number].confirms is None for number in self.live):
+        if any(trials[number].searched for number in self.live):
             return None
         self._end(trials, on_change)
         missing = self._missing_runs(self.study.trials())
@@ -227,6 +236,24 @@ class Agenda:
         return self.study.start_trial(
             trial.params, self.space.distributions(), seed=seed, confirms=trial.number
         )
+
+    def _next_refit(self) -> int | None:
+        """The winner, trained again on all rows; nothing else is left to be run."""
+        trials = self.study.trials()
+        missing = self._missing_refits(trials)
+        if not missing or any(trials[number].refits is None for number in self.live):
+            return None
+        trial = missing[0]
+        return self.study.start_trial(
+            trial.params,
+            self.space.distributions(),
+            seed=trial.seed,
+            refits=trial.number,
+            length=trial.best_epoch,
+        )
+
+    def _missing_refits(self, trials: Sequence[Trial]) -> list[Trial]:
+        return missing_refits(trials, self.study.again) if self.refit else []
 
     def _missing_runs(self, trials: Sequence[Trial]) -> list[tuple[Trial, int]]:
         return missing_runs(trials, self.confirm) if self.confirm else []

@@ -45,6 +45,13 @@ def model_card(study: Study, best: Trial, job: SearchJob, data: TaskData) -> Mod
     example, given = (quoted, quoted) if len(texts) == 1 else (f"({quoted})", "--input pairs.jsonl")
     notes = "".join(f"- {escape_markdown(note)}\n" for note in data.notes)
     backbone = code_span(job.backbone)
+    over, rows = "", f"{len(data.train):,} training, {len(data.validation):,} validation"
+    if job.split.folds:
+        over = f"over {job.split.folds} folds, each row by a model that was not trained on it; "
+        rows = f"{len(data.train):,} examples in {job.split.folds} folds"
+    again = ""
+    if job.refits:
+        again = f" This adapter was trained on all but the test examples, for {best.best_epoch} epoch(s)."
     before = f"""# Adapter for {study.task}
 
 {find_method(study.method).card} for the frozen encoder {backbone}, found by adaptune
@@ -52,14 +59,14 @@ def model_card(study: Study, best: Trial, job: SearchJob, data: TaskData) -> Mod
 
 ## Scores
 
-- validation: {validation} (epoch {best.best_epoch}; chose this trial by {study.facts.metric})
+- validation: {validation} ({over}epoch {best.best_epoch}; chose this trial by {study.facts.metric})
 - test: """
     after = f"""
 Trained parameters: {best.size:,}, {fraction:.2%} of the encoder's.
 
 ## Data
 
-{len(data.train):,} training, {len(data.validation):,} validation and {len(data.test):,} test examples.
+{rows} and {len(data.test):,} test examples.{again}
 {notes}
 ## Search
 

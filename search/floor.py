@@ -1,5 +1,6 @@
 """What a winner has to beat: a linear probe of the same frozen encoder; and how sure every score is."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import TaskTexts
+from pipelines.folds import start_training
 from pipelines.intervals import Rows, Scorer, score_interval
 from pipelines.method import HeldOut
 from pipelines.methods import PROBE
@@ -23,10 +25,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FloorTexts:
-    """What a probe reads of a task."""
+    """What a probe reads of a task. With `refit` the tested one is fitted on all rows, as winners are."""
 
     texts: TaskTexts
     test: HeldOut
+    refit: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class Floor:
     test: Array
 
 
-def floor_texts(task: EncodedTask, data: TaskData, backbone: Backbone) -> FloorTexts | None:
+def floor_texts(
+    task: EncodedTask, data: TaskData, backbone: Backbone, *, refit: bool = False
+) -> FloorTexts | None:
     """The texts of a task's baseline; None for a kind that has none: it asks for places in a text."""
     if data.rules.per_token:
         return None
@@ -45,7 +50,8 @@ def floor_texts(task: EncodedTask, data: TaskData, backbone: Backbone) -> FloorT
     held_out = PROBE.encode_held_out(data, backbone, task.max_tokens, PROBE.config({}, seed=0), {})
     if prepared.texts is None:
         raise ValueError(f"the probe's texts of {task.name} are missing")
-    return FloorTexts(prepared.texts, held_out["test"][0])
+    texts = prepared.texts if data.folds is None else prepared.in_folds(data.folds).texts
+    return FloorTexts(texts or prepared.texts, held_out["test"][0], refit)
 
 
 def measure_floor(
@@ -65,16 +71,21 @@ def measure_floor(
         cache: of the encoder's vectors.
     """
     config = PROBE.config({}, seed=0)
-    training = PROBE.make_training(
+    make = functools.partial(
+        PROBE.make_training,
         backbone,
-        replace(task, texts=texts.texts),
-        config,
+        config=config,
         pooling=config.pooling,
         precision=precision,
         vectors={},
         cache=cache,
     )
+    task = replace(task, texts=texts.texts)
+    training = start_training(task, make)
     (result,) = training.run()
+    if texts.refit:
+        training = make(task.refitted())
+        list(training.run())
     model = PROBE.open_trained(
         backbone,
         task,
@@ -84,14 +95,15 @@ def measure_floor(
         precision=precision,
         vectors={},
     )
+    seen = replace(task.refitted(), metrics=task.metrics) if texts.refit else task
     outputs = model(texts.test)
-    constant = task.rules.constant_outputs(task.train_targets, task.outputs)
+    constant = seen.rules.constant_outputs(seen.train_targets, seen.outputs)
     majority = np.tile(constant, (len(outputs), 1))
     baseline = Baseline(
         method=config.method,
         validation=result.scores[task.metric],
-        test=task.score(outputs, targets)[task.metric],
-        majority=task.score(majority, targets)[task.metric],
+        test=seen.score(outputs, targets)[task.metric],
+        majority=seen.score(majority, targets)[task.metric],
     )
     return Floor(baseline, outputs)
 
@@ -102,25 +114,28 @@ def winner_intervals(
     test: Sequence[Array],
     targets: Any,
     floor: Floor | None,
+    *,
+    tested: EncodedTask | None = None,
 ) -> Intervals:
     """How sure the scores of a winner are.
 
     Args:
         validation, test: the outputs of each of its runs on the set.
         targets: of the test set.
+        tested: what the tested models were trained on, where that is not the task as it is.
     """
-    rows = len(targets)
+    rows, tested = len(targets), tested or task
     gain = None
     if floor is not None:
-        beside = _scorer(task, floor.test, targets)
-        gain = score_interval([_scorer(task, own, targets) for own in test], rows, beside=beside)
+        beside = _scorer(tested, floor.test, targets)
+        gain = score_interval([_scorer(tested, own, targets) for own in test], rows, beside=beside)
     if gain is not None and METRICS[task.metric].better == "lower":
         gain = -gain[1], -gain[0]
     return Intervals(
         validation=score_interval(
             [_scorer(task, own, task.validation_targets) for own in validation], len(task.validation)
         ),
-        test=score_interval([_scorer(task, own, targets) for own in test], rows),
+        test=score_interval([_scorer(tested, own, targets) for own in test], rows),
         gain=gain,
     )
 

@@ -9,6 +9,7 @@ from pipelines.encoder.backbone import Backbone, load_backbone
 from pipelines.encoder.tokens import check_max_tokens
 from pipelines.errors import InputError, InputErrors
 from pipelines.method import METHODS
+from pipelines.tasks.encoded import EncodedTask, encode_task
 from pipelines.tasks.rows import TaskData, read_task
 from pipelines.towers.vectors import WordVectors, read_vectors
 from search.errors import JobError, Problem
@@ -49,6 +50,20 @@ class Plan:
         """How many trials one study of a method asks for."""
         size = self.job.space_for(method).size
         return self.job.search.trials if size is None else min(self.job.search.trials, size)
+
+    def encode(self) -> list[EncodedTask]:
+        """The tasks as trials see them, with what each of the job's methods reads."""
+        encoded = [encode_task(data, self.backbone, self.job.max_tokens) for data in self.tasks]
+        for method in self.job.methods:
+            searched = searched_values(self.job.space_for(method))
+            encoded = [
+                METHODS[method].prepare(task, data, self.backbone, searched=searched, vectors=self.vectors)
+                for task, data in zip(encoded, self.tasks, strict=True)
+            ]
+        return [
+            task if data.folds is None else task.in_folds(data.folds)
+            for task, data in zip(encoded, self.tasks, strict=True)
+        ]
 
     def count_trained(self, method: str, outputs: int, params: Mapping[str, Any], *, columns: int = 1) -> int:
         """How many parameters a configuration trains; counted once for each of those that decide it.

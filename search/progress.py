@@ -56,7 +56,7 @@ class _StudyView:
         return [
             trial
             for trial in self.trials.values()
-            if trial.state in ENDED and trial.confirms is None and trial.retries is None
+            if trial.state in ENDED and trial.searched and trial.retries is None
         ]
 
     @property
@@ -113,8 +113,12 @@ class ConsoleProgress(Progress):
         if trial.state in ("running", "paused") or (before is not None and before.state in ENDED):
             return
         end = view.show(trial) if trial.state == "complete" else f"{trial.state}: {trial.reason}"
+        if trial.refits is not None and trial.state == "complete":
+            end = f"train loss {trial.epochs[-1].train_loss:.4f}"
         best = f"best {view.show(view.best)}" if view.best else "no score yet"
         repeats = "" if trial.confirms is None else f" (trial {trial.confirms} with seed {trial.seed})"
+        if trial.refits is not None:
+            repeats = f" (trial {trial.refits} on train and validation, {trial.length} epochs)"
         self.message(
             f"{study.name} trial {trial.number}{repeats}: {format_params(trial.params)} -> {end} "
             f"({best}; {len(view.ended)}/{view.wanted} done{self._time_left()}{self._packs})"
@@ -177,7 +181,7 @@ class ConsoleProgress(Progress):
 
 
 def _line(view: _StudyView, trial: Trial) -> str:
-    epochs = trial.params.get("epochs", "?")
+    epochs = trial.length or trial.params.get("epochs", "?")
     score = "" if trial.score is None else f", {view.show(trial)} so far"
     return f"  trial {trial.number}: {format_params(trial.params)}: epoch {len(trial.epochs)}/{epochs}{score}"
 

@@ -36,6 +36,9 @@ class Trial:
         promoted: the last rung that it was let past; 0 for none.
         confirms: the trial whose configuration it repeats with another seed, for a confirmation.
         retries: the failed trial whose configuration it tries again, with the same seed.
+        refits: the trial whose configuration it trains again, on the rows of train and validation. Nothing
+            scores it: of its epochs the training loss alone is known.
+        length: of a refit, the epochs that it is to train: as many as the other's best one.
         method: the study's: it decides how many epochs there are where no parameter does.
     """
 
@@ -53,12 +56,19 @@ class Trial:
     promoted: int = 0
     confirms: int | None = None
     retries: int | None = None
+    refits: int | None = None
+    length: int | None = None
     method: str = "adapter"
+
+    @property
+    def searched(self) -> bool:
+        """Whether it is one of the search, and does not repeat another after it."""
+        return self.confirms is None and self.refits is None
 
     @property
     def schedule(self) -> int:
         """The epochs that it is to train."""
-        return epochs_of(self.params, method=self.method)
+        return epochs_of(self.params, method=self.method) if self.length is None else self.length
 
     @property
     def rung(self) -> int | None:
@@ -67,8 +77,10 @@ class Trial:
 
     @property
     def best(self) -> EpochResult | None:
-        """The first epoch with the best score so far; None for a failed trial, whatever its epochs gave."""
-        if self.state == "failed" or not self.epochs:
+        """The first epoch with the best score so far; None for a failed trial, whatever its epochs gave, and
+        for a refit, which has no scores.
+        """
+        if self.state == "failed" or self.refits is not None or not self.epochs:
             return None
         return max(self.epochs, key=lambda epoch: (epoch.score, -epoch.epoch))
 
@@ -167,6 +179,12 @@ class StudyFacts:
         return len(self.job.get("search", {}).get("objectives", ("score",))) > 1
 
     @property
+    def folds(self) -> int | None:
+        """How many folds its scores are over; None: they are of a validation set."""
+        found = self.job.get("split", {}).get("folds")
+        return None if found is None else int(found)
+
+    @property
     def encoder(self) -> str:
         """The encoder's name, as the job has it; empty where none was noted."""
         return str(self.job.get("backbone", ""))
@@ -178,13 +196,15 @@ class Run:
 
     Attributes:
         validation: the best epoch's score, raw.
-        test: scores of that epoch by metric, read after the choice.
+        test: scores of that epoch by metric, read after the choice; where it was refitted, the refit's.
+        refit: the trial that trained it again, on train and validation; None: none did.
     """
 
     trial: int
     seed: int
     validation: float
     test: Scores
+    refit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -230,12 +250,13 @@ class Winner:
         trial: the number of the trial that won.
         metric: that chose it.
         validation: its best epoch's score, raw.
-        test: scores of that epoch by metric, read once, after the choice.
+        test: scores of that epoch by metric, read once, after the choice; where it was refitted, the refit's.
         also: such scores of further labelled sets, by the set's name.
         runs: it and the confirmations of its configuration; empty in records from before there were any.
         bundle: the key of its bundle in the storage.
         intervals: None: of a kind that has none, or in records from before there were any.
         baseline: None: likewise, or the job wants none.
+        refit: the trial that trained it again, on train and validation: the bundle is of it. None: none.
     """
 
     trial: int
@@ -247,6 +268,7 @@ class Winner:
     bundle: str
     intervals: Intervals | None = None
     baseline: Baseline | None = None
+    refit: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields by name, in JSON's types."""

@@ -28,7 +28,8 @@ def job_results(studies: Sequence[Study], storage: Storage) -> dict[str, Any]:
     """A job's results: `{"job", "state", "tasks": [...]}`, JSON values only.
 
     `seconds` is training time, summed over a study's trials. `best` is the winner, or the best trial so far,
-    then without test scores and bundle.
+    then without test scores and bundle. With `folds`, validation scores are of all rows, each predicted by a
+    model that was not trained on it. `refit` is the trial that was tested and exported in the winner's place.
     """
     running = seems_alive(studies[0].driver)
     tasks = [_study_results(study, storage, running=running) for study in studies]
@@ -140,7 +141,7 @@ def _rank(entry: Mapping[str, Any]) -> tuple[float, int]:
 
 def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str, Any]:
     trials = study.trials()
-    counts = Counter(trial.state for trial in trials if trial.confirms is None)
+    counts = Counter(trial.state for trial in trials if trial.searched)
     if study.winner is not None:
         state = "finished"
     elif study.failure is not None:
@@ -162,6 +163,7 @@ def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str
         "seconds": round(sum(trial.seconds for trial in trials), 3),
         "best": _best(study, storage),
         "baseline": asdict(study.winner.baseline) if study.winner and study.winner.baseline else None,
+        "folds": study.facts.folds,
     }
 
 
@@ -216,6 +218,7 @@ def _best(study: Study, storage: Storage) -> dict[str, Any] | None:
         "also": {name: scores[metric] for name, scores in winner.also.items()} if winner else {},
         "interval": _ends(asdict(winner.intervals)) if winner and winner.intervals else None,
         "seeds": _spreads(winner.runs, metric) if winner else None,
+        "refit": winner.refit if winner else None,
         "trained_parameters": best.size,
         "trained_fraction": best.size / study.facts.backbone_parameters,
         "mlflow_run_id": study.mlflow_run_id,

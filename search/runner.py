@@ -14,7 +14,6 @@ import torch
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.sharing import share
 from pipelines.method import METHODS
-from pipelines.tasks.encoded import encode_task
 from pipelines.tasks.rows import TaskData
 from search.agenda import Agenda
 from search.commands import command, storage_options
@@ -38,7 +37,7 @@ from search.job.parts import ResourcesPart
 from search.local.machine import best_node, local_problems, missing_resources
 from search.local.session import check_callers_ray, start_ray
 from search.local.signals import terminate_as_interrupt
-from search.plan import Plan, make_plan, searched_values
+from search.plan import Plan, make_plan
 from search.progress import Progress
 from search.record import Experience, StudyFacts
 from search.results import has_record, is_finished, job_results
@@ -205,7 +204,7 @@ def _study_facts(plan: Plan, data: TaskData, position: int, experience: Experien
         backbone_fingerprint=plan.backbone.fingerprint,
         backbone_parameters=plan.backbone.parameters,
         vectors=plan.vector_fingerprints,
-        sizes={name: len(getattr(data, name)) for name in ("train", "validation", "test")},
+        sizes={name: len(split) for name, split in data.splits.items()},
         experience=experience,
         content=plan.job.content(),
         job=plan.job.to_record(),
@@ -259,6 +258,7 @@ def _search(
             ],
             allows=functools.partial(plan.allows, study.task, study.method),
             confirm=Confirm(**job.confirm.model_dump()) if job.confirm else None,
+            refit=job.refits,
         )
         for study in studies
     ]
@@ -325,13 +325,7 @@ def _check_budget(job: SearchJob, agendas: Sequence[Agenda], clock: SearchClock,
 
 def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerContext:
     job = plan.job
-    encoded = [encode_task(data, plan.backbone, job.max_tokens) for data in plan.tasks]
-    for method in job.methods:
-        searched = searched_values(job.space_for(method))
-        encoded = [
-            METHODS[method].prepare(task, data, plan.backbone, searched=searched, vectors=plan.vectors)
-            for task, data in zip(encoded, plan.tasks, strict=True)
-        ]
+    encoded = plan.encode()
     for task in encoded:
         for note in task.notes:
             progress.message(f"{task.name}: {note}")
@@ -350,6 +344,7 @@ def _worker_context(plan: Plan, storage: Storage, progress: Progress) -> WorkerC
         gpu=gpu,
         cache=job.cache.gigabytes,
         compiles=job.resources.compile == "auto",
+        folds=job.split.folds or 1,
         methods=tuple(METHODS[method] for method in job.methods),
         vectors={name: ray.put(replace(table)) for name, table in plan.vectors.items()},
     )

@@ -34,6 +34,7 @@ _EPOCH = "epoch:"  # epoch:N -> an EpochResult as a dict
 _TRAINED_PARAMETERS, _NODE = "fact:trained_parameters", "fact:node"
 _SEED, _REASON = "seed", "reason"
 _RUNGS, _PROMOTED, _CONFIRMS, _RETRIES = "rungs", "promoted", "confirms", "retries"
+_REFITS, _LENGTH = "refits", "length"
 
 _STATES: dict[TrialState, Outcome] = {
     TrialState.RUNNING: "running",
@@ -235,22 +236,21 @@ class Study:
         rungs: Sequence[int] = (),
         confirms: int | None = None,
         retries: int | None = None,
+        refits: int | None = None,
+        length: int | None = None,
     ) -> int:
         """Write a new RUNNING trial; returns its number.
 
         Args:
             distributions: of the whole space; those of the parameters that the trial has are kept.
             rungs: the epochs after which it waits for its promotion.
-            confirms: the trial that it repeats with another seed.
-            retries: the failed trial that it tries again.
+            confirms, retries, refits, length: as `Trial` has them.
         """
         attributes: dict[str, Any] = {_SEED: seed}
         if rungs:
             attributes[_RUNGS] = list(rungs)
-        if confirms is not None:
-            attributes[_CONFIRMS] = confirms
-        if retries is not None:
-            attributes[_RETRIES] = retries
+        more = {_CONFIRMS: confirms, _RETRIES: retries, _REFITS: refits, _LENGTH: length}
+        attributes |= {key: value for key, value in more.items() if value is not None}
         template = create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
@@ -394,5 +394,7 @@ def _trial_of(trial: FrozenTrial, method: str) -> Trial:
         promoted=promoted,
         confirms=attributes.get(_CONFIRMS),
         retries=attributes.get(_RETRIES),
+        refits=attributes.get(_REFITS),
+        length=attributes.get(_LENGTH),
         method=method,
     )

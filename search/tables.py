@@ -77,6 +77,10 @@ def results_table(results: Mapping[str, Any]) -> Group:
                 f"{best['trained_parameters']:,} ({best['trained_fraction']:.1%})",
             ]
             about = f"trial {best['trial']}: {format_params(best['params'])}"
+            if entry["folds"]:
+                about += f"; validation over {entry['folds']} folds"
+            if best["refit"] is not None:
+                about += f"; tested and exported as trained again on all rows (trial {best['refit']})"
             if best["seeds"]:
                 spreads = ", ".join(
                     f"{name} {Spread(**best['seeds'][name])}" for name in ("validation", "test")

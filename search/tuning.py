@@ -16,7 +16,8 @@ from search.local.signals import keeping_interrupt
 from search.searcher import LeavingNodes, StudyScheduler, StudySearcher
 from search.storage import Storage
 from search.workers.context import WorkerContext
-from search.workers.hosts import PROXY_CPUS, HostPool, OnStates, PackedTrial
+from search.workers.hosts import PROXY_CPUS, PackedTrial
+from search.workers.pool import HostPool, OnStates
 from search.workers.trial import WORKER_RESTARTS, WorkerTrial
 
 

@@ -1,5 +1,6 @@
 """The end of a search: who won, its test score, read once, and its bundle."""
 
+import functools
 import itertools
 import math
 import tempfile
@@ -16,12 +17,14 @@ from pipelines.bundle_files import BundleConfig
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
 from pipelines.epochs import TrainingState
-from pipelines.method import HeldOut, find_method
+from pipelines.folds import predicted, start_training
+from pipelines.method import HeldOut, Outputs, find_method
 from pipelines.tasks.encoded import EncodedTask
 from pipelines.tasks.kind import Targets
 from pipelines.tasks.rows import TaskData
 from search.card import ModelCard, model_card
 from search.decisions.confirmation import Spread, runs_of
+from search.decisions.refit import refit_of
 from search.decisions.rules import common_failure
 from search.decisions.selection import pick_best
 from search.errors import StorageError
@@ -49,7 +52,8 @@ class Selection:
     Attributes:
         number: the trial.
         runs: it and the other complete runs of its configuration, by seed: what their workers are given.
-        scores: by trial, the validation score in the record.
+        refits: by trial, what trained it again on all rows, and is tested and exported in its place.
+        scores: by trial, its score in the record, or of a refit what it has instead.
         card: the model card, but for the test scores.
         facts: goes into metrics.json beside the scores.
     """
@@ -58,6 +62,7 @@ class Selection:
     method: str
     number: int
     runs: tuple[Assignment, ...]
+    refits: Mapping[int, Assignment]
     scores: Mapping[int, float]
     text_columns: tuple[str, ...]
     card: ModelCard
@@ -110,6 +115,9 @@ def finish_studies(
         if best is None:
             study.fail(_describe_failure(trials, study.stopped))
             continue
+        if job.refits and refit_of(trials, best.number) is None:
+            study.fail(_describe_failed_refit(trials, best.number))
+            continue
         progress.message(f"{study.name}: trial {best.number} won; reading the test set, writing the bundle")
         data = rows[study.task]
         texts = _held_out(plan, context, study, best, data, floor=floors.get(study.task))
@@ -136,12 +144,16 @@ def _held_out(
     sets = method.encode_held_out(data, plan.backbone, length, config, plan.vectors)
     if data.rules.per_token:
         return HeldOutTexts(sets)
-    validating = replace(data, test=data.validation, also={})
-    validation = method.encode_held_out(validating, plan.backbone, length, config, plan.vectors)["test"][0]
+    validation = None
+    if data.folds is None:
+        validating = replace(data, test=data.validation, also={})
+        validation = method.encode_held_out(validating, plan.backbone, length, config, plan.vectors)["test"][
+            0
+        ]
     if plan.job.baseline == "none" or floor is not None:
         return HeldOutTexts(sets, validation, floor)
     task: EncodedTask = ray.get(context.tasks[study.task])
-    return HeldOutTexts(sets, validation, floor_texts(task, data, plan.backbone))
+    return HeldOutTexts(sets, validation, floor_texts(task, data, plan.backbone, refit=plan.job.refits))
 
 
 def _winner(study: Study, best: Trial, scored: Scored) -> Winner:
@@ -149,10 +161,12 @@ def _winner(study: Study, best: Trial, scored: Scored) -> Winner:
     validation = best.validation(metric)
     if validation is None:
         raise ValueError(f"trial {best.number} has no score")
+    trials = study.trials()
+    refits = {trial.refits: trial.number for trial in trials if trial.state == "complete"}
     runs = [
-        Run(run.number, run.seed, value, scored.sets[run.number]["test"])
-        for run in runs_of(study.trials(), best)
-        if (value := run.validation(metric)) is not None
+        Run(run.number, run.seed, value, scored.sets[run.number]["test"], refits.get(run.number))
+        for run in runs_of(trials, best)
+        if (value := run.validation(metric)) is not None and run.number in scored.sets
     ]
     return Winner(
         trial=best.number,
@@ -164,6 +178,7 @@ def _winner(study: Study, best: Trial, scored: Scored) -> Winner:
         bundle=bundle_key(study.job, study.task, study.method),
         intervals=scored.intervals,
         baseline=None if scored.floor is None else scored.floor.baseline,
+        refit=refits.get(best.number),
     )
 
 
@@ -190,8 +205,15 @@ def finish_winner(
     targets = held_out.sets["test"][1]
     answers: Answers | None = None
     states = {run.number: _state_of(run, selection, context, task, backbone) for run in selection.runs}
-    for number, state in states.items():
-        outputs_of = method.open_trained(
+    final = {
+        number: _state_of(refit, selection, context, task, backbone)
+        for number, refit in selection.refits.items()
+    } or states
+    # Outputs are put back into the unit of the targets by what the model was trained on.
+    trained = replace(task.refitted(), metrics=task.metrics) if selection.refits else task
+
+    def model_of(state: TrainingState) -> Outputs:
+        return method.open_trained(
             backbone,
             task,
             state.config,
@@ -200,23 +222,33 @@ def finish_winner(
             precision=precision,
             vectors=context.vectors_for(state.config),
         )
+
+    for number, state in final.items():
+        outputs_of = model_of(state)
         outputs = {name: outputs_of(texts) for name, (texts, _) in held_out.sets.items()}
         scores[number] = {
-            name: task.score(outputs[name], its_targets) for name, (_, its_targets) in held_out.sets.items()
+            name: trained.score(outputs[name], its_targets)
+            for name, (_, its_targets) in held_out.sets.items()
         }
         if number == selection.number:
             answers = answers_of(task, outputs["test"], targets, held_out.sets["test"][0])
         if held_out.validation is not None:
+            chosen = model_of(states[number]) if selection.refits else outputs_of
+            validation.append(chosen(held_out.validation))
+        elif (known := predicted(states[number])) is not None:
+            validation.append(known)
+        if validation:
             test.append(outputs["test"])
-            validation.append(outputs_of(held_out.validation))
     floor = held_out.floor
     if isinstance(floor, FloorTexts):
         cache = open_cache(context)
         floor = measure_floor(floor, task, targets, backbone, precision=precision, cache=cache)
     beside = floor if floor is not None and floor.baseline.method != selection.method else None
-    intervals = winner_intervals(task, validation, test, targets, beside) if validation else None
+    intervals = None
+    if validation:
+        intervals = winner_intervals(task, validation, test, targets, beside, tested=trained)
 
-    state = states[selection.number]
+    state = final[selection.number]
     config = BundleConfig(
         backbone=backbone.name,
         backbone_fingerprint=backbone.fingerprint,
@@ -227,8 +259,8 @@ def finish_winner(
         pooling=context.pooling,
         max_tokens=task.max_tokens,
         train=state.config,
-        target_mean=task.scale.mean,
-        target_std=task.scale.std,
+        target_mean=trained.scale.mean,
+        target_std=trained.scale.std,
     )
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(
@@ -285,14 +317,29 @@ def _describe_failure(trials: Sequence[Trial], stopped: str | None) -> str:
     return none if stopped is None else f"{stopped}, and {none}"
 
 
+def _describe_failed_refit(trials: Sequence[Trial], number: int) -> str:
+    failed = [trial for trial in trials if trial.refits == number]
+    reason = failed[-1].reason if failed else None
+    why = reason or "no reason known"
+    return f"trial {number} won, and could not be trained again on train and validation: {why}"
+
+
 def _select(study: Study, best: Trial, job: SearchJob, data: TaskData) -> Selection:
-    runs = runs_of(study.trials(), best)
+    trials = study.trials()
+    runs = runs_of(trials, best)
+    refits = {run.number: refit_of(trials, run.number) for run in runs} if job.refits else {}
+    again = {number: refit for number, refit in refits.items() if refit is not None}
     return Selection(
         task=study.task,
         method=study.method,
         number=best.number,
         runs=tuple(Assignment.of(run, study.task) for run in runs),
-        scores={run.number: run.score for run in runs if run.score is not None},
+        refits={number: Assignment.of(refit, study.task) for number, refit in again.items()},
+        scores={
+            one.number: max(epoch.score for epoch in one.epochs)
+            for one in (*runs, *again.values())
+            if one.epochs
+        },
         text_columns=data.task.text,
         card=model_card(study, best, job, data),
         facts={
@@ -325,14 +372,15 @@ def _state_of(
     torch.set_num_threads(context.threads or before)  # a worker's: the order of sums depends on it
     try:
         config = run.config()
-        training = find_method(run.method).make_training(
+        make = functools.partial(
+            find_method(run.method).make_training,
             backbone,
-            task,
-            config,
+            config=config,
             pooling=context.pooling,
             precision=context.precision,
             vectors=context.vectors_for(config),
         )
+        training = start_training(run.seen(task), make)
         for _ in itertools.islice(training.run(), run.known):
             pass
     finally:

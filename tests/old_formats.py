@@ -37,8 +37,10 @@ def without_newer_keys(results: dict[str, Any]) -> dict[str, Any]:
     for task in results["tasks"]:
         assert task.pop("retries") == []
         assert task.pop("baseline") is None
+        assert task.pop("folds") is None
         if task["best"] is not None:
             assert task["best"].pop("interval") is None
+            assert task["best"].pop("refit") is None
     return results
 
 

@@ -90,8 +90,9 @@ def collate(
     for number, (tokens, indices) in enumerate(parts):
         top = number * rows
         own = slice(top, top + len(indices))
-        mask[own] = np.arange(longest) < tokens.lengths[indices][:, None]
-        source = np.concatenate([np.arange(tokens.offsets[i], tokens.offsets[i + 1]) for i in indices])
+        begins, lengths = tokens.starts[indices], tokens.lengths[indices]
+        source = np.concatenate([np.arange(at, at + own) for at, own in zip(begins, lengths, strict=True)])
+        mask[own] = np.arange(longest) < lengths[:, None]
         input_ids[own][mask[own]] = tokens.ids[source]
         if types is not None and tokens.types is not None:
             types[own][mask[own]] = tokens.types[source]

@@ -55,8 +55,10 @@ class PrefixCache:
     ) -> NDArray[np.generic] | None:
         """The output of the layer below `boundary` for all tokens, (total, d), float32 or bfloat16's bits.
 
-        None where it does not fit in the cache, or the disk is full.
+        None where it does not fit in the cache, or the disk is full. For some of a task's texts it is that of
+        all, in whose arrays they are.
         """
+        tokens = tokens.whole
         return self._read(
             _key(backbone, tokens, str(boundary), precision),
             (len(tokens.ids), backbone.width),
@@ -124,9 +126,9 @@ def sentences(
     backbone: Backbone, tokens: Tokens, pooling: str, precision: str, cache: PrefixCache | None
 ) -> NDArray[np.float32]:
     """The frozen vector of each text, (n, d): out of the cache, where there is one and it has room."""
-    known = None if cache is None else cache.read_sentences(backbone, tokens, pooling, precision)
+    known = None if cache is None else cache.read_sentences(backbone, tokens.whole, pooling, precision)
     if known is not None:
-        return np.asarray(known, dtype=np.float32)
+        return np.asarray(known if tokens.rows is None else known[tokens.rows], dtype=np.float32)
     found = np.empty((len(tokens), backbone.width), dtype=np.float32)
     for text, vector in sentence_vectors(backbone, tokens, pooling, precision):
         found[text] = vector
@@ -144,9 +146,9 @@ def hidden_states(
         with torch.inference_mode(), autocast(device, precision):
             hidden = model(batch).to(torch.bfloat16 if precision == "bf16" else torch.float32).cpu()
         values = (hidden.view(torch.int16) if precision == "bf16" else hidden).numpy()
-        for row, index in enumerate(indices):
-            start, end = int(tokens.offsets[index]), int(tokens.offsets[index + 1])
-            yield start, values[row, : end - start]
+        starts, lengths = tokens.starts[indices].tolist(), tokens.lengths[indices].tolist()
+        for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            yield start, values[row, :length]
 
 
 def _key(backbone: Backbone, tokens: Tokens, what: str, precision: str) -> str:

@@ -1,12 +1,12 @@
 """What the kinds have in common whose rows are a text, or a pair of them, with a label."""
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.encoder.tokens import encode
 from pipelines.errors import InputError
-from pipelines.tasks.cuts import repeated_rows
+from pipelines.tasks.cuts import Cut, cut_groups, repeated_rows
 from pipelines.tasks.kind import Encoded, Kind
 from pipelines.tasks.labelled_rows import Examples, drop_unusable, examples, row_problems
 from pipelines.tasks.readers import Table, read_hub, read_table
@@ -30,6 +30,15 @@ class Labelled(Kind, ABC):
 
     def row_problems(self, table: Table, task: Task, source: Source) -> list[InputError]:
         return row_problems(table, task, source)
+
+    def cut(self, train: Examples, counts: Mapping[str, int], seed: int) -> Cut:
+        """Stratified by class; where rows have groups, by whole groups instead."""
+        if train.groups is not None:
+            return cut_groups(train.groups, counts, seed, what="group")
+        return super().cut(train, counts, seed)
+
+    def groups(self, split: Examples) -> tuple[str, ...] | None:
+        return split.groups
 
     def examples(self, table: Table, labels: tuple[str, ...]) -> Examples:
         return examples(table, labels)

@@ -108,6 +108,13 @@ class Span(Kind):
     def check_encoding(self, train: Split, backbone: "Backbone", max_tokens: int, task: str) -> None:
         check_windows(train, backbone, max_tokens, task)
 
+    def trainable(self, targets: SpanQuestions) -> tuple[Indices, NDArray[Any]]:
+        """The windows of questions with an answer that is where it is said to be."""
+        windows = targets.windows
+        answered = np.array([bool(example.places) for example in targets.examples], dtype=bool)
+        rows = np.flatnonzero(answered[windows.examples])
+        return rows, np.stack([windows.starts, windows.ends], axis=1)[rows]
+
     def outputs(self, labels: tuple[str, ...]) -> int:
         return 2
 

@@ -126,7 +126,7 @@ def flat_cargo(
     starts = ends - np.array(tiles) * TILE  # where each place's first token lies
     total = int(ends[-1])
     source = [
-        _ranges(part.tokens.offsets[part.indices], own) for part, own in zip(parts, lengths, strict=True)
+        _ranges(part.tokens.starts[part.indices], own) for part, own in zip(parts, lengths, strict=True)
     ]
     begins = [np.cumsum(own) - own for own in lengths]  # of each text in its place
     ids = np.full(total, pad_id, dtype=np.int32)
@@ -352,7 +352,7 @@ def _filled(array: NDArray[np.int64], count: int, value: int = 0) -> NDArray[np.
 
 def _block(of: Sequence[Tokens]) -> int:
     """Tokens of a block, for texts of all of these: most texts have one."""
-    tokens, texts = sum(int(own.offsets[-1]) for own in of), sum(len(own) for own in of)
+    tokens, texts = sum(int(own.lengths.sum()) for own in of), sum(len(own) for own in of)
     return min((block for block in BLOCKS if tokens <= block * texts), default=max(BLOCKS))
 
 

@@ -133,11 +133,11 @@ def product_type(x: Tensor) -> torch.dtype:
 
 
 def _has_grouped_products(dtype: torch.dtype, weight: Tensor) -> bool:
-    """Whether torch's `grouped_mm` can be used: on GPUs it is for bf16 and rows of 16 bytes, and those before
-    Hopper would wait for the processor.
+    """Whether torch's `grouped_mm` can be used: it is for rows of 16 bytes, on GPUs for bf16 alone, and those
+    before Hopper would wait for the processor.
     """
     if weight.device.type == "cpu":
-        return True
+        return all(size * dtype.itemsize % 16 == 0 for size in weight.shape[1:])
     rows = weight.shape[1] % 8 == 0 and weight.shape[2] % 8 == 0
     return dtype == torch.bfloat16 and rows and _is_hopper(weight.device)
 

@@ -351,7 +351,7 @@ def predict_all(
     results, queues = [], []
     for part in parts:
         occupant = model.occupant(part.place)
-        count = int(part.tokens.offsets[-1]) if occupant.spans else len(part.tokens)
+        count = int(part.tokens.lengths.sum()) if occupant.spans else len(part.tokens)
         results.append(np.empty((count, occupant.outputs), dtype=np.float64))
         rows = EVALUATION_BATCH if device.type == "cpu" else max(EVALUATION_BATCH, GPU_ROWS // len(parts))
         queues.append(evaluation_batches(part.tokens.lengths, rows))
@@ -367,8 +367,10 @@ def predict_all(
         for index, part, outputs in zip(left, now, found, strict=True):
             values = outputs.cpu().numpy()
             if model.occupant(part.place).spans:
+                lengths = part.tokens.lengths
+                ends = np.cumsum(lengths)
                 for row, text in enumerate(part.indices):
-                    start, end = part.tokens.offsets[text], part.tokens.offsets[text + 1]
+                    start, end = ends[text] - lengths[text], ends[text]
                     results[index][start:end] = values[row, : end - start]
             else:
                 results[index][part.indices] = values[: len(part.indices)]

@@ -14,7 +14,7 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import send, training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.epochs import TrainingState, epoch_result, under
+from pipelines.epochs import TrainingState, epoch_result, is_best, under
 from pipelines.errors import TrialDiverged
 from pipelines.packs.model import Occupant, PackModel
 from pipelines.packs.pack import Pack
@@ -56,6 +56,7 @@ class Training:
         self.moments: dict[str, Tensor] = {}
         self.epochs: list[EpochResult] = []
         self.best: dict[str, Tensor] = {}
+        self.outputs: NDArray[np.float64] | None = None
         self.failure: TrialDiverged | None = None
         self.steps = 0  # taken so far
         self._targets = task.rules.loss_targets(task.train_targets, task.scale)
@@ -227,7 +228,8 @@ class Training:
             train_loss=self._loss_sum / len(self.task.train),
             seconds=seconds,
         )
-        if not self.epochs or result.score > max(done.score for done in self.epochs):
+        self.outputs = outputs
+        if is_best(result, self.epochs):
             self.best = {name: view.cpu().clone() for name, view in trained.items()}
         self.epochs.append(result)
         self._begin_epoch()

@@ -50,12 +50,18 @@ class ProbeMethod(Method):
         from pipelines.probe.features import fitted_rows, read_columns
 
         self.check_data(data)
-        fitted = [data.train.texts[row] for row in fitted_rows(len(data.train))]
+        rows = fitted_rows(len(data.train))
+        fitted = [data.train.texts[row] for row in rows]
         train, validation = (
             read_columns(texts, backbone.tokenizer, task.max_tokens)
             for texts in (fitted, data.validation.texts)
         )
-        texts = TaskTexts(train, validation, framing_tokens(backbone.tokenizer))
+        texts = TaskTexts(
+            train,
+            validation,
+            framing_tokens(backbone.tokenizer),
+            rows if len(rows) < len(data.train) else None,
+        )
         return replace(task, texts=texts.beside(task.texts))
 
     def count_trained(

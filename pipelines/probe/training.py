@@ -22,7 +22,6 @@ from pipelines.probe.features import (
     WEIGHT,
     count_head,
     features,
-    fitted_rows,
     outputs,
 )
 from pipelines.probe.fit import fit_classes, fit_numbers
@@ -57,6 +56,7 @@ class ProbeTraining:
         self.task = task
         self.epochs: list[EpochResult] = []
         self.best: dict[str, Tensor] = {}
+        self.outputs: NDArray[np.float64] | None = None
         self._texts = task.texts
         self._backbone = backbone
         self._pooling = backbone.pooling(config.pooling)
@@ -77,8 +77,9 @@ class ProbeTraining:
         started = time.perf_counter()
         task, rules = self.task, self.task.rules
         read = self._features(self._texts.train)
-        fitted = fitted_rows(len(task.train_targets))
-        targets = rules.loss_targets(task.train_targets[fitted], task.scale)
+        fitted = self._texts.fitted
+        known = task.train_targets if fitted is None else task.train_targets[fitted]
+        targets = rules.loss_targets(known, task.scale)
         if rules.classes:
             found = fit_classes(read, targets.numpy(), task.outputs, seed=self.config.seed)
         else:
@@ -86,8 +87,9 @@ class ProbeTraining:
         parameters = {WEIGHT: found.weight, BIAS: found.bias, STRENGTH: np.array([found.strength])}
         self.best = {name: torch.from_numpy(value).float() for name, value in parameters.items()}
         loss = rules.loss(torch.from_numpy(outputs(self.best, read)).float(), targets)
+        self.outputs = outputs(self.best, self._features(self._texts.validation))
         result = epoch_result(
-            outputs(self.best, self._features(self._texts.validation)),
+            self.outputs,
             task,
             self.config,
             number=1,

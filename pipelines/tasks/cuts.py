@@ -84,11 +84,40 @@ def sample_strata(strata: Sequence[Indices], count: int, seed: int) -> tuple[Ind
     return _first(shuffled, shares), int(np.sum(shares == 0))
 
 
+def spread_rows(strata: Sequence[Indices], count: int, seed: int) -> Indices:
+    """The fold of each row: of each stratum, and of all rows, as many in each as can be."""
+    order = np.concatenate(_shuffle(strata, seed))
+    folds = np.empty(len(order), dtype=np.int64)
+    folds[order] = np.arange(len(order)) % count
+    return folds
+
+
+def spread_groups(strata: Sequence[Indices], groups: Sequence[str], count: int, seed: int) -> Indices:
+    """The fold of each row, whole groups in each: the large ones first, each where its classes are fewest.
+
+    No fold is empty where there are as many groups.
+    """
+    names, members = np.unique(np.array(groups, dtype=object), return_inverse=True)
+    shares = np.zeros((len(names), len(strata)))  # of each class, in each group
+    for number, rows in enumerate(strata):
+        shares[:, number] = np.bincount(members[rows], minlength=len(names)) / len(rows)
+    sizes = np.bincount(members)
+    order = np.random.default_rng(seed).permutation(len(names))
+    loads, rows_of = np.zeros((count, len(strata))), np.zeros(count)
+    fold_of = np.empty(len(names), dtype=np.int64)
+    for group in order[np.argsort(-sizes[order], kind="stable")]:
+        fold = min(range(count), key=lambda one: (loads[one] @ shares[group], rows_of[one], one))
+        fold_of[group] = fold
+        loads[fold] += shares[group]
+        rows_of[fold] += sizes[group]
+    return np.asarray(fold_of[members])
+
+
 def repeated_rows(rows: Mapping[str, Sequence[Hashable]]) -> list[str]:
     """Notes on training rows that another split has as well, word for word: its scores flatter."""
     notes = []
     for name, others in rows.items():
-        again = set(others) if name != "train" else ()
+        again = () if others is rows["train"] else set(others)
         if count := sum(row in again for row in rows["train"]):
             notes.append(f"train: {count} of {len(rows['train'])} rows are in {name} again, word for word")
     return notes

@@ -38,6 +38,10 @@ class Scale(NamedTuple):
     mean: float = 0.0
     std: float = 1.0
 
+    def to(self, other: "Scale", outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Outputs of this scale as another one has them."""
+        return (outputs * self.std + (self.mean - other.mean)) / other.std
+
 
 class Encoded(NamedTuple):
     """A set as the encoder reads it, what its outputs are compared with, and what the encoding lost."""
@@ -110,6 +114,14 @@ class Kind(ABC):
         """Some rows of a split, in their order there."""
         return split.take(rows)
 
+    def join(self, first: Split, then: Split) -> Split:
+        """The rows of two splits, one after the other."""
+        return first.followed_by(then)
+
+    def groups(self, split: Split) -> Sequence[str] | None:
+        """The group of each row, where the task names a column of them."""
+        return None
+
     def settle(self, splits: dict[str, Split], task: Task, labels: tuple[str, ...], notes: list[str]) -> None:
         """Leave out, in place, what only whole splits can tell is of no use; say so in the notes.
 
@@ -150,6 +162,10 @@ class Kind(ABC):
     def check_encoding(self, train: Split, backbone: "Backbone", max_tokens: int, task: str) -> None:
         """Refuse what `encode_training` would, without encoding all of it. Raises InputError."""
         return
+
+    def trainable(self, targets: Targets) -> tuple[Indices, NDArray[Any]]:
+        """Of a set that was held out the texts that can be trained on, and the loss's targets for them."""
+        return np.arange(len(targets)), targets
 
     # What the head learns.
 

@@ -19,27 +19,39 @@ Labels = NDArray[np.int64] | NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Examples:
-    """One split. ``texts`` has one or two a row; ``labels`` is (rows,), class indices or real numbers."""
+    """One split. ``texts`` has one or two a row; ``labels`` is (rows,), class indices or real numbers;
+    ``groups`` has each row's, where the task has some.
+    """
 
     texts: tuple[tuple[str, ...], ...]
     labels: Labels
+    groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, rows: Indices) -> "Examples":
-        return Examples(texts=tuple(self.texts[row] for row in rows), labels=self.labels[rows])
+        groups = None if self.groups is None else tuple(self.groups[row] for row in rows)
+        return Examples(texts=tuple(self.texts[row] for row in rows), labels=self.labels[rows], groups=groups)
+
+    def followed_by(self, other: "Examples") -> "Examples":
+        groups = None if self.groups is None or other.groups is None else self.groups + other.groups
+        labels: Labels = np.concatenate([self.labels, other.labels])
+        return Examples(texts=self.texts + other.texts, labels=labels, groups=groups)
 
 
 def drop_unusable(table: Table) -> Table:
     """The rows with text and label. Hub rows without are left out, as nobody here can mend them."""
-    bad = {row for column in (*table.texts, table.labels) for row in _empty_rows(column)}
+    columns = (*table.texts, table.labels, *([] if table.groups is None else [table.groups]))
+    bad = {row for column in columns for row in _empty_rows(column)}
     if not bad:
         return table
     kept = [row for row in range(len(table.labels)) if row not in bad]
     note = f"{len(bad)} of {len(table.labels)} rows left out: no text or no label"
     texts = tuple([column[row] for row in kept] for column in table.texts)
-    return Table(texts=texts, labels=[table.labels[row] for row in kept], notes=(*table.notes, note))
+    groups = None if table.groups is None else [table.groups[row] for row in kept]
+    labels = [table.labels[row] for row in kept]
+    return Table(texts=texts, labels=labels, notes=(*table.notes, note), groups=groups)
 
 
 def _empty_rows(column: Column) -> list[int]:
@@ -50,7 +62,10 @@ def row_problems(table: Table, task: Task, source: Source) -> list[InputError]:
     """Rows without a text or a label, or with characters that no encoding writes."""
     problems = []
     columns = [("text", name, cells) for name, cells in zip(task.text, table.texts, strict=True)]
-    for what, name, cells in (*columns, ("label", task.label, table.labels)):
+    columns.append(("label", task.label, table.labels))
+    if table.groups is not None:
+        columns.append(("group", task.group or "", table.groups))
+    for what, name, cells in columns:
         if rows := _empty_rows(cells):
             rule = f"{len(rows)} of {len(cells)} rows have no {what} ({name!r}): {_number(rows)}"
             problems.append(InputError(source.key, source.name, rule, "Fill in or remove these rows."))
@@ -164,4 +179,5 @@ def examples(table: Table, labels: tuple[str, ...]) -> Examples:
         if labels
         else np.array([float(label or "") for label in table.labels], dtype=np.float64)
     )
-    return Examples(texts=tuple(zip(*table.texts, strict=True)), labels=values)
+    groups = None if table.groups is None else tuple(str(group) for group in table.groups)
+    return Examples(texts=tuple(zip(*table.texts, strict=True)), labels=values, groups=groups)

@@ -32,11 +32,14 @@ Wanted = Mapping[str, str]  # the columns to read, each with the key that errors
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The cells of one split: a list per text column, and the labels, all of one length."""
+    """The cells of one split: a list per text column, the labels, and the groups where a task has some; all
+    of one length.
+    """
 
     texts: tuple[Column, ...]
     labels: Column
     notes: tuple[str, ...] = ()
+    groups: Column | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,12 +63,18 @@ def read_table(source: str, task: Task, place: str) -> Table:
     path = _find(source, place)
     if path.is_dir():
         return _read_folder(path, task, place)
-    *texts, labels = read_columns(source, _wanted(task), place)
-    return Table(texts=tuple(texts), labels=labels)
+    return _table(read_columns(source, _wanted(task), place), task)
 
 
 def _wanted(task: Task) -> Wanted:
-    return dict.fromkeys(task.text, f"{task.name}.text") | {task.label: f"{task.name}.label"}
+    group = {} if task.group is None else {task.group: "split.group"}
+    return {**group, **dict.fromkeys(task.text, f"{task.name}.text"), task.label: f"{task.name}.label"}
+
+
+def _table(columns: Sequence[Column], task: Task) -> Table:
+    cells = dict(zip(_wanted(task), columns, strict=True))
+    groups = None if task.group is None else cells[task.group]
+    return Table(texts=tuple(cells[name] for name in task.text), labels=cells[task.label], groups=groups)
 
 
 def read_columns(source: str, wanted: Wanted, place: str) -> tuple[Column, ...]:
@@ -222,6 +231,9 @@ def _read_folder(folder: Path, task: Task, place: str) -> Table:
     if len(task.text) > 1:
         fix = f"Give a file that ends in one of {', '.join(READERS)}."
         raise InputError(place, str(folder), "a folder per class holds one text a row, not pairs", fix)
+    if task.group is not None:
+        rule = f"{folder} is a folder per class, whose texts have no columns"
+        raise InputError("split.group", task.group, rule, f"Give {any_of('train')} with this column.")
     paths = sorted(path for path in folder.glob("*/*.txt") if path.is_file() and path.parent.name[0] != ".")
     if not paths:
         fix = "Put the texts of each class into a folder of its name."
@@ -286,8 +298,7 @@ def read_hub(hub: Hub, task: Task, place: str) -> dict[str, Table]:
         picked = _check_columns(rows.column_names, _wanted(task), hub.path)
         arrow = rows.select_columns(list(picked)).with_format("arrow")[:]
         check_table(arrow, f"{hub.path}, {name}", f"{place}.{split}")
-        *texts, labels = _from_arrow(arrow, _wanted(task), hub.path)
-        table = Table(texts=tuple(texts), labels=labels)
+        table = _table(_from_arrow(arrow, _wanted(task), hub.path), task)
         names = hub.labels or tuple(getattr(rows.features[task.label], "names", None) or ())
         tables[split] = replace(table, labels=_name_labels(table.labels, names, f"{place}.labels"))
     return tables

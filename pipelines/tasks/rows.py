@@ -3,16 +3,18 @@
 What depends on the kind of the task, `pipelines.tasks.kind.Kind` says.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.errors import InputError, raise_problems
-from pipelines.tasks.cuts import describe, sample_strata
+from pipelines.tasks.cuts import describe, sample_strata, spread_groups, spread_rows
 from pipelines.tasks.kind import Kind, kind_of
 from pipelines.tasks.readers import READERS, any_of
 from pipelines.tasks.registry import registered_hub, where_to_get
@@ -28,6 +30,8 @@ class TaskData:
         train, validation, test: of the kind's own type; `len` is how many rows.
         notes: what was done to the rows, for a human.
         fingerprint: SHA-256 of the rows and the class names; where they came from does not matter.
+        folds: of each row of train the fold that it is predicted in; `validation` then has the same rows.
+            None: there is a validation set.
         also: the task's further labelled sets by name, as far as they are there. Like the test set, they are
             read by what was chosen, and choose nothing.
     """
@@ -39,6 +43,7 @@ class TaskData:
     test: Any
     notes: tuple[str, ...]
     fingerprint: str
+    folds: NDArray[np.int64] | None = None
     also: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -52,6 +57,12 @@ class TaskData:
         return self.rules.outputs(self.labels)
 
     @property
+    def splits(self) -> dict[str, Any]:
+        """The splits by name; there is no validation set where there are folds."""
+        found = {name: getattr(self, name) for name in SPLITS}
+        return found if self.folds is None else {"train": self.train, "test": self.test}
+
+    @property
     def held_out(self) -> dict[str, Any]:
         """What no search sees: the test set as "test", then the further labelled sets."""
         return {"test": self.test, **self.also}
@@ -62,17 +73,20 @@ def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | Non
 
     The rows are the task's own ``files``, else its ``hub``, else ``data_dir/<name>/<split>.parquet`` (or csv,
     tsv, jsonl), else those of the registered task on the Hub. A missing validation or test split is cut from
-    train by ``split``; then ``task.limit`` is applied. Both keep the order of the rows. Sets that the task
-    names under ``also`` are read beside the splits, from ``data_dir`` or the Hub. What is refused and what is
-    left out is the kind's affair (`pipelines.kinds`).
+    train by ``split``; then ``task.limit`` is applied. Both keep the order of the rows. With ``split.folds``
+    no validation split is cut: the rows of train, and of a validation split that there is, are in folds. Sets
+    that the task names under ``also`` are read beside the splits, from ``data_dir`` or the Hub. What is
+    refused and what is left out is the kind's affair (`pipelines.kinds`).
 
     Raises:
         InputError, InputErrors: whatever is wrong with the rows, all of it together where one thing does not
             hide another. Keys start with the task's name.
     """
     kind, rule = kind_of(task.kind), split or SplitRule()
+    if kind.per_token and (rule.folds or task.group):
+        raise _without_folds(task, rule)
     sources = find_sources(task, data_dir)
-    tables, problems = _read_tables(kind, task, sources)
+    tables, problems = _read_tables(kind, task, sources, joined=rule.folds is not None)
     for name, table in tables.items():
         problems += _row_problems(kind, table, task, sources[name])
     raise_problems(problems)
@@ -84,6 +98,7 @@ def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | Non
     splits = {name: kind.examples(table, labels) for name, table in tables.items()}
     _cut_missing(kind, splits, task, rule, notes)
     _limit(kind, splits, task, rule.seed, notes)
+    folds = _cut_folds(kind, splits, task, rule, notes) if rule.folds else None
     kind.settle(splits, task, labels, notes)
     notes += [f"{name}: not there" for name in task.also if name not in splits]
     ordered = {name: splits[name] for name in (*SPLITS, *(name for name in splits if name not in SPLITS))}
@@ -94,9 +109,17 @@ def read_task(task: Task, *, data_dir: str | None = None, split: SplitRule | Non
         validation=splits["validation"],
         test=splits["test"],
         notes=tuple(notes),
-        fingerprint=kind.fingerprint(ordered, labels),
+        fingerprint=_fingerprint(kind, ordered, labels, folds),
+        folds=folds,
         also={name: splits[name] for name in task.also if name in splits},
     )
+
+
+def _fingerprint(
+    kind: Kind, splits: Mapping[str, Any], labels: tuple[str, ...], folds: NDArray[np.int64] | None
+) -> str:
+    found = kind.fingerprint(splits, labels)
+    return found if folds is None else hashlib.sha256(found.encode() + folds.tobytes()).hexdigest()
 
 
 def find_sources(task: Task, data_dir: str | None) -> dict[str, Source]:
@@ -137,16 +160,22 @@ def _look_in(data_dir: Path, task: Task) -> dict[str, Source]:
 
 
 def _read_tables(
-    kind: Kind, task: Task, sources: Mapping[str, Source]
+    kind: Kind, task: Task, sources: Mapping[str, Source], *, joined: bool
 ) -> tuple[dict[str, Any], list[InputError]]:
-    """The tables that can be read, and what is wrong with the others."""
+    """The tables that can be read, and what is wrong with the others.
+
+    Args:
+        joined: whether the rows of train and validation are cut together.
+    """
     hub = sources["train"].rows
     if isinstance(hub, Hub):
         return kind.read_hub(hub, task, f"{task.name}.hub"), []
     tables, problems = {}, []
     for name, source in sources.items():
         try:
-            tables[name] = kind.read_file(str(source.rows), task, source.key)
+            grouped = name == "train" or (joined and name == "validation")
+            read = task if grouped else replace(task, group=None)
+            tables[name] = kind.read_file(str(source.rows), read, source.key)
         except InputError as problem:
             problems.append(problem)
     return tables, problems
@@ -167,9 +196,11 @@ def _cut_missing(kind: Kind, splits: dict[str, Any], task: Task, rule: SplitRule
     counts = {
         name: max(1, math.floor(len(train) * fraction + 0.5))
         for name, fraction in fractions.items()
-        if name not in splits
+        if name not in splits and not (rule.folds and name == "validation")
     }
     if not counts:
+        if task.group is not None and not rule.folds:
+            notes.append(f"nothing is cut from train: no groups ({task.group!r}) are kept together")
         return
     cut = kind.cut(train, counts, rule.seed)
     for name, rows in cut.rows.items():
@@ -181,10 +212,52 @@ def _cut_missing(kind: Kind, splits: dict[str, Any], task: Task, rule: SplitRule
     splits["train"] = kind.take(train, left)
 
 
+def _cut_folds(
+    kind: Kind, splits: dict[str, Any], task: Task, rule: SplitRule, notes: list[str]
+) -> NDArray[np.int64]:
+    """Make the rows of train, and of validation where there is one, both, in place; returns each row's fold.
+
+    Raises:
+        InputError: the rows, or their groups, are too few.
+    """
+    rows, count = splits["train"], rule.folds or 0
+    if "validation" in splits:
+        notes.append(f"validation: its {len(splits['validation'])} rows are in the folds, beside train's")
+        rows = kind.join(rows, splits["validation"])
+    splits["train"] = splits["validation"] = rows
+    strata, groups = kind.strata(rows), kind.groups(rows)
+    what = f"{task.name}: " + ("the rarest class has" if kind.classes else "train and validation have")
+    if (least := min(map(len, strata))) < count:
+        fix = f"Write {least}, or add rows." if least > 1 else "Add rows, or leave the class out."
+        raise InputError("split.folds", count, f"{what} {least} rows: a fold would be without", fix)
+    if groups is None:
+        notes.append(f"{len(rows)} rows in {count} folds ({describe(rule.seed, stratified=kind.classes)})")
+        return spread_rows(strata, count, rule.seed)
+    if (several := len(set(groups))) < count:
+        found = f"{task.name}: the column has {several} groups: a fold would be without"
+        fix = f"Write folds: {several}, or name another column."
+        raise InputError("split.group", task.group, found, fix if several > 1 else "Name another column.")
+    folds = spread_groups(strata, groups, count, rule.seed)
+    if kind.classes and any(len(np.unique(folds[stratum])) == 1 for stratum in strata):
+        found = f"{task.name}: all rows of a class are in one fold, whose model would not know the class"
+        raise InputError("split.group", task.group, found, "Name another column, or leave the class out.")
+    notes.append(f"{len(rows)} rows of {several} groups in {count} folds (seed {rule.seed}, by group)")
+    return folds
+
+
+def _without_folds(task: Task, rule: SplitRule) -> InputError:
+    """What is said of a task whose rows are not examples by themselves."""
+    if rule.folds:
+        found = f"task {task.name!r} asks for {task.kind}s, whose rows are not put into folds"
+        return InputError("split.folds", rule.folds, found, f"Give {task.kind} tasks a job without it.")
+    found = f"task {task.name!r} asks for {task.kind}s: these are cut by whole articles"
+    return InputError("split.group", task.group, found, f"Give {task.kind} tasks a job without it.")
+
+
 def _limit(kind: Kind, splits: dict[str, Any], task: Task, seed: int, notes: list[str]) -> None:
     """Keep a seeded sample of each split that is over its limit, in place."""
     for name in SPLITS:
-        split, count = splits[name], task.limit.get(name)
+        split, count = splits.get(name, ()), task.limit.get(name)
         if count is None or count >= len(split):
             continue
         strata = kind.strata(split)

@@ -77,11 +77,16 @@ def _refuse_shared_splits(key: str, train: str, validation: str | None, test: st
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRule:
-    """How a missing split is cut: fractions of the original training rows, stratified by class."""
+    """How a missing split is cut: fractions of the original training rows, stratified by class.
+
+    Attributes:
+        folds: how many folds the rows of train and validation are cut into, in place of a validation set.
+    """
 
     validation: float = 0.1
     test: float = 0.1
     seed: int = 0
+    folds: int | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -93,6 +98,9 @@ class SplitRule:
             rule = "validation and test together leave no row to train on"
             fix = "Make their sum less than 1."
             problems.append(InputError("split", (self.validation, self.test), rule, fix))
+        if self.folds is not None and self.folds < 2:
+            rule = "needs 2 or more: each fold is predicted by a model of the others"
+            problems.append(InputError("split.folds", self.folds, rule, "Write 5, or leave it out."))
         if self.seed < 0:
             problems.append(InputError("split.seed", self.seed, "needs to be 0 or more", "Write 0."))
         raise_problems(problems)
@@ -112,6 +120,7 @@ class Task:
         positive: the label that F1 is about; without it F1 is the macro average.
         files, hub: where the rows are, if the task itself says; else see `pipelines.tasks.rows.read_task`.
         limit: the most rows of each split, by split name.
+        group: the column of what stays together: rows of one group are never on both sides of a cut.
         also: further labelled sets, by file name in ``data_dir`` and split name on the Hub: scored beside the
             test set, never chosen by.
 
@@ -129,6 +138,7 @@ class Task:
     files: Files | None = None
     hub: Hub | None = None
     limit: Mapping[str, int] = field(default_factory=dict)
+    group: str | None = None
     also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

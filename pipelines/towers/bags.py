@@ -61,6 +61,7 @@ class Bags:
 def bags_of(tokens: Tokens, left_out: Sequence[int] = ()) -> Bags:
     """Tokens as rows of the encoder's table, without some of them."""
     bags = Bags(tokens.ids.astype(np.int64), tokens.offsets)
+    bags = bags if tokens.rows is None else bags.take(tokens.rows)
     return bags.keep(~np.isin(bags.rows, left_out)) if left_out else bags
 
 

@@ -13,7 +13,7 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.epochs import TrainingState, epoch_result, under
+from pipelines.epochs import TrainingState, epoch_result, is_best, under
 from pipelines.errors import InputError, TrialDiverged
 from pipelines.results import EpochResult
 from pipelines.tasks.encoded import EncodedTask
@@ -64,6 +64,7 @@ class EmbeddingTraining:
         self.task = task
         self.epochs: list[EpochResult] = []
         self.best: dict[str, Tensor] = {}
+        self.outputs: NDArray[np.float64] | None = None
         device = next(backbone.model.parameters()).device
         source = Source(
             backbone,
@@ -76,7 +77,8 @@ class EmbeddingTraining:
         )
         texts = task.texts
         for name, split in (("train", texts.train), ("validation", texts.validation)):
-            if not len(source.wide(split).rows):
+            wide = source.wide(split)
+            if len(wide) and not len(wide.rows):
                 rule = f"no text of {task.name}'s {name} rows has a token left"
                 fix = "Write false, or leave it out; or check the texts and the encoder's vocabulary."
                 key = "strip_non_alphanumerics"
@@ -173,15 +175,16 @@ class EmbeddingTraining:
         self._seconds += time.perf_counter() - started
 
     def _end_part(self) -> EpochResult:
+        self.outputs = predict_towers(self.config, self.tensors, self._validation, self.table)
         result = epoch_result(
-            predict_towers(self.config, self.tensors, self._validation, self.table),
+            self.outputs,
             self.task,
             self.config,
             number=len(self.epochs) + 1,
             train_loss=self._loss_sum / self._samples,
             seconds=self._seconds,
         )
-        if not self.epochs or result.score > max(done.score for done in self.epochs):
+        if is_best(result, self.epochs):
             self.best = {name: tensor.clone() for name, tensor in self.tensors.items()}
         self.epochs.append(result)
         self._begin_part()

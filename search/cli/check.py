@@ -73,14 +73,21 @@ def print_plan(
     limits = {name: value for name, value in job.budget.model_dump().items() if value is not None}
     if limits:
         say("budget: " + ", ".join(f"{name} {value:g}" for name, value in limits.items()))
+    if folds := job.split.folds:
+        say(f"{folds} folds: a trial trains {folds} models, in as many steps as {folds - 1} on all rows take")
     if job.confirm:
         say(f"then the best {job.confirm.top} with {job.confirm.seeds} seeds")
+    if job.refits:
+        say("then the winner again on train and validation: the adapter that is tested and exported")
     say(f"encoder {plan.backbone.name}: {frozen:,} parameters, frozen; pooling {plan.pooling}")
     for name, one in plan.vectors.items():
         say(f"vectors {name}: {len(one.words):,} words, {one.table.shape[1]} numbers each")
     for data in plan.tasks:
         say(f"\ntask {data.task.name}: {data.task.kind}, chosen by {data.task.metric}")
-        say(f"  {len(data.train):,} train, {len(data.validation):,} validation, {len(data.test):,} test rows")
+        sizes = {name: f"{len(split):,} {name}" for name, split in data.splits.items()}
+        if folds:
+            sizes["train"] = f"{len(data.train):,} in {folds} folds"
+        say(f"  {', '.join(sizes.values())} rows")
         if data.labels:
             say(f"  {len(data.labels)} labels: {_short_list(data.labels)}")
         for note in data.notes:

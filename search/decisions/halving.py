@@ -56,7 +56,7 @@ def peers(trials: Sequence[Trial], schedule: int, rung: int, *, pareto: bool = F
         if trial.schedule == schedule
         and len(trial.epochs) >= rung
         and trial.state != "failed"
-        and trial.confirms is None
+        and trial.searched
     ]
     there.sort(key=lambda trial: (-score_at(trial, rung), loss_at(trial, rung), trial.number))
     if not pareto:

@@ -48,7 +48,7 @@ def propose(
         pareto: look for the front of score against trained parameters, not for the best score alone.
         allows: whether a configuration may be run; others are never proposed.
     """
-    trials = [trial for trial in trials if trial.confirms is None]
+    trials = [trial for trial in trials if trial.searched]
     number = len(trials)
     rng = np.random.default_rng((seed, number))
     known = {_key(trial.params) for trial in trials}

@@ -56,7 +56,7 @@ def own_verdict(trial: Trial, rules: Rules) -> Verdict:
 def verdict(trial: Trial, trials: Sequence[Trial], rules: Rules) -> Verdict:
     """What is to become of a trial that has just reported an epoch."""
     by_itself = own_verdict(trial, rules)
-    if by_itself.state != "running" or trial.confirms is not None:
+    if by_itself.state != "running" or not trial.searched:
         return by_itself
     reason = rules.entry.stop_reason(trial, trials)
     return by_itself if reason is None else Verdict("pruned", reason)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -79,6 +79,8 @@ class SearchJob(Part):
     """A linear probe of each task, which every winner is compared with; none: do without."""
     confirm: ConfirmPart | None = None
     """Re-run the best configurations with further seeds; null: do not."""
+    refit: bool | None = None
+    """Train the winner again, on train and validation; null: where there are folds, which need it."""
     budget: BudgetPart = BudgetPart()
     """What ends the search before its trials are used up."""
     trial_timeout: Minutes | None = None
@@ -159,6 +161,15 @@ class SearchJob(Part):
             raise FieldError("", vectors, rule, f"Add {readers[0]} to method, or take the vectors out.")
         return vectors
 
+    @field_validator("refit")
+    @classmethod
+    def _check_refit(cls, refit: bool | None, info: ValidationInfo) -> bool | None:
+        split: SplitPart | None = info.data.get("split")
+        if refit is False and split is not None and split.folds is not None:
+            rule = "split.folds leaves a model for each fold: the adapter is trained on all rows afterwards"
+            raise FieldError("", refit, rule, "Leave refit out, or split.folds.")
+        return refit
+
     @field_validator("resources")
     @classmethod
     def _check_resources(cls, resources: ResourcesPart, info: ValidationInfo) -> ResourcesPart:
@@ -194,7 +205,12 @@ class SearchJob(Part):
 
     def resolved_tasks(self) -> tuple[Task, ...]:
         """The tasks as the pipelines take them, in the job's order."""
-        return tuple(task.task() for task in self.tasks)
+        return tuple(replace(task.task(), group=self.split.group) for task in self.tasks)
+
+    @property
+    def refits(self) -> bool:
+        """Whether the winner is trained again on all rows."""
+        return bool(self.refit) or self.split.folds is not None
 
     def split_rule(self) -> SplitRule:
         """How missing splits are cut, as the pipelines take it."""
@@ -211,10 +227,15 @@ class SearchJob(Part):
         out: their own fingerprint stands for them.
         """
         elsewhere = {"tasks", "data_dir", "budget", "trial_timeout", "resources", "storage", "database"}
-        elsewhere |= {"tracking", "cache", "vectors", "baseline"}
+        elsewhere |= {"tracking", "cache", "vectors", "baseline", "refit"}
         content = {key: value for key, value in self.to_dict().items() if key not in elsewhere}
+        # Keys that came later stand only where they say something: earlier records do not have them.
+        content["split"] = {key: value for key, value in content["split"].items() if value is not None}
+        if self.refits:
+            content["refit"] = True
         tasks = [asdict(task) for task in self.resolved_tasks()]
-        content["tasks"] = [{k: v for k, v in task.items() if k not in ("files", "hub")} for task in tasks]
+        left = ("files", "hub", "group")
+        content["tasks"] = [{k: v for k, v in task.items() if k not in left} for task in tasks]
         return cast(dict[str, Any], json.loads(json.dumps(content)))
 
     def fingerprint(self) -> str:

@@ -150,8 +150,12 @@ class SplitPart(Part):
     """The fraction for validation, between 0 and 1."""
     test: float = 0.1
     """The fraction for test, between 0 and 1."""
+    folds: int | None = None
+    """2 or more: cross-validation in place of a validation set, for small tasks; null: none."""
+    group: Text | None = None
+    """A column whose rows stay together: no group is on both sides of a cut, or in two folds."""
     seed: Seed = 0
-    """Which rows are cut, and which stay under a limit."""
+    """Which rows are cut, which stay under a limit, and which fold each is in."""
 
     @model_validator(mode="after")
     def _check_rule(self) -> "SplitPart":
@@ -160,7 +164,7 @@ class SplitPart(Part):
 
     def rule(self) -> SplitRule:
         """The rule that the pipelines cut by. Raises InputError or InputErrors."""
-        return SplitRule(**self.model_dump())
+        return SplitRule(**self.model_dump(exclude={"group"}))
 
 
 class SearchPart(Part):

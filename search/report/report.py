@@ -278,13 +278,17 @@ def _studies_table(studies: Sequence[Study]) -> Table:
     """What is in the report, and what of these jobs is not."""
     rows = []
     for study in studies:
-        trials, sizes = study.trials(), study.facts.sizes
+        trials, sizes, folds = study.trials(), study.facts.sizes, study.facts.folds
         counts = Counter(trial.state for trial in trials)
         state = f"left out: {study.failure or 'not finished'}" if study.winner is None else "in the report"
         rows.append(
             (
                 study.name,
-                " / ".join(f"{sizes[one]:,}" for one in ("train", "validation", "test") if one in sizes)
+                " / ".join(
+                    f"{sizes[one]:,}" + (f" in {folds} folds" if folds and one == "train" else "")
+                    for one in ("train", "validation", "test")
+                    if one in sizes
+                )
                 or NONE,
                 *(str(counts[one]) for one in ("complete", "pruned", "failed")),
                 f"{sum(trial.seconds for trial in trials) / 60:.1f}",

@@ -20,6 +20,7 @@ TRIAL_TAGS: dict[str, Callable[[Trial], object]] = {
     "seed": lambda trial: trial.seed,
     "trained_parameters": lambda trial: trial.trained_parameters,
     "node": lambda trial: trial.node,
+    "refits": lambda trial: None if trial.refits is None else f"trial {trial.refits}",
     "confirms": lambda trial: None if trial.confirms is None else f"trial {trial.confirms}",
 }
 

@@ -36,6 +36,7 @@ class WorkerContext:
         cache: of outputs of layers that nothing trains, in 10^9 bytes.
         compiles: whether trials on a GPU go by compiled kernels, where they can.
         vectors: word vectors in Ray's object store, by name.
+        folds: how many models a trial trains.
         methods: the job's rows of the table; a worker may lack one that another package registered.
     """
 
@@ -51,6 +52,7 @@ class WorkerContext:
     vectors: "Mapping[str, ray.ObjectRef[WordVectors]]" = field(default_factory=dict)
     methods: tuple[Method, ...] = ()
     compiles: bool = False
+    folds: int = 1
 
     def vectors_for(self, config: "Config") -> "dict[str, WordVectors]":
         """Those word vectors that a configuration reads."""

@@ -5,14 +5,12 @@ worker has no torch and asks the host for the next epoch. Should a host die, Ray
 trials go on from their checkpoints there.
 """
 
-import contextlib
 import logging
 import os
 import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +20,7 @@ from ray.tune import Trainable
 
 from search.errors import StorageError
 from search.workers.assignment import Assignment
-from search.workers.capacity import MOST, Capacity
+from search.workers.capacity import Capacity
 from search.workers.checkpoints import read_state, write_state
 from search.workers.context import WorkerContext, keep_kernels, open_backbone, open_cache
 from search.workers.gpus import read_gpus
@@ -30,17 +28,16 @@ from search.workers.reports import REPORT, HostState, TrialReport, describe_fail
 
 if TYPE_CHECKING:  # torch takes seconds to import: drivers and proxies do without
     from pipelines.epochs import TrainingState
+    from pipelines.folds import FoldedTraining
     from pipelines.packs.pack import Member, Pack
     from pipelines.packs.training import Training
+    from pipelines.tasks.encoded import EncodedTask
 
 log = logging.getLogger(__name__)
 PROXY_CPUS = 0.001  # of a trial that trains in a pack: it waits; Tune takes no 0
 HOST_RESTARTS = 3  # times that a trial is taken to a new host after the death of one
 HOST_WAIT_SECONDS = 1
-POLL_SECONDS = 2  # between two questions to a host for its state
 IDLE_SECONDS = 0.2
-
-OnStates = Callable[[Sequence[HostState]], None]
 
 
 @dataclass
@@ -50,6 +47,7 @@ class Guest:
     Attributes:
         asked: how many epochs its Tune trial knows; one more is trained ahead of its asking.
         training: None until it sits in a pack for the first time.
+        members: what trains in packs for it: the training, or that of each fold.
         blocked: why it cannot go on, where that is the storage's fault.
         ready: how many of its epochs can be told.
         visit: who asked last; only they can drop it.
@@ -59,18 +57,21 @@ class Guest:
     assignment: Assignment
     asked: int
     visit: str
-    training: "Training | None" = None
+    training: "Training | FoldedTraining | None" = None
+    members: Sequence[Any] = ()
     failure: str | None = None
     blocked: str | None = None
     ready: int = 0
     states: "dict[int, TrainingState]" = field(default_factory=dict)
 
     @property
-    def wants_seat(self) -> bool:
-        """Whether there is something for it to train."""
-        if self.failure is not None or self.blocked is not None:
-            return False
-        return self.training is None or (not self.training.finished and self.ready <= self.asked)
+    def may_train(self) -> bool:
+        """Whether nothing has gone wrong."""
+        return self.failure is None and self.blocked is None
+
+    def wants_seat(self, member: Any) -> bool:
+        """Whether a member has something to train; folds that have ended an epoch wait for the others."""
+        return self.may_train and not member.finished and len(member.epochs) <= self.asked
 
 
 class PackHost:
@@ -97,7 +98,8 @@ class PackHost:
         """How many trials it takes now, and what it does."""
         members = [len(pack.members) for pack in tuple(self._packs)]
         packs = tuple(sorted(filter(None, members), reverse=True))
-        return HostState(self._capacity.count, packs, os.uname().nodename, read_gpus())
+        trials = -(-self._capacity.count // self._context.folds)
+        return HostState(trials, packs, os.uname().nodename, read_gpus())
 
     def next_epoch(self, assignment: Assignment, visit: str) -> str:
         """Train a trial's next epoch, write its checkpoint, and report: a `TrialReport` as JSON.
@@ -160,38 +162,54 @@ class PackHost:
         for pack in self._packs:
             for member in list(pack.members):
                 guest = self._guest_of(member)
-                if guest is None or not guest.wants_seat:
+                if guest is None or not guest.wants_seat(member):
                     pack.leave(member)
         self._packs = [pack for pack in self._packs if pack.members]
-        seated = sum(len(pack.members) for pack in self._packs)
         for guest in list(self._guests.values()):
-            if seated >= self._capacity.count:
+            if self._free_seats() <= 0:
                 return
-            if guest.wants_seat and not self._is_seated(guest):
-                try:
-                    self._sit_down(guest)
-                    seated += 1
-                except StorageError as error:
-                    guest.blocked = str(error)
-                except Exception as error:  # whatever a configuration does wrong is its own failure
-                    guest.failure = describe_failure(error)
-                self._changed.notify_all()
+            if not guest.may_train:
+                continue
+            waiting = [one for one in guest.members if guest.wants_seat(one) and not self._is_seated(one)]
+            if guest.training is not None and not waiting:
+                continue
+            try:
+                if guest.training is None:
+                    self._welcome(guest)
+                for member in waiting[: self._free_seats()]:
+                    member.move_to(self._pack_for(member.task, member.config))
+            except StorageError as error:
+                guest.blocked = str(error)
+            except Exception as error:  # whatever a configuration does wrong is its own failure
+                guest.failure = describe_failure(error)
+            self._changed.notify_all()
 
-    def _sit_down(self, guest: Guest) -> None:
+    def _free_seats(self) -> int:
+        return self._capacity.count - sum(len(pack.members) for pack in self._packs)
+
+    def _welcome(self, guest: Guest) -> None:
+        """Make a trial's training, from its checkpoint if there is one. Of folds as many sit as have room."""
+        from pipelines.folds import FoldedTraining, start_training
         from pipelines.packs.training import Training
 
         config: Any = guest.assignment.config()
-        task = ray.get(self._context.tasks[guest.assignment.task])
-        if guest.training is None:
-            training = Training(
-                self._backbone, task, config, pack=self._pack_for(task, config), pooling=self._context.pooling
-            )
-            saved = read_state(self._context, guest.assignment)
-            if saved is not None:
-                training.restore(saved)
-            guest.training, guest.ready = training, len(training.epochs)
-        else:
-            guest.training.move_to(self._pack_for(task, config))
+        free = self._free_seats()
+
+        def make(task: "EncodedTask") -> Training:
+            pack = self._pack_for(task, config)
+            return Training(self._backbone, task, config, pack=pack, pooling=self._context.pooling)
+
+        task = guest.assignment.seen(ray.get(self._context.tasks[guest.assignment.task]))
+        training: Any = start_training(task, make)
+        members: Sequence[Any] = (training,)
+        if isinstance(training, FoldedTraining):
+            members = training.trainings
+        for member in members[free:]:
+            member.pack.leave(member)
+        saved = read_state(self._context, guest.assignment)
+        if saved is not None:
+            training.restore(saved)
+        guest.members, guest.training, guest.ready = members, training, len(training.epochs)
 
     def _pack_for(self, task: Any, config: Any) -> "Pack":
         """The first pack that a trial can join, or a new one."""
@@ -230,14 +248,24 @@ class PackHost:
         with self._changed:
             for member in ended:
                 guest = self._guest_of(member)
-                if guest is None or guest.training is None:
-                    continue
-                if member.failure is not None:
-                    guest.failure = describe_failure(member.failure)
-                else:
-                    guest.ready = len(guest.training.epochs)
-                    guest.states[guest.ready] = guest.training.state()
+                if guest is not None:
+                    self._note_end(guest, member)
             self._changed.notify_all()
+
+    def _note_end(self, guest: Guest, member: Any) -> None:
+        """A member has ended an epoch, or failed."""
+        training: Any = guest.training
+        if member.failure is not None:
+            guest.failure = describe_failure(member.failure)
+            return
+        try:
+            if training is not member:
+                training.note_end(member)
+            if len(training.epochs) > guest.ready:  # of all folds
+                guest.ready = len(training.epochs)
+                guest.states[guest.ready] = training.state()
+        except Exception as error:  # a score that is not defined for what was predicted
+            guest.failure = describe_failure(error)
 
     def _free(self, pack: "Pack", error: Exception) -> None:
         """Memory ran out: go on with fewer. Nobody fails but a trial that does not fit alone."""
@@ -257,10 +285,11 @@ class PackHost:
             torch.cuda.empty_cache()
 
     def _guest_of(self, member: "Member") -> Guest | None:
-        return next((guest for guest in self._guests.values() if guest.training is member), None)
+        guests = self._guests.values()
+        return next((guest for guest in guests if any(own is member for own in guest.members)), None)
 
-    def _is_seated(self, guest: Guest) -> bool:
-        return any(member is guest.training for pack in self._packs for member in pack.members)
+    def _is_seated(self, member: "Member") -> bool:
+        return any(own is member for pack in self._packs for own in pack.members)
 
 
 def _steps_together(context: WorkerContext) -> int:
@@ -319,68 +348,3 @@ class PackedTrial(Trainable):
             except RayActorError:  # it died; Ray starts it anew, and the trial goes on from its checkpoint
                 time.sleep(HOST_WAIT_SECONDS)
         return str(ray.get(self._host.next_epoch.remote(self._assignment, self._visit)))
-
-
-class HostPool:
-    """The driver's hosts: one for each GPU (or, without one, a single host), as many as the cluster has.
-
-    Args:
-        capacity: trials at once at each; None: each host finds out.
-        cpus, gpus: what a host takes, less the little of the CPUs that its trials' proxies take.
-        cluster: whether an autoscaler may add nodes: one more host than there is room for then waits.
-        on_states: told of what the hosts do, whenever that is known anew.
-    """
-
-    def __init__(
-        self,
-        context: WorkerContext,
-        capacity: int | None,
-        *,
-        cpus: int,
-        gpus: float,
-        cluster: bool,
-        on_states: OnStates = lambda _: None,
-    ) -> None:
-        left = max(cpus / 2, cpus - PROXY_CPUS * (capacity or MOST))
-        self._options = {"num_cpus": left, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 1000}
-        self._context = ray.put(context)
-        self._capacity = capacity
-        self._gpus = gpus
-        self._spare = 1 if cluster and gpus else 0
-        self._hosts: dict[str, Any] = {}
-        self._states: dict[str, HostState] = {}
-        self._on_states = on_states
-        self._asked: dict[str, Any] = {}  # answers that are under way
-        self._asked_at = 0.0
-
-    def slots(self) -> int:
-        """How many trials all hosts take now; starts hosts for GPUs that have come."""
-        there = int(ray.cluster_resources().get("GPU", 0) // self._gpus) if self._gpus else 1
-        while len(self._hosts) < max(1, there) + self._spare:
-            name = f"adaptune-{self._context.hex()[:12]}-{len(self._hosts)}"
-            self._hosts[name] = (
-                ray.remote(PackHost).options(**self._options, name=name).remote(self._context, self._capacity)
-            )
-        if time.monotonic() - self._asked_at > POLL_SECONDS:
-            self._asked_at = time.monotonic()
-            for name, host in self._hosts.items():
-                self._asked.setdefault(name, host.state.remote())
-        ready, _ = ray.wait(list(self._asked.values()), num_returns=len(self._asked), timeout=0)
-        for name, answer in list(self._asked.items()):
-            if answer in ready:
-                del self._asked[name]
-                with contextlib.suppress(RayActorError):  # it is being started again
-                    self._states[name] = ray.get(answer)
-        if ready:
-            self._on_states(list(self._states.values()))
-        return sum(state.capacity for state in self._states.values())
-
-    def pick(self, live: Counter[str]) -> str:
-        """The host with the most room, given how many live trials each has."""
-        return max(self._states, key=lambda name: self._states[name].capacity - live[name])
-
-    def close(self) -> None:
-        """End all hosts; what they trained is in their checkpoints."""
-        for host in self._hosts.values():
-            ray.kill(host)
-        self._hosts, self._states = {}, {}

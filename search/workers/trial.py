@@ -1,5 +1,6 @@
 """The Tune trainable: a warm worker that takes trial after trial."""
 
+import functools
 import gc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -79,17 +80,21 @@ class WorkerTrial(Trainable):
 
     def _start(self) -> "Training":
         """The trial's training, from its checkpoint if there is one."""
+        from pipelines.folds import start_training
+
         config = self._assignment.config()
-        training = find_method(config.method).make_training(
+        make = functools.partial(
+            find_method(config.method).make_training,
             self._backbone,
-            ray.get(self._context.tasks[self._assignment.task]),
-            config,
+            config=config,
             pooling=self._context.pooling,
             precision=self._context.precision,
             vectors=self._context.vectors_for(config),
             cache=self._cache,
             fused=self._fused,
         )
+        task = self._assignment.seen(ray.get(self._context.tasks[self._assignment.task]))
+        training = start_training(task, make)
         saved = read_state(self._context, self._assignment)
         if saved is not None:
             training.restore(saved)

@@ -91,7 +91,7 @@ FLOORS = {
         "tasks",
         "kinds epochs intervals",
         "method",
-        "bundle_files packs towers probe checkpoint",
+        "bundle_files packs towers probe checkpoint folds",
         "methods bundle",
         "analyses",
     ],

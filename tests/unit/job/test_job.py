@@ -35,7 +35,7 @@ def write(tmp_path):
 
 def test_the_least_job_has_the_documented_defaults():
     read = job().to_dict()
-    assert read["split"] == {"validation": 0.1, "test": 0.1, "seed": 0}
+    assert read["split"] == {"validation": 0.1, "test": 0.1, "folds": None, "group": None, "seed": 0}
     assert (read["max_tokens"], read["pooling"], read["precision"]) == (128, "auto", "auto")
     assert read["search"] == {
         "sampler": "tpe",

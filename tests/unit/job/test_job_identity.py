@@ -39,6 +39,8 @@ def test_reading_a_job_back_does_not_look_at_folders(tmp_path, monkeypatch):
         {"tracking": {"experiment": "other"}},
         {"data_dir": "data"},
         {"baseline": "none"},
+        {"refit": False},
+        {"split": {"folds": None, "group": None}},
         {"space": preset("default").to_dict()},
         {"method": ["adapter"]},
         {"tasks": [{"name": "glue_cola", "hub": "copy/of-cola", "metric": "matthews"}]},
@@ -63,6 +65,10 @@ def test_the_fingerprint_leaves_out_data_paths(tmp_path):
         ({"name": "other"}, 'name: "tickets" -> "other"'),
         ({"search": {"trials": 30}}, "search.trials: 18 -> 30"),
         ({"max_tokens": 64}, "max_tokens: 128 -> 64"),
+        ({"refit": True}, "refit: (absent) -> true"),
+        ({"split": {"folds": 5}}, "split.folds: (absent) -> 5"),
+        ({"split": {"folds": 5}}, "refit: (absent) -> true"),
+        ({"split": {"group": "author"}}, 'split.group: (absent) -> "author"'),
         (
             {"tasks": [{"name": "glue_cola", "metric": "accuracy"}]},
             'tasks[0].metric: "matthews" -> "accuracy"',
@@ -77,6 +83,22 @@ def test_the_fingerprint_leaves_out_data_paths(tmp_path):
 def test_a_job_with_other_content_has_another_fingerprint_and_says_why(changes, difference):
     assert job(**changes).fingerprint() != job().fingerprint()
     assert difference in differences(job().content(), job(**changes).content())
+
+
+def test_a_job_without_folds_and_refit_is_what_it_was_before_there_were_any():
+    content = job().content()
+    assert content["split"] == {"validation": 0.1, "test": 0.1, "seed": 0}
+    assert not {"refit", "group"} & {*content, *content["tasks"][0]}
+
+
+def test_folds_need_a_refit_which_they_bring_along():
+    assert job(split={"folds": 5}).refits
+    assert job(refit=True).refits
+    assert not job().refits
+    with pytest.raises(JobError) as caught:
+        job(split={"folds": 5}, refit=False)
+    assert "refit = False: split.folds leaves a model for each fold" in str(caught.value)
+    assert "Leave refit out, or split.folds." in str(caught.value)
 
 
 SECTIONS = st.sampled_from(["name", "tasks", "space", "search", "split", "resources", "tracking", "method"])

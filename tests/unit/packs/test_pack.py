@@ -92,6 +92,15 @@ def test_four_trials_of_different_sizes_and_rates_give_what_they_give_alone(back
         assert_same(own, alone(backbone, task, one))
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_trials_that_all_have_few_units_share_a_pack(backbone, task, size):
+    """Rows of their matrices are shorter than the 16 bytes that a grouped product needs."""
+    configs = [config(adapter_size=size, epochs=1, seed=seed) for seed in (0, 1)]
+    for found in together(backbone, task, configs):
+        assert_same(found, alone(backbone, task, found.config))
+
+
 def test_who_left_in_the_middle_of_an_epoch_goes_on_elsewhere_as_if_nothing_had_been(backbone, task):
     mine, other = config(seed=1, dropout=0.2), config(seed=2, adapter_size=8)
     training = together(backbone, task, [mine, other], leaves=0)[0]

@@ -24,7 +24,7 @@ def examples(rows, columns=1):
     return Examples(texts=tuple(("x",) * columns for _ in range(rows)), labels=np.zeros(rows, dtype=np.int64))
 
 
-def card(record, *, labels=("ham", "spam"), text=("body",), label="label", kind="classification"):
+def card(record, *, labels=("ham", "spam"), text=("body",), label="label", kind="classification", **changes):
     study = create(record)
     add(study, [0.5], trained=10)
     number = add(
@@ -41,6 +41,7 @@ def card(record, *, labels=("ham", "spam"), text=("body",), label="label", kind=
             "tasks": [{"name": "task", "files": files, "kind": kind, "text": list(text), "label": label}],
             "space": SPACE,
             "search": {"trials": 7, "sampler": "random"},
+            **changes,
         }
     )
     data = TaskData(
@@ -66,6 +67,14 @@ def test_the_card_tells_which_trial_and_epoch_and_their_scores(record):
     text = card(record)
     assert "job `tickets`, trial 1 of 2" in text
     assert "validation: accuracy 0.9000, f1 0.4500 (epoch 2; chose this trial by accuracy)" in text
+
+
+def test_the_card_of_a_refit_in_folds_says_what_was_trained_and_what_its_scores_are_over(record):
+    text = card(record, split={"folds": 5})
+    assert "f1 0.4500 (over 5 folds, each row by a model that was not trained on it; epoch 2; chose" in text
+    assert "1,600 examples in 5 folds and 100 test examples. This adapter was trained on all but" in text
+    assert "for 2 epoch(s)." in text
+    assert " folds" not in card(record)
 
 
 def test_the_test_scores_are_filled_in_at_their_place_and_nowhere_else(record):

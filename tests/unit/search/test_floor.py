@@ -7,6 +7,8 @@ import pytest
 from embeddings import toy_data
 from tiny import MAX_TOKENS, tiny_backbone, toy_spans
 
+from pipelines.folds import start_training
+from pipelines.methods import PROBE
 from pipelines.tasks.encoded import encode_task
 from search.floor import Floor, floor_texts, measure_floor, winner_intervals
 from search.record import Baseline
@@ -49,6 +51,40 @@ def test_the_mean_is_said_of_every_text(backbone):
     task = encode_task(data, backbone, MAX_TOKENS)
     (constant,) = task.rules.constant_outputs(task.train_targets, 1)
     assert constant * task.scale.std + task.scale.mean == pytest.approx(data.train.labels.mean())
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_probe_in_folds_is_validated_on_rows_that_it_was_not_fitted_on(backbone, kind):
+    data = toy_data(kind, rows=60)
+    rng = np.random.default_rng(0)  # nothing can be learned: who has seen a row knows it all the same
+    noise = replace(data.train, labels=rng.permutation(data.train.labels))
+    data = replace(data, train=noise, validation=noise, folds=np.arange(60) // 2 % 3)
+    task = encode_task(data, backbone, MAX_TOKENS).in_folds(data.folds)
+    texts = floor_texts(task, data, backbone, refit=True)
+    floor = measure_floor(texts, task, data.test.labels, backbone, precision="fp32", cache=None)
+    seen = PROBE.prepare(encode_task(data, backbone, MAX_TOKENS), data, backbone, searched={}, vectors={})
+    folded = start_training(
+        seen.in_folds(data.folds),
+        lambda view: PROBE.make_training(
+            backbone, view, PROBE.config({}, seed=0), pooling="mean", precision="fp32", vectors={}
+        ),
+    )
+    (epoch,) = folded.run()
+    assert floor.baseline.validation == epoch.scores[task.metric]
+    assert floor.baseline.validation < 0.7
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_beside_a_refit_the_probe_is_fitted_on_all_rows_too(backbone, kind):
+    data = toy_data(kind, rows=40)
+    task = encode_task(data, backbone, MAX_TOKENS)
+    texts = floor_texts(task, data, backbone, refit=True)
+    floor = measure_floor(texts, task, data.test.labels, backbone, precision="fp32", cache=None)
+    both = replace(data, train=data.train.followed_by(data.validation))
+    _, expected = measured(both, backbone)
+    np.testing.assert_allclose(floor.test, expected.test, atol=1e-4)
+    assert floor.baseline.test == expected.baseline.test
+    assert floor.baseline.validation == measured(data, backbone)[1].baseline.validation
 
 
 def test_spans_have_no_baseline(backbone):

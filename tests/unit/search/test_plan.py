@@ -1,12 +1,15 @@
 """A job is known to be usable, or everything wrong with it is told, before anything starts."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tiny import save_tiny_encoder, toy_spans, write_spans
 
+from search.cli.check import print_plan
 from search.errors import JobError
 from search.job.job import SearchJob
 from search.plan import make_plan, name_collisions
@@ -38,6 +41,45 @@ def test_a_good_job_has_a_plan_and_leaves_nothing_behind(folder: Path) -> None:
     assert [data.task.name for data in plan.tasks] == ["good"]
     assert plan.trials == 5
     assert not (folder / "runs").exists()
+
+
+def test_check_tells_of_folds_and_what_they_cost(folder: Path) -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_plan(make_plan(load(folder, split={"folds": 4})), console)
+    told = console.export_text()
+    assert "4 folds: a trial trains 4 models, in as many steps as 3 on all rows take" in told
+    assert "then the winner again on train and validation" in told
+    assert "36 in 4 folds, 4 test rows" in told
+
+
+def test_a_job_without_folds_has_a_validation_set_and_says_nothing_of_them(folder: Path) -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_plan(make_plan(load(folder)), console)
+    told = console.export_text()
+    assert "32 train, 4 validation, 4 test rows" in told
+    assert " folds" not in told
+    assert "again" not in told
+
+
+def test_what_cannot_be_put_into_folds_is_told_with_the_other_problems(folder: Path) -> None:
+    tasks = [
+        {"name": "good", "files": {"train": "good.csv"}},
+        {"name": "other", "files": {"train": "none.csv"}},
+    ]
+    with pytest.raises(JobError) as caught:
+        make_plan(load(folder, tasks=tasks, split={"folds": 30}))
+    told = str(caught.value)
+    assert "split.folds = 30: good: the rarest class has 18 rows" in told
+    assert "other.files.train" in told
+
+
+def test_tasks_in_folds_share_one_set_of_arrays_whatever_their_methods_read(folder: Path) -> None:
+    plan = make_plan(load(folder, split={"folds": 4}, method=["adapter", "probe", "embeddings"]))
+    (task,) = plan.encode()
+    assert task.validation is task.train
+    assert task.texts is not None
+    assert task.texts.validation is task.texts.train
+    assert len(task.fold(0).train) + len(task.fold(0).validation) == len(task.train) == 36
 
 
 def test_a_finite_space_limits_the_trials(folder: Path) -> None:

@@ -98,12 +98,14 @@ def test_a_finished_job_has_the_documented_shape(record, storage):
                     "also": {},
                     "interval": None,
                     "seeds": None,
+                    "refit": None,
                     "trained_parameters": 250,
                     "trained_fraction": 250 / BACKBONE_PARAMETERS,
                     "mlflow_run_id": "abc",
                     "bundle": f"{storage.root}/job/bundles/task/adapter",
                 },
                 "baseline": None,
+                "folds": None,
             }
         ],
     }

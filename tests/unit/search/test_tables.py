@@ -84,6 +84,17 @@ def test_a_task_s_floor_is_the_first_of_its_lines_and_the_winner_is_compared_wit
     assert "not shown to be better than a linear probe" in text
 
 
+def test_a_winner_over_folds_says_so_and_which_trial_was_tested(record, tmp_path):
+    study = create(record, job={"split": {"folds": 5}})
+    add(study, [0.7])
+    note_winner(study, 0, refit=1)
+    text = printed(results_table(job_results([study], Storage(str(tmp_path)))))
+    assert (
+        "; validation over 5 folds; tested and exported as trained again on all rows (trial 1)"
+        in " ".join(text.split()).replace("\n", " ")
+    )
+
+
 def test_a_failed_study_shows_its_reason_as_it_is(record, tmp_path):
     # rich would take [/data/x] for the end of a markup tag, and fail.
     study = create(record)

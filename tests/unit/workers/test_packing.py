@@ -5,14 +5,19 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import numpy as np
 import pytest
-from tiny import tiny_backbone, toy_task
+from tiny import config, tiny_backbone, toy_task
 
 import search.workers.hosts
+from pipelines.folds import start_training
 from pipelines.packs.pack import Pack
+from pipelines.packs.training import Training
 from search.storage import Storage
 from search.workers.assignment import Assignment
+from search.workers.capacity import Capacity
 from search.workers.context import WorkerContext
 from search.workers.hosts import PackHost
 from search.workers.reports import HostState, TrialReport
@@ -35,6 +40,11 @@ def host(monkeypatch, tmp_path):
         cache=0,
     )
     return PackHost(context, capacity=2)
+
+
+def in_folds():
+    task = toy_task(rows=30)
+    return replace(task, validation_targets=task.train_targets).in_folds(np.arange(30) // 2 % 3)
 
 
 def asked(number=0, *, known=0, epochs=3, **params):
@@ -134,6 +144,59 @@ def test_kernels_that_failed_once_are_not_tried_again_by_a_host(host, monkeypatc
     host._fused = True
     assert TrialReport.loads(host.next_epoch(asked(), "first")).failure is None
     assert not host._fused  # its pack goes without: there is no GPU
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("seats", [1, 2, 3, 4])
+def test_a_trial_in_folds_is_what_it_is_alone_however_many_of_its_folds_have_a_seat(host, seats):
+    host._context.tasks["toy"] = in_folds()
+    host._capacity = Capacity(seats)
+    given = config(learning_rate=1e-3)
+    alone = start_training(
+        in_folds(), lambda view: Training(tiny_backbone(), view, given, pooling="cls", precision="fp32")
+    )
+    with ThreadPoolExecutor(2) as threads:
+        for known in range(3):
+            answers = threads.map(lambda at, k=known: host.next_epoch(asked(at, known=k), "v"), range(2))
+            reports = [TrialReport.loads(answer) for answer in answers]
+    expected = [epoch.train_loss for epoch in alone.run()]
+    for report in reports:
+        assert report.failure is None
+        assert report.finished
+        assert [epoch.train_loss for epoch in report.epochs] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.integration
+def test_a_dropped_trial_in_folds_goes_on_from_its_checkpoint(host):
+    host._context.tasks["toy"] = in_folds()
+    first = TrialReport.loads(host.next_epoch(asked(), "first"))
+    host.drop(asked(), "first")
+    second = TrialReport.loads(host.next_epoch(asked(known=1), "second"))
+    assert second.failure is None
+    assert second.epochs[0] == first.epochs[0]
+    assert len(second.epochs) == 2
+
+
+@pytest.mark.integration
+def test_a_fold_that_diverges_fails_its_trial(host):
+    host._context.tasks["toy"] = in_folds()
+    report = TrialReport.loads(host.next_epoch(asked(learning_rate=1e30), "first"))
+    assert report.failure.startswith("TrialDiverged")
+    while host.state().packs:
+        pass
+
+
+@pytest.mark.integration
+def test_a_refit_at_a_host_has_no_score(host):
+    report = TrialReport.loads(host.next_epoch(replace(asked(), refit=True), "first"))
+    assert report.failure is None
+    assert report.epochs[0].scores == {}
+
+
+def test_a_host_takes_as_many_trials_as_all_of_their_folds_fill_it(host):
+    host._context = replace(host._context, folds=5)
+    host._capacity = Capacity(8)
+    assert host.state().capacity == 2
 
 
 @pytest.mark.integration

@@ -15,7 +15,11 @@ from search.workers.context import open_cache
 from search.workers.trial import WorkerTrial
 
 CONTEXT = SimpleNamespace(
-    fused=True, tasks={"task": "the task"}, pooling="cls", precision="bf16", vectors_for=lambda _: {}
+    fused=True,
+    tasks={"task": SimpleNamespace(folds=None)},
+    pooling="cls",
+    precision="bf16",
+    vectors_for=lambda _: {},
 )
 
 
