@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from pipelines.method import find_method
 from pipelines.tasks.rows import TaskData
+from search.decisions.confirmation import Spread
 from search.escapes import code_span, escape_markdown
 from search.job.job import SearchJob
-from search.record import Trial
+from search.record import Baseline, Intervals, Trial
 from search.study import Study
 from search.tables import format_values
+from search.verdict import verdict
 
 
 @dataclass(frozen=True)
@@ -97,3 +99,39 @@ or `adaptune predict path/to/this/folder {given}`. The encoder is not in here: i
 
 def _table_rows(cells: Mapping[str, object]) -> str:
     return "\n".join(f"| {name} | {escape_markdown(str(value))} |" for name, value in cells.items())
+
+
+def describe_scores(scores: Mapping[int, Mapping[str, Mapping[str, float]]], winner: int) -> str:
+    """The winner's scores, and where it was confirmed, those over its seeds.
+
+    Args:
+        scores: by trial, set and metric.
+    """
+    shown = []
+    for name, values in scores[winner].items():
+        line = ("" if name == "test" else f"{name} ") + ", ".join(
+            f"{key} {value:.4f}" for key, value in values.items()
+        )
+        if len(scores) > 1:
+            spreads = {key: Spread.of([sets[name][key] for sets in scores.values()]) for key in values}
+            line += f"; over {len(scores)} seeds: " + ", ".join(f"{key} {s}" for key, s in spreads.items())
+        shown.append(line)
+    return "; ".join(shown)
+
+
+def describe_certainty(
+    test: Mapping[str, float], metric: str, intervals: Intervals | None, baseline: Baseline | None
+) -> str:
+    """Lines of the card: the intervals, and what the winner is worth beside the baseline."""
+    if intervals is None:
+        return ""
+    lines = [
+        f"95 % interval of {metric} on {name}: {ends[0]:.4f} to {ends[1]:.4f}"
+        for name, ends in (("validation", intervals.validation), ("test", intervals.test))
+        if ends is not None
+    ]
+    if baseline is not None:
+        if said := verdict(metric, test[metric], baseline, intervals.gain):
+            lines.append(f"{metric} on test: {said}")
+        lines.append(f"the same answer for every text would have {baseline.majority:.4f}")
+    return "".join(f"- {line}\n" for line in lines)

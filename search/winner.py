@@ -22,8 +22,8 @@ from pipelines.method import HeldOut, Outputs, find_method
 from pipelines.tasks.encoded import EncodedTask
 from pipelines.tasks.kind import Targets
 from pipelines.tasks.rows import TaskData
-from search.card import ModelCard, model_card
-from search.decisions.confirmation import Spread, runs_of
+from search.card import ModelCard, describe_certainty, describe_scores, model_card
+from search.decisions.confirmation import runs_of
 from search.decisions.refit import refit_of
 from search.decisions.rules import common_failure
 from search.decisions.selection import pick_best
@@ -36,7 +36,6 @@ from search.record import Intervals, Run, Trial, Winner
 from search.storage import bundle_key
 from search.study import Study
 from search.tested import Answers, answers_of, keep_answers
-from search.verdict import verdict
 from search.workers.assignment import Assignment
 from search.workers.checkpoints import checkpoint_of, read_state, write_state
 from search.workers.context import WorkerContext, open_backbone, open_cache
@@ -269,44 +268,17 @@ def finish_winner(
             method.bundle_tensors(state.config, state.best, context.vectors_for(state.config)),
             metrics={**selection.facts, **scores[selection.number]},
             card=selection.card.fill(
-                _describe_scores(scores, selection.number),
-                _describe_certainty(scores[selection.number]["test"], task.metric, intervals, floor),
+                describe_scores(scores, selection.number),
+                describe_certainty(
+                    scores[selection.number]["test"],
+                    task.metric,
+                    intervals,
+                    floor.baseline if floor else None,
+                ),
             ),
         )
         context.storage.upload(Path(folder), bundle_key(context.job, selection.task, selection.method))
     return Scored(scores, intervals, floor, answers)
-
-
-def _describe_scores(scores: Mapping[int, SetScores], winner: int) -> str:
-    """The winner's scores, and where it was confirmed, those over its seeds."""
-    shown = []
-    for name, values in scores[winner].items():
-        line = ("" if name == "test" else f"{name} ") + ", ".join(
-            f"{key} {value:.4f}" for key, value in values.items()
-        )
-        if len(scores) > 1:
-            spreads = {key: Spread.of([sets[name][key] for sets in scores.values()]) for key in values}
-            line += f"; over {len(scores)} seeds: " + ", ".join(f"{key} {s}" for key, s in spreads.items())
-        shown.append(line)
-    return "; ".join(shown)
-
-
-def _describe_certainty(
-    test: Mapping[str, float], metric: str, intervals: Intervals | None, floor: Floor | None
-) -> str:
-    """Lines of the card: the intervals, and what the winner is worth beside the baseline."""
-    if intervals is None:
-        return ""
-    lines = [
-        f"95 % interval of {metric} on {name}: {ends[0]:.4f} to {ends[1]:.4f}"
-        for name, ends in (("validation", intervals.validation), ("test", intervals.test))
-        if ends is not None
-    ]
-    if floor is not None:
-        if said := verdict(metric, test[metric], floor.baseline, intervals.gain):
-            lines.append(f"{metric} on test: {said}")
-        lines.append(f"the same answer for every text would have {floor.baseline.majority:.4f}")
-    return "".join(f"- {line}\n" for line in lines)
 
 
 def _describe_failure(trials: Sequence[Trial], stopped: str | None) -> str:
