@@ -217,6 +217,7 @@ def measure(
     *,
     out: Path | None,
     is_late: Callable[[], bool],
+    with_first_step: bool = True,
 ) -> Table:
     """One shape's table. Once it is late, no further row is begun."""
     shape = SHAPES[name]
@@ -227,7 +228,7 @@ def measure(
     most = max(places)
     seconds: list[float | None] = []
     with tempfile.TemporaryDirectory() as cache:
-        if not is_late():
+        if with_first_step and not is_late():
             seconds = [first_step_seconds(name, device, most, Path(cache)) for _ in range(2)]
     told = " / ".join("failed" if one is None else f"{one:.1f}" for one in seconds)
     make = functools.partial(pack_step, shape, device, steps=WARM_STEPS + REPEATS * steps)
@@ -285,6 +286,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--quick", action="store_true", help="the rows of the aims alone, in 7 minutes")
     parser.add_argument("--minutes", type=float, help="begin no row after so many; --quick: 6")
+    parser.add_argument("--no-first-step", action="store_true", help="no new processes that time it")
     parser.add_argument("--out", type=Path, help="write the tables there, as markdown, row by row")
     parser.add_argument("--first-step", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -314,6 +316,7 @@ def main() -> None:
             options.steps,
             out=options.out,
             is_late=lambda: time.monotonic() > late,
+            with_first_step=not options.no_first_step,
         )
     for name, table in tables.items():  # last: torch compiles for a minute
         if not options.quick or QUICK.get(name, ((), (), True))[2]:
