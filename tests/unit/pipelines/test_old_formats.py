@@ -41,11 +41,12 @@ def test_an_unfinished_checkpoint_is_trained_on(old):
 
 @pytest.mark.parametrize("method", ["adapter", "embeddings", "fine_tune", "layer_norm", "top_layers"])
 def test_a_bundle_predicts_what_it_predicted(old, backbone, method):
+    """In the precision of then, on whatever processor."""
     folder = old / "runs/methods/bundles/topics" / method
-    predictions = AdapterBundle.load(folder, backbone=backbone).predict(TEXTS)
+    predictions = AdapterBundle.load(folder, backbone=backbone).predict(TEXTS, precision="bf16")
     for now, before in zip(predictions, expected(old)[f"predict {folder.relative_to(old)}"], strict=True):
         assert (now.text, now.label) == (before["text"], before["label"])
-        assert now.scores == pytest.approx(before["scores"], abs=1e-5)
+        assert now.scores == pytest.approx(before["scores"], abs=1e-3)
 
 
 @pytest.mark.parametrize("task", ["similarity", "animals"])
