@@ -1,15 +1,79 @@
-"""What a job learns from those that were searched before: the studies that fit it, found in the record."""
+"""What a study begins with: what earlier jobs taught, found in the record, or else what ships."""
 
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
 from pipelines.method import find_method
+from pipelines.tasks.rows import TaskData
 from search.decisions.experience import portfolio
+from search.decisions.portfolio import RecordedTask, TaskFacts, suggest
 from search.errors import NewerRecord, UserError
 from search.job.job import SearchJob
+from search.plan import Plan
 from search.record import Experience
 from search.study import Record, Study
 from spaces import Space
+
+SHIPPED = Path(__file__).parent / "portfolio.json"  # made by benchmarks/portfolio.py
+
+
+class Shipped(NamedTuple):
+    """The record that ships.
+
+    Attributes:
+        name: as users are told of it.
+        method: that was searched.
+        tasks: what came of it.
+    """
+
+    name: str
+    method: str
+    tasks: tuple[RecordedTask, ...]
+
+
+@cache
+def shipped(path: Path = SHIPPED) -> Shipped:
+    """The record that ships with adaptune, or another such file."""
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    tasks = tuple(
+        RecordedTask(
+            one["name"],
+            TaskFacts(**{key: one[key] for key in ("kind", "rows", "classes", "tokens", "width")}),
+            one["layers"],
+            tuple(
+                (dict(zip(raw["parameters"], values, strict=True)), regret)
+                for *values, regret in one["regrets"]
+            ),
+        )
+        for one in raw["tasks"]
+    )
+    return Shipped(raw["name"], raw["method"], tasks)
+
+
+def begin(plan: Plan, data: TaskData, method: str, own: Experience) -> Experience:
+    """What the study of a task and method begins with: its user's own jobs' experience where there is some,
+    else, where the job has `experience: auto`, what ships.
+
+    Args:
+        own: what `gather` gave.
+    """
+    known = shipped()
+    if own.portfolio or plan.job.search.experience != "auto" or method != known.method:
+        return own
+    if data.task.kind not in {task.facts.kind for task in known.tasks}:
+        return own
+    first = suggest(
+        known.tasks,
+        plan.facts_of(data),
+        plan.job.space_for(method),
+        default=find_method(method).config({}, seed=0).to_dict(),
+        layers=plan.backbone.depth,
+    )
+    return Experience(portfolio=tuple(first), shipped=known.name if first else "")
 
 
 def gather(

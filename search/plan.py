@@ -6,16 +6,18 @@ from importlib.metadata import packages_distributions
 from typing import Any
 
 from pipelines.encoder.backbone import Backbone, load_backbone
-from pipelines.encoder.tokens import check_max_tokens
+from pipelines.encoder.tokens import check_max_tokens, encode
 from pipelines.errors import InputError, InputErrors
 from pipelines.method import METHODS
 from pipelines.tasks.encoded import EncodedTask, encode_task
 from pipelines.tasks.rows import TaskData, read_task
 from pipelines.towers.vectors import WordVectors, read_vectors
+from search.decisions.portfolio import TaskFacts
 from search.errors import JobError, Problem
 from search.job.job import SearchJob
 from spaces import Choice, Range, Space
 
+SAMPLE = 256  # texts that tell how long a task's are
 OURS = ("search", "spaces", "pipelines")  # common names: another package may bring them too
 
 
@@ -64,6 +66,17 @@ class Plan:
             task if data.folds is None else task.in_folds(data.folds)
             for task, data in zip(encoded, self.tasks, strict=True)
         ]
+
+    def facts_of(self, data: TaskData) -> TaskFacts:
+        """What is known of a task of texts before anything is trained."""
+        texts = data.train.texts[:SAMPLE]
+        return TaskFacts(
+            kind=data.task.kind,
+            rows=len(data.train),
+            classes=max(1, len(data.labels)),
+            tokens=float(encode(texts, self.backbone.tokenizer, self.job.max_tokens).lengths.mean()),
+            width=self.backbone.width,
+        )
 
     def count_trained(self, method: str, outputs: int, params: Mapping[str, Any], *, columns: int = 1) -> int:
         """How many parameters a configuration trains; counted once for each of those that decide it.

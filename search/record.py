@@ -126,10 +126,12 @@ class Experience:
     Attributes:
         studies: names of those that it learns from.
         portfolio: its first configurations.
+        shipped: the record that ships with adaptune, if they come from that; else empty.
     """
 
     studies: tuple[str, ...] = ()
     portfolio: tuple[Params, ...] = ()
+    shipped: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +172,9 @@ class StudyFacts:
         known = {one.name: raw[one.name] for one in fields(cls) if one.name in raw}
         if "experience" in known:
             learned = known["experience"]
-            known["experience"] = Experience(tuple(learned["studies"]), tuple(learned["portfolio"]))
+            known["experience"] = Experience(
+                tuple(learned["studies"]), tuple(learned["portfolio"]), learned.get("shipped", "")
+            )
         return cls(**known)
 
     @property

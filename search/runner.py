@@ -31,7 +31,7 @@ from search.errors import (
     first_line,
     storage_failure,
 )
-from search.experience import gather
+from search.experience import begin, gather
 from search.job.job import SearchJob, differences
 from search.job.parts import ResourcesPart
 from search.local.machine import best_node, local_problems, missing_resources
@@ -186,7 +186,7 @@ def open_studies(record: Record, storage: Storage, plan: Plan) -> tuple[Study, .
                         fingerprint=plan.backbone.fingerprint,
                         vectors=plan.vector_fingerprints,
                     )
-                facts = _study_facts(plan, data, position, learned[method])
+                facts = _study_facts(plan, data, position, begin(plan, data, method, learned[method]))
                 # Of a job of this name whose study file was lost or moved away.
                 storage.delete(checkpoint_folder(job.name, data.task.name, name.rpartition("/")[2]))
                 made[name] = record.create_study(name, facts)

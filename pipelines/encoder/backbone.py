@@ -89,6 +89,11 @@ class Backbone:
         return int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
 
     @property
+    def depth(self) -> int:
+        """How many layers a text goes through."""
+        return int(self.model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+
+    @property
     def parameters(self) -> int:
         """How many parameters the frozen encoder has, its pooler included if the checkpoint has one."""
         return sum(p.numel() for p in self.model.parameters())

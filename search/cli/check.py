@@ -23,10 +23,11 @@ def check(job: JobFile, storage: JobStorage = None) -> None:
 
     Reads the data and loads the encoder, starts nothing. Exit code 2 if the job cannot run.
     """
-    from search.experience import gather
+    from search.experience import begin, gather
     from search.job.job import SearchJob
     from search.local.machine import local_problems
     from search.plan import make_plan, name_collisions
+    from search.record import Experience
     from search.results import has_record
     from search.storage import Storage
     from search.study import Record
@@ -38,28 +39,33 @@ def check(job: JobFile, storage: JobStorage = None) -> None:
     plan = make_plan(loaded, source=str(job), problems=local_problems(loaded.resources))
     place = Storage(loaded.storage, loaded.database)
     place.prepare()
-    experience: dict[str, Experience] = {}
+    own: dict[str, Experience] = dict.fromkeys(loaded.methods, Experience())
     if has_record(place):
         with Record(place) as record:
             fingerprint = plan.backbone.fingerprint
-            experience = {
+            own = {
                 method: gather(
                     record, loaded, method, fingerprint=fingerprint, vectors=plan.vector_fingerprints
                 )
                 for method in loaded.methods
             }
+    experience = {
+        (data.task.name, method): begin(plan, data, method, own[method])
+        for data in plan.tasks
+        for method in loaded.methods
+    }
     print_plan(plan, out, experience=experience)
     start = command("run", str(job), *(["--storage", storage] if storage else []))
     out.print(f"\nStart it with: {start}", soft_wrap=True)
 
 
 def print_plan(
-    plan: "Plan", console: Console, *, experience: Mapping[str, "Experience"] | None = None
+    plan: "Plan", console: Console, *, experience: Mapping[tuple[str, str], "Experience"] | None = None
 ) -> None:
     """Print the studies, their data, trials and trained parameters, and what was done to the data.
 
     Args:
-        experience: what each method begins with.
+        experience: what each task and method begins with.
     """
     from search.tables import format_params, format_values
 
@@ -98,14 +104,30 @@ def print_plan(
             share = f"at most {most / frozen:.1%} of the encoder's"
             say(f"  {method}: {plan.trials_of(method)} trials of {many} trained parameters, {share}")
     for method in job.methods:
-        learned = (experience or {}).get(method)
-        if learned is not None and learned.portfolio:
-            say(f"\nexperience of {method}: {len(learned.studies)} studies, {_short_list(learned.studies)}")
+        for learned, names in _alike(experience or {}, method):
+            source = learned.shipped or f"{len(learned.studies)} studies, {_short_list(learned.studies)}"
+            say(f"\nexperience of {method}: {source}")
+            of_one = "" if len(names) == len(plan.tasks) else f" on {_short_list(names)}"
             for params in learned.portfolio:
-                say(f"  begins with {format_params(params)}")
+                say(f"  begins{of_one} with {format_params(params)}")
         say(f"\nspace of {method}:")
         for name, values in job.space_for(method).to_dict().items():
             say(f"  {name}: {format_values(values)}")
+
+
+def _alike(
+    experience: Mapping[tuple[str, str], "Experience"], method: str
+) -> list[tuple["Experience", list[str]]]:
+    """What a method begins with, each with the tasks that begin so."""
+    found: list[tuple[Experience, list[str]]] = []
+    for (task, other), learned in experience.items():
+        if other == method and learned.portfolio:
+            names = next((names for known, names in found if known == learned), None)
+            if names is None:
+                found.append((learned, [task]))
+            else:
+                names.append(task)
+    return found
 
 
 def _short_list(labels: Sequence[str]) -> str:

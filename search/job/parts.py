@@ -181,7 +181,8 @@ class SearchPart(Part):
     max_trained_parameters: Count | None = None
     """The most parameters that a trial may train; larger configurations are not run. null: any number."""
     experience: Experience = "auto"
-    """First suggestions come from finished jobs with the same backbone, method, space: all, none or these."""
+    """First suggestions come from finished jobs with the same backbone, method, space: all (else from what
+    ships), none or these."""
     patience: Count | None = None
     """Epochs without a better score after which a trial is complete; null: it trains all its epochs."""
     trials: Annotated[int, Field(ge=1, le=1_000_000)] = 18

@@ -273,7 +273,7 @@ class Tracker:
 
         experience = study.facts.experience
         if experience.portfolio:
-            client.set_tag(parent, "experience", ", ".join(experience.studies)[:5000])
+            client.set_tag(parent, "experience", experience.shipped or ", ".join(experience.studies)[:5000])
             client.set_tag(parent, "experience_portfolio", json.dumps(experience.portfolio))
         if study.stopped:
             client.set_tag(parent, "stopped", study.stopped)

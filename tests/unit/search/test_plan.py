@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tiny import save_tiny_encoder, toy_spans, write_spans
+from tiny import save_tiny_encoder, tiny_backbone, toy_spans, write_spans
 
+from search import experience
 from search.cli.check import print_plan
 from search.errors import JobError
 from search.job.job import SearchJob
 from search.plan import make_plan, name_collisions
+from search.record import Experience
 
 
 @pytest.fixture
@@ -170,3 +172,57 @@ def test_a_foreign_package_of_one_of_our_names_is_named(
     (line,) = name_collisions()
     assert "'spaces' also installs a package called 'spaces'" in line
     assert "Uninstall 'spaces'" in line
+
+
+@pytest.fixture
+def like_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ships is of encoders as narrow as those of the tests."""
+    known = experience.shipped()
+    tasks = tuple(
+        replace(task, facts=replace(task.facts, width=tiny_backbone().width)) for task in known.tasks
+    )
+    monkeypatch.setattr(experience, "shipped", lambda: known._replace(tasks=tasks))
+
+
+def begins(plan: Any, method: str = "adapter", own: Experience | None = None) -> Experience:
+    return experience.begin(plan, plan.tasks[0], method, own or Experience())
+
+
+@pytest.mark.usefixtures("like_these")
+def test_a_very_first_search_begins_with_what_ships_and_check_shows_it(folder: Path) -> None:
+    plan = make_plan(load(folder))
+    first = begins(plan)
+    assert first.portfolio
+    assert all(plan.job.space_for("adapter").contains(params) for params in first.portfolio)
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_plan(plan, console, experience={("good", "adapter"): first})
+    told = console.export_text()
+    assert f"experience of adapter: {experience.shipped().name}" in told
+    assert told.count("  begins with adapter_size=") == len(first.portfolio)
+
+
+@pytest.mark.usefixtures("like_these")
+def test_the_users_own_jobs_come_before_what_ships(folder: Path) -> None:
+    own = Experience(("earlier/good/adapter",), ({"adapter_size": 8},))
+    assert begins(make_plan(load(folder)), own=own) == own
+
+
+@pytest.mark.usefixtures("like_these")
+@pytest.mark.parametrize("wanted", ["none", ["earlier"]])
+def test_who_asks_for_none_or_for_some_jobs_gets_nothing_else(folder: Path, wanted: Any) -> None:
+    assert begins(make_plan(load(folder, search={"experience": wanted}))) == Experience()
+
+
+@pytest.mark.usefixtures("like_these")
+def test_what_ships_is_for_the_method_that_was_recorded_alone(folder: Path) -> None:
+    assert begins(make_plan(load(folder, method="layer_norm")), "layer_norm") == Experience()
+
+
+@pytest.mark.usefixtures("like_these")
+def test_what_ships_is_for_the_kinds_that_were_recorded_alone(folder: Path) -> None:
+    job = spans(folder, toy_spans(rows=80).train, space={"adapter_size": 4, "epochs": 1})
+    assert begins(make_plan(job)) == Experience()
+
+
+def test_of_an_encoder_unlike_those_recorded_nothing_is_known(folder: Path) -> None:
+    assert begins(make_plan(load(folder))) == Experience()
