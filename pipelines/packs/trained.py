@@ -1,12 +1,13 @@
 """Which parameters train, as a method of the encoder says it; and what they start from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pipelines.config import EncoderConfig
 from pipelines.encoder.architectures import BELOW, layer_paths, norm_paths
@@ -115,8 +116,19 @@ def trained_shapes(backbone: Backbone, config: EncoderConfig, *, outputs: int) -
     Args:
         outputs: the head's width.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         return {name: tuple(tensor.shape) for name, tensor in _parameters(backbone, config, outputs)}
+
+
+class _Unfilled(TorchFunctionMode):
+    """No tensor is filled with values, which on the meta device costs seconds and gives nothing to read."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        named = kwargs or {}
+        in_place = func.__name__.endswith("_") and not func.__name__.endswith("__")
+        return next(iter((*args, *named.values()))) if in_place else func(*args, **named)
 
 
 def count_trained(backbone: Backbone, config: EncoderConfig, *, outputs: int) -> int:
