@@ -6,7 +6,7 @@ from collections.abc import Hashable
 import torch
 
 from pipelines.packs import pack as pack_module
-from pipelines.packs import places, recorded
+from pipelines.packs import places, prediction, recorded
 from pipelines.packs.batches import Cargo
 
 
@@ -30,7 +30,7 @@ def without_kernels(monkeypatch, on_cargo=lambda _: None, *, recording=None):
     """
     flat_cargo, flat_batch, optimizer = (
         pack_module.flat_cargo,
-        pack_module.flat_batch,
+        prediction.flat_batch,
         places.BankOptimizer,
     )
 
@@ -51,7 +51,7 @@ def without_kernels(monkeypatch, on_cargo=lambda _: None, *, recording=None):
         monkeypatch.setattr(recorded, "_Recording", recording)
         monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
     monkeypatch.setattr(
-        pack_module, "flat_batch", lambda *parts, **others: flat_batch(*parts, **others | {"fused": False})
+        prediction, "flat_batch", lambda *parts, **others: flat_batch(*parts, **others | {"fused": False})
     )
     monkeypatch.setattr(
         places, "BankOptimizer", lambda *bank, **others: optimizer(*bank, **others | {"fused": False})

@@ -58,6 +58,12 @@ class Classification(Labelled):
 
         return cross_entropy(outputs, targets)
 
+    def losses(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        from torch.nn.functional import cross_entropy
+
+        of_rows = cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+        return of_rows.view(targets.shape).mean(1)
+
     def constant_outputs(self, train_targets: NDArray[Any], outputs: int) -> NDArray[np.float64]:
         counts = np.bincount(train_targets, minlength=outputs)
         return np.asarray(np.log(np.maximum(counts, 1e-3) / counts.sum()))

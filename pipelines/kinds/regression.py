@@ -47,6 +47,11 @@ class Regression(Labelled):
 
         return mse_loss(outputs[:, 0], targets)
 
+    def losses(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        from torch.nn.functional import mse_loss
+
+        return mse_loss(outputs[..., 0], targets, reduction="none").mean(1)
+
     def view(self, of: str, outputs: NDArray[np.float64], targets: Any, scale: Scale) -> NDArray[Any]:
         return {"numbers": outputs[:, 0] * scale.std + scale.mean}[of]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
 from pipelines.packs.model import PackModel
-from pipelines.packs.pack import predict
+from pipelines.packs.prediction import predict
 from pipelines.tasks.kind import Kind, Targets
 
 

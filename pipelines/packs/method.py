@@ -94,7 +94,7 @@ class EncoderMethod(Method):
         vectors: Vectors,
     ) -> Outputs:
         from pipelines.packs.model import build_model
-        from pipelines.packs.pack import predict
+        from pipelines.packs.prediction import predict
 
         model = build_model(
             backbone, config, outputs=task.outputs, pooling=pooling, spans=task.rules.per_token

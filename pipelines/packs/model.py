@@ -202,7 +202,8 @@ class PackModel(nn.Module):
         """Of each place what its head makes of its texts' summaries, or of all their tokens."""
         weight, bias = (self.bank.parameters[f"{HEAD}.{kind}"] for kind in ("weight", "bias"))
         chosen = (own.index_select(0, layout.chosen) for own in (weight, bias))
-        whole = by_part(summary.unflatten(0, (len(layout.places), -1)), *chosen).float()
+        # Apart in one operation: each that takes a part by itself has a gradient as large as the whole.
+        whole = by_part(summary.unflatten(0, (len(layout.places), -1)), *chosen).float().unbind()
         results = []
         for index, place in enumerate(layout.places):
             occupant = self.occupants[place]
@@ -211,7 +212,8 @@ class PackModel(nn.Module):
                 tokens = tokens_of(hidden, layout, index)
                 results.append(functional.linear(tokens, weight[place, :width], bias[place, :width]).float())
             else:
-                results.append(whole[index, :, :width])
+                own = whole[index]
+                results.append(own if width == own.shape[1] else own[:, :width])
         return results
 
     def _summary(self, output: Any, batch: Batch, layout: Layout) -> Tensor:

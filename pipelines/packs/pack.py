@@ -2,8 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,21 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.encoder.backbone import Backbone
-from pipelines.encoder.batches import evaluation_batches, send, step_key
+from pipelines.encoder.batches import send, step_key
 from pipelines.encoder.precision import autocast
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.encoder.tokens import Tokens
 from pipelines.errors import TrialDiverged
 from pipelines.packs.bank import BankOptimizer, Shape
-from pipelines.packs.batches import Part, flat_batch, flat_cargo, padded_batch
+from pipelines.packs.batches import Part, flat_cargo, padded_batch
 from pipelines.packs.layout import has_kernels, most_tokens
 from pipelines.packs.model import Occupant, PackModel, check_shareable
 from pipelines.packs.places import Places, Sitter
+from pipelines.packs.prediction import predict_all
 from pipelines.packs.recorded import Recorder
 
 log = logging.getLogger(__name__)
-EVALUATION_BATCH = 64  # examples
-GPU_ROWS = 2048  # examples of all members that are validated together
 GPU_CHECK_STEPS = 16  # a GPU is asked for its losses so seldom: each question waits for it
 
 
@@ -57,6 +54,9 @@ class Member(Sitter, Protocol):
 
     def rate(self) -> float:
         """The learning rate of its next step."""
+
+    def targets(self, indices: NDArray[np.int64]) -> Tensor:
+        """What its loss compares the outputs for its examples with, on the CPU."""
 
     def loss(self, outputs: Tensor, indices: NDArray[np.int64]) -> Tensor:
         """The mean loss of the outputs for its examples."""
@@ -197,18 +197,14 @@ class Pack:
             keys[place], rates[place] = step_key(one.config.seed, one.steps), one.rate()
         places.model.train()
         try:
-            outputs = self._outputs(batches, keys)
-            losses = [
-                one.loss(outputs[place][: len(batches[place])], batches[place])
-                for place, one in places.seated
-            ]
-            _backward(torch.stack(losses).sum())
+            losses = self._losses(self._outputs(batches, keys), batches)
+            _backward(losses.sum())
         except torch.OutOfMemoryError:
             places.model.bank.gradients.zero_()
             self._recorder = None  # with what its passes hold
             raise
         places.optimizer.step(rates)
-        self._unchecked.append(torch.stack(losses).detach())
+        self._unchecked.append(losses.detach())
         for place, one in places.seated:
             one.count_step(len(batches[place]))
         return self._settle()
@@ -221,6 +217,34 @@ class Pack:
             parts = sorted([*parts, *places.idle_parts()], key=lambda part: part.place)
         found = self._passed(places, parts, keys)
         return {part.place: outputs for part, outputs in zip(parts, found, strict=True)}
+
+    def _losses(self, outputs: Mapping[int, Tensor], batches: Mapping[int, NDArray[np.int64]]) -> Tensor:
+        """The losses of the members, (members,): of those that are alike together, as each alone is a dozen
+        operations for a few numbers.
+        """
+        seated = self._taken().seated
+        own = [outputs[place] for place, _ in seated]
+        own = [
+            found if len(found) == len(batches[place]) else found[: len(batches[place])]
+            for (place, _), found in zip(seated, own, strict=True)
+        ]
+        alike: dict[Hashable, list[int]] = {}
+        for index, (_, one) in enumerate(seated):
+            kind = one.task.rules
+            alike.setdefault(index if kind.per_token else (kind, own[index].shape), []).append(index)
+        losses: list[Tensor] = [own[0]] * len(seated)
+        for group in alike.values():
+            place, one = seated[group[0]]
+            if len(group) == 1:
+                losses[group[0]] = one.loss(own[group[0]], batches[place])
+                continue
+            targets = torch.stack([seated[index][1].targets(batches[seated[index][0]]) for index in group])
+            together = one.task.rules.losses(
+                torch.stack([own[index] for index in group]), send(targets, self.device)
+            )
+            for index, loss in zip(group, together.unbind(), strict=True):
+                losses[index] = loss
+        return torch.stack(losses)
 
     def _passed(self, places: Places[Member], parts: Sequence[Part], keys: Sequence[int]) -> list[Tensor]:
         model, pad_id = places.model, self.backbone.pad_id
@@ -320,61 +344,6 @@ class Pack:
         if place is None:
             raise ValueError("a trial that is no member of the pack")
         return place
-
-
-def predict(
-    model: PackModel,
-    tokens: Tokens,
-    *,
-    pad_id: int,
-    precision: str,
-    place: int = 0,
-) -> NDArray[np.float64]:
-    """A place's outputs for every text, in the order of `tokens`: (n, outputs); of spans (all tokens, 2)."""
-    part = Part(place, tokens, np.arange(0))
-    return predict_all(model, [part], pad_id=pad_id, precision=precision, flat=False)[0]
-
-
-@torch.inference_mode()
-def predict_all(
-    model: PackModel,
-    parts: Sequence[Part],
-    *,
-    pad_id: int,
-    precision: str,
-    flat: bool,
-    fused: bool = False,
-) -> list[NDArray[np.float64]]:
-    """The outputs of several places, each for every text of its part, as `predict` gives them."""
-    model.eval()
-    device = model.bank.values.device
-    results, queues = [], []
-    for part in parts:
-        occupant = model.occupant(part.place)
-        count = int(part.tokens.lengths.sum()) if occupant.spans else len(part.tokens)
-        results.append(np.empty((count, occupant.outputs), dtype=np.float64))
-        rows = EVALUATION_BATCH if device.type == "cpu" else max(EVALUATION_BATCH, GPU_ROWS // len(parts))
-        queues.append(evaluation_batches(part.tokens.lengths, rows))
-    for number in range(max(map(len, queues))):
-        left = [index for index, queue in enumerate(queues) if number < len(queue)]
-        now = [replace(parts[index], indices=queues[index][number]) for index in left]
-        if flat:
-            batch, layout = flat_batch(now, pad_id=pad_id, device=device, fused=fused)
-        else:
-            batch, layout = padded_batch(now, pad_id=pad_id, device=device)
-        with autocast(device, precision):
-            found = model(batch, layout)
-        for index, part, outputs in zip(left, now, found, strict=True):
-            values = outputs.cpu().numpy()
-            if model.occupant(part.place).spans:
-                lengths = part.tokens.lengths
-                ends = np.cumsum(lengths)
-                for row, text in enumerate(part.indices):
-                    start, end = ends[text] - lengths[text], ends[text]
-                    results[index][start:end] = values[row, : end - start]
-            else:
-                results[index][part.indices] = values[: len(part.indices)]
-    return results
 
 
 def _backward(loss: Tensor) -> None:

@@ -182,9 +182,13 @@ class Training:
             self.steps, self._steps_an_epoch * self.config.epochs, self.config.learning_rate
         )
 
+    def targets(self, indices: NDArray[np.int64]) -> Tensor:
+        """What the loss compares a batch's outputs with, on the CPU."""
+        return self._targets[torch.from_numpy(indices)]
+
     def loss(self, outputs: Tensor, indices: NDArray[np.int64]) -> Tensor:
         """The mean loss of a batch's outputs."""
-        targets = send(self._targets[torch.from_numpy(indices)], outputs.device)
+        targets = send(self.targets(indices), outputs.device)
         lengths = None
         if self.task.rules.per_token:
             lengths = send(torch.from_numpy(self.task.train.lengths[indices]), outputs.device)

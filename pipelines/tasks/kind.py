@@ -190,6 +190,18 @@ class Kind(ABC):
             lengths: tokens of each row, (rows,); for outputs of every token, the rest of which is padding.
         """
 
+    def losses(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """The mean losses of several models' batches of as many rows, (models,); only of kinds whose outputs
+        are of a row.
+
+        Args:
+            outputs: (models, rows, outputs).
+            targets: (models, rows, ...).
+        """
+        import torch
+
+        return torch.stack([self.loss(*own) for own in zip(outputs, targets, strict=True)])
+
     def validation_loss(self, outputs: NDArray[np.float64], targets: Targets, scale: Scale) -> float | None:
         """The loss on the validation set; None where its targets do not tell."""
         import torch

@@ -11,7 +11,7 @@ from pipelines.bundle_files import BundleConfig
 from pipelines.config import TrainConfig
 from pipelines.encoder.backbone import load_backbone
 from pipelines.errors import InputError
-from pipelines.packs.pack import predict
+from pipelines.packs.prediction import predict
 from pipelines.packs.trained import count_trained
 from pipelines.packs.training import Training
 from pipelines.tasks.encoded import encode_held_out, encode_task

@@ -13,7 +13,7 @@ from pipelines.encoder.batches import Batch, collate, evaluation_batches, traini
 from pipelines.errors import TrialDiverged
 from pipelines.metrics import score
 from pipelines.packs.model import build_model
-from pipelines.packs.pack import predict
+from pipelines.packs.prediction import predict
 from pipelines.packs.training import Training, learning_rate_at
 from pipelines.tasks.encoded import EncodedTask
 

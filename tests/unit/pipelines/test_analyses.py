@@ -13,7 +13,7 @@ from pipelines.encoder.architectures import ARCHITECTURES, layer_paths
 from pipelines.errors import InputError
 from pipelines.packs.bundle import TrainedEncoder
 from pipelines.packs.model import build_model
-from pipelines.packs.pack import predict
+from pipelines.packs.prediction import predict
 
 TASK = toy_task(rows=8, validation_rows=20)
 ROWS = [

@@ -19,7 +19,7 @@ from pipelines.config import TrainConfig
 from pipelines.encoder.backbone import Backbone, load_backbone
 from pipelines.encoder.tokens import encode
 from pipelines.errors import BundleError, InputError
-from pipelines.packs.pack import predict
+from pipelines.packs.prediction import predict
 from pipelines.packs.training import Training
 from pipelines.tasks.encoded import EncodedTask
 
