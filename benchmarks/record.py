@@ -6,7 +6,8 @@
 
 `prepare` writes tokens, targets and an encoder of at most 60 MiB. `run` trains packs of adapters, all tasks
 coarsely first, then denser (STAGES): whatever it got through is whole grids. It writes each trial as it ends,
-goes on where it was ended when run again, and says what is left. No search sees a test score: they are there
+goes on where it was ended when run again, and says what is left; trials of the record that is there already
+are not trained again, and `table` adds to it. No search sees a test score: they are there
 to judge searches by (search_quality.py).
 """
 
@@ -67,6 +68,7 @@ STAGES: tuple[dict[str, tuple[Any, ...]], ...] = (
     {"dropout": (0.0,)},
 )
 PARAMETERS = tuple(STAGES[0])
+EPOCH = ("train_loss", "validation_loss", "score", "test_score")
 Trial = tuple[Any, ...]  # a task's name, then values of PARAMETERS
 
 
@@ -120,11 +122,29 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def train(prepared: Prepared, out: Path, *, device: torch.device, minutes: float, places: int) -> int:
-    """Train what is not in `out` yet, `places` trials at a time; returns how many trials are left."""
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """The trials of a record, as `read_lines` gives them."""
+    found: dict[Trial, list[list[float]]] = {}
+    for row in pq.read_table(path).to_pylist() if path.exists() else []:
+        trial = (row["task"], *(row[name] for name in PARAMETERS))
+        found.setdefault(trial, []).append([row[name] for name in EPOCH])
+    return [{"trial": list(trial), "diverged": False, "epochs": own} for trial, own in found.items()]
+
+
+def train(
+    prepared: Prepared,
+    out: Path,
+    *,
+    device: torch.device,
+    minutes: float,
+    places: int,
+    known: Iterable[Trial] = (),
+) -> int:
+    """Train what is neither known nor in `out` yet, `places` trials at a time; returns how many are left."""
     backbone = prepared.backbone
     every = list(ordered_trials(prepared.tasks, depth=backbone.depth, dropout=prepared.dropout))
-    done = {tuple(one["trial"]) for one in read_lines(out)}
+    known = set(known)
+    done = known | {tuple(one["trial"]) for one in read_lines(out)}
     queue = deque(trial for trial in every if trial not in done)
     precision = resolve_precision("auto", device)
     backbone = backbone.stored(precision)
@@ -163,7 +183,8 @@ def train(prepared: Prepared, out: Path, *, device: torch.device, minutes: float
                     so_far = f"{trained} epochs; {len(queue)} trials to begin"
                     print(f"[{told - begun:.0f} s] {so_far}", flush=True)
     spent = time.monotonic() - begun
-    left = len(every) - len(read_lines(out))
+    done = known | {tuple(one["trial"]) for one in read_lines(out)}
+    left = sum(trial not in done for trial in every)
     print(f"{trained} epochs in {spent:.0f} s ({precision}); {left} of {len(every)} trials are left")
     return left
 
@@ -175,7 +196,7 @@ def write_table(lines: list[dict[str, Any]], out: Path, about: Mapping[str, Any]
             "task": task,
             **dict(zip(PARAMETERS, values, strict=True)),
             "epoch": number,
-            **dict(zip(("train_loss", "validation_loss", "score", "test_score"), epoch, strict=True)),
+            **dict(zip(EPOCH, epoch, strict=True)),
         }
         for (task, *values), epochs in sorted(
             (one["trial"], one["epochs"]) for one in lines if not one["diverged"]
@@ -255,12 +276,19 @@ def run(options: argparse.Namespace) -> None:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
     about = prepared.about | {"trained on": where, "torch": torch.__version__}
     options.out.with_suffix(".about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    train(prepared, options.out, device=device, minutes=options.minutes, places=options.places)
+    known = [tuple(one["trial"]) for one in read_table(options.known)]
+    train(prepared, options.out, device=device, minutes=options.minutes, places=options.places, known=known)
 
 
 def table(options: argparse.Namespace) -> None:
     about = json.loads(options.trials.with_suffix(".about.json").read_text(encoding="utf-8"))
-    lines = read_lines(options.trials)
+    if options.out.exists():
+        before = json.loads(pq.read_schema(options.out).metadata[b"about"])
+        differ = [key for key in ("encoder", "max_tokens", "rows") if before[key] != about[key]]
+        if differ:
+            raise SystemExit(f"{options.out} is of another {', '.join(differ)}: name another --out")
+    merged = {tuple(one["trial"]): one for one in (*read_table(options.out), *read_lines(options.trials))}
+    lines = list(merged.values())
     rows = write_table(lines, options.out, about)
     diverged = sum(one["diverged"] for one in lines)
     size = options.out.stat().st_size / 1e6
@@ -284,6 +312,7 @@ def main() -> None:
     second.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     second.add_argument("--minutes", type=float, default=float("inf"))
     second.add_argument("--places", type=int, default=64, help="trials at a time")
+    second.add_argument("--known", type=Path, default=OUT, help="a record whose trials are there already")
     second.set_defaults(command=run)
     third = commands.add_parser("table", help="the trials as parquet")
     third.add_argument("trials", type=Path)

@@ -19,7 +19,7 @@ SUGGESTIONS = 3  # as many as the first rung compares
 WIDTHS = 3.0  # of an encoder so many times wider or narrower nothing is known
 _KEPT = ("adapter_size", "learning_rate", "epochs")  # what decides how good a configuration is
 _LIKE = math.log(10) / 2 + 1e-9  # each of those is at most a factor of the root of ten away
-_ALIKE = math.log(8.0)  # tasks with eight times the rows, classes or tokens count clearly less
+_ALIKE = math.log(20.0)  # tasks with twenty times the rows, classes or tokens count clearly less
 _LEAST = 0.1  # weight of a task that is not alike at all
 
 

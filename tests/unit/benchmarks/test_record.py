@@ -1,7 +1,9 @@
 """The record of adapter searches: its grid, its file, and trials as a search would train them."""
 
 import importlib
+import json
 import sys
+from argparse import Namespace
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -125,3 +127,24 @@ def test_the_table_has_a_row_for_each_epoch_and_is_what_searches_are_replayed_on
     replays = importlib.import_module("replays")
     grids = replays.read_record(tmp_path / "record.parquet")
     assert {name: len(seeds[0].trials) for name, seeds in grids.items()} == {"a": 4, "b": 4}
+
+
+def test_a_record_is_added_to_and_its_trials_are_not_trained_again(record, prepared, two_stages, tmp_path):
+    """The first trials into a record, the others into another file that is added to it."""
+    out, parquet = tmp_path / "trials.jsonl", tmp_path / "record.parquet"
+    about = {"encoder": "tiny", "max_tokens": 8, "rows": {}}
+    record.train(prepared, out, device=torch.device("cpu"), minutes=5, places=3)
+    every = record.read_lines(out)
+    record.write_table(every[:5], parquet, about)
+    known = [tuple(one["trial"]) for one in record.read_table(parquet)]
+    assert sorted(known) == sorted(tuple(one["trial"]) for one in every[:5])
+    rest = tmp_path / "rest.jsonl"
+    left = record.train(prepared, rest, device=torch.device("cpu"), minutes=5, places=3, known=known)
+    assert (left, len(record.read_lines(rest))) == (0, 3)
+    rest.with_suffix(".about.json").write_text(json.dumps(about))
+    record.table(Namespace(trials=rest, out=parquet))
+    added = {tuple(one["trial"]): one["epochs"] for one in record.read_table(parquet)}
+    assert set(added) == {tuple(one["trial"]) for one in every}
+    rest.with_suffix(".about.json").write_text(json.dumps(about | {"max_tokens": 9}))
+    with pytest.raises(SystemExit, match="of another max_tokens"):
+        record.table(Namespace(trials=rest, out=parquet))
