@@ -9,6 +9,7 @@ validation alone. Rules are chosen on one half of the tasks and judged on the ot
 import argparse
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
@@ -22,41 +23,58 @@ from pipelines.results import EpochResult
 SEEN = 12  # trials of a search
 SEARCHES = 500
 
-Trial = Sequence[EpochResult]
-Rule = Callable[[Trial, int], tuple[float, ...]]  # how good an epoch is, by its index: the larger the better
+
+@dataclass(frozen=True)
+class Trial:
+    """Attributes:
+    size: of the adapters.
+    """
+
+    epochs: Sequence[EpochResult]
+    size: int
+
+    def smoothed(self, at: int) -> float:
+        """The mean validation score of an epoch and its neighbours."""
+        return mean(epoch.score for epoch in self.epochs[max(0, at - 1) : at + 2])
+
+    def loss(self, at: int) -> float:
+        return self.epochs[at].validation_loss or 0.0
+
+    def is_last(self, at: int) -> bool:
+        return at == len(self.epochs) - 1
 
 
-def smoothed(trial: Trial, at: int) -> float:
-    """The mean validation score of an epoch and its neighbours."""
-    near = trial[max(0, at - 1) : at + 2]
-    return mean(epoch.score for epoch in near)
-
-
-def only_last(trial: Trial, at: int, *scores: float) -> tuple[float, ...]:
-    return scores if at == len(trial) - 1 else (-float("inf"),)
-
-
-def loss_of(trial: Trial, at: int) -> float:
-    return trial[at].validation_loss or 0.0
-
-
-# Of equal epochs the first counts, and of equal trials the one that was begun first.
+# How good an epoch is, by its index: the larger the better. Of equal ones the first counts.
+Rule = Callable[[Trial, int], tuple[float, ...]]
+NOW = "best epoch; of equals the smaller adapter's, the first (as it is)"
 RULES: dict[str, Rule] = {
-    "best epoch (the rule)": lambda trial, at: (trial[at].score,),
-    "best epoch; of equals the later": lambda trial, at: (trial[at].score, at / len(trial)),
-    "best epoch; of equals the one of less loss": lambda trial, at: (trial[at].score, -loss_of(trial, at)),
-    "last epoch": lambda trial, at: only_last(trial, at, trial[at].score),
-    "last epoch, by its neighbours' mean": lambda trial, at: only_last(trial, at, smoothed(trial, at)),
-    "best mean of an epoch and its neighbours": lambda trial, at: (smoothed(trial, at),),
-    "least validation loss": lambda trial, at: (-loss_of(trial, at),),
+    NOW: lambda trial, at: (trial.epochs[at].score, -trial.size),
+    "… of equals the later": lambda trial, at: (trial.epochs[at].score, -trial.size, at),
+    "… of equals the one of less validation loss": lambda trial, at: (
+        trial.epochs[at].score,
+        -trial.loss(at),
+    ),
+    "… in a trial less loss, between trials the smaller": lambda trial, at: (
+        trial.epochs[at].score,
+        -trial.size,
+        -trial.loss(at),
+    ),
+    "last epoch": lambda trial, at: (trial.is_last(at), trial.epochs[at].score, -trial.size),
+    "last epoch, by the mean of the last two": lambda trial, at: (
+        trial.is_last(at),
+        trial.smoothed(at),
+        -trial.size,
+    ),
+    "best mean of an epoch and its neighbours": lambda trial, at: (trial.smoothed(at), -trial.size),
+    "least validation loss": lambda trial, at: (-trial.loss(at),),
 }
 
 
 def chosen_test(rule: Rule, trials: Sequence[Trial]) -> float:
     """The test score of what a rule chooses."""
-    every = [(trial, at) for trial in trials for at in range(len(trial))]
+    every = [(trial, at) for trial in trials for at in range(len(trial.epochs))]
     trial, at = max(every, key=lambda one: rule(*one))
-    return trial[at].scores[TEST]
+    return trial.epochs[at].scores[TEST]
 
 
 def main() -> None:
@@ -67,13 +85,14 @@ def main() -> None:
     record = {name: next(iter(seeds.values())) for name, seeds in read_record(options.record).items()}
     report = Report("Which epoch counts")
     report.facts["Searches"] = f"{SEARCHES} of each task, {SEEN} trials of its record each"
-    default = RULES["best epoch (the rule)"]
+    default = RULES[NOW]
     for half, tasks in halves(list(record)).items():
         rows = []
         for name, rule in RULES.items():
             gains: list[float] = []  # of each task
             for task in tasks:
-                trials = list(record[task].trials.values())
+                sizes = record[task].parameters.index("adapter_size")
+                trials = [Trial(epochs, key[sizes]) for key, epochs in record[task].trials.items()]
                 draws = random.Random(0)  # noqa: S311
                 differences = []
                 for _ in range(SEARCHES):
@@ -86,7 +105,7 @@ def main() -> None:
         report.add_table(
             [f"{half} {len(tasks)} tasks", "points on test", "tasks better / worse", "at worst"], rows
         )
-    report.notes = ["Points on test: what is chosen, over what the rule that is chooses; a mean over tasks."]
+    report.notes = ["Points on test: what is chosen, over what the rule as it is chooses; a mean over tasks."]
     report.show(options.out)
 
 
