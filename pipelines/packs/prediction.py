@@ -15,7 +15,7 @@ from pipelines.packs.batches import Part, flat_batch, padded_batch
 from pipelines.packs.model import PackModel
 
 EVALUATION_BATCH = 64  # examples
-GPU_ROWS = 2048  # examples of all members that are validated together
+GPU_TOKENS = 1 << 18  # of all members that are validated together, in the mean
 
 
 def predict(
@@ -49,7 +49,9 @@ def predict_all(
         occupant = model.occupant(part.place)
         count = int(part.tokens.lengths.sum()) if occupant.spans else len(part.tokens)
         results.append(np.empty((count, occupant.outputs), dtype=np.float64))
-        rows = EVALUATION_BATCH if device.type == "cpu" else max(EVALUATION_BATCH, GPU_ROWS // len(parts))
+        rows = EVALUATION_BATCH
+        if device.type != "cpu" and len(part.tokens):
+            rows = max(rows, int(GPU_TOKENS / part.tokens.lengths.mean()) // len(parts))
         queues.append(evaluation_batches(part.tokens.lengths, rows))
     for number in range(max(map(len, queues))):
         left = [index for index, queue in enumerate(queues) if number < len(queue)]
