@@ -16,8 +16,8 @@ from pipelines.bundle import write_bundle
 from pipelines.bundle_files import BundleConfig
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
-from pipelines.epochs import TrainingState
-from pipelines.folds import predicted, start_training
+from pipelines.epochs import TrainingState, predicted
+from pipelines.folds import start_training
 from pipelines.method import HeldOut, Outputs, find_method
 from pipelines.tasks.encoded import EncodedTask
 from pipelines.tasks.kind import Targets
@@ -231,12 +231,11 @@ def finish_winner(
         }
         if number == selection.number:
             answers = answers_of(task, outputs["test"], targets, held_out.sets["test"][0])
-        if held_out.validation is not None:
-            chosen = model_of(states[number]) if selection.refits else outputs_of
-            validation.append(chosen(held_out.validation))
-        elif (known := predicted(states[number])) is not None:
+        known = predicted(states[number])
+        if known is None and held_out.validation is not None:  # a checkpoint of before these were kept
+            known = (model_of(states[number]) if selection.refits else outputs_of)(held_out.validation)
+        if known is not None:
             validation.append(known)
-        if validation:
             test.append(outputs["test"])
     floor = held_out.floor
     if isinstance(floor, FloorTexts):
