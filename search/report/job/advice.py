@@ -82,9 +82,9 @@ def _further_jobs(views: Sequence[StudyView], job: str, storage: Storage) -> lis
         sizes = ", ".join(f"{view.name} {view.facts.sizes['validation']}" for view in few)
         words = (
             f"Make surer of the choice: validation is small ({sizes} rows), so that the best trial may "
-            "be the luckiest. The same search, its best three run again with two more seeds:"
+            "be the luckiest. The same search, its leaders run again with further seeds:"
         )
-        edit = 's/^  "confirm": null,$/  "confirm": {"top": 3, "seeds": 3},/'
+        edit = 's/^  "confirm": null,$/  "confirm": "auto",/'
         found.append(Step(words, _variant(job, "seeds", storage, edit)))
     late = [view for view in views if _came_late(view)]
     trials = raw.get("search", {}).get("trials")
