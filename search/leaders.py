@@ -116,7 +116,12 @@ def _describe(trials: Sequence[Trial], leaders: Leaders, compared: int) -> str:
     alike = f"{many} of the {compared} leading configurations cannot be told apart (trials {numbers})"
     paid, missing = next_round(trials, leaders)
     if not missing:
-        return f"{alike}, and the {leaders.epochs} epochs for running them again do not do for two of them"
+        spent = sum(len(trial.epochs) for trial in trials if trial.searched)
+        cost = sum(trials[number].schedule for number in leaders.trials[:2])
+        return (
+            f"{alike}, and the {leaders.epochs} epochs for running them again do not do for two of them: "
+            f"confirm: {{budget: {math.ceil(100 * cost / spent) / 100:g}}} would"
+        )
     seeds = sorted({seed for _, seed in missing})
     which = "each" if len(paid) == many else f"the first {len(paid)}"
     return f"{alike}; {which} again with seed {', '.join(map(str, seeds))}, within {leaders.epochs} epochs"

@@ -67,11 +67,7 @@ def describe_leaders(
         return f"on validation better than the {len(others)} configurations behind it, beyond chance (95 %)"
     named = []
     for leader in alike:
-        text = (
-            f"trial {leader.trial}"
-            if brief
-            else f"trial {leader.trial} ({format_params(params[leader.trial])})"
-        )
+        what = "" if brief else f" ({format_params(params[leader.trial])})"
         over = f" over {len(leader.seeds)} seeds" if len(leader.seeds) > 1 else ""
         named.append(f"trial {leader.trial}{what} {leader.mean:.4f}{over}")
     return (
