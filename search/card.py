@@ -71,7 +71,7 @@ def model_card(
 - test: """
     others = {leader.trial: study.trials()[leader.trial].params for leader in leaders}
     words = describe_leaders(leaders, others, best.params)
-    apart = f"\n{escape_markdown(words[0].upper() + words[1:])}.\n" if words else ""
+    apart = f"- {escape_markdown(words)}\n" if words else ""
     after = f"""{apart}
 Trained parameters: {best.size:,}, {fraction:.2%} of the encoder's.
 

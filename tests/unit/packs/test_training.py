@@ -267,11 +267,11 @@ def test_a_state_of_another_configuration_is_refused(backbone, task):
         training(backbone, task, seed=2).restore(state)
 
 
-def test_a_finished_state_keeps_the_best_parameters_alone(backbone, task):
+def test_a_finished_state_keeps_the_best_parameters_and_what_they_predict(backbone, task):
     run = training(backbone, task)
     list(run.run())
     state = run.state()
-    assert {name.split(".")[0] for name in state.tensors} == {"best"}
+    assert {name.split(".")[0] for name in state.tensors} == {"best", "predicted"}
     assert state.best.keys() == run.model.trained().keys()
 
 

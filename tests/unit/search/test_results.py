@@ -106,6 +106,7 @@ def test_a_finished_job_has_the_documented_shape(record, storage):
                 },
                 "baseline": None,
                 "folds": None,
+                "leaders": [],
             }
         ],
     }

@@ -120,11 +120,11 @@ def test_a_state_does_not_change_while_training_goes_on():
     assert same(dict(state.tensors), before)
 
 
-def test_a_finished_training_keeps_its_best_part_alone():
+def test_a_finished_training_keeps_its_best_part_and_what_it_predicts():
     run = training()
     list(run.run())
     state = run.state()
-    assert {name.partition(".")[0] for name in state.tensors} == {"best"}
+    assert {name.partition(".")[0] for name in state.tensors} == {"best", "predicted"}
     assert same(state.best, run.best)
     again = training()
     again.restore(state)
