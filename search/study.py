@@ -224,11 +224,11 @@ class Study:
         """All trials, in the order in which they were started."""
         if self._held is not None:
             return tuple(self._held)
-        return tuple(trial_of(trial, self.method) for trial in self._study.get_trials(deepcopy=False))
+        return tuple(self._ours(trial) for trial in self._study.get_trials(deepcopy=False))
 
     def trial(self, number: int) -> Trial:
         """One trial."""
-        return self._held[number] if self._held is not None else trial_of(self._trial(number), self.method)
+        return self._held[number] if self._held is not None else self._ours(self._trial(number))
 
     def hold(self) -> None:
         """Keep the trials in memory from now on: for the driver, who alone writes them.
@@ -236,7 +236,7 @@ class Study:
         Optuna reads a trial with its epochs by six queries, and all unfinished ones anew each time.
         """
         self._frozen = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
-        self._held = [trial_of(trial, self.method) for trial in self._frozen]
+        self._held = [self._ours(trial) for trial in self._frozen]
 
     def start_trial(
         self,
@@ -272,7 +272,7 @@ class Study:
         template.number = read_number(self._storage, template._trial_id)
         if self._held is not None:
             self._frozen.append(template)
-            self._held.append(trial_of(template, self.method))
+            self._held.append(self._ours(template))
         return template.number
 
     def promote_trial(self, number: int, rung: int) -> None:
@@ -331,13 +331,16 @@ class Study:
         elif self._held is not None:
             trial.intermediate_values.update(scores)
             trial.user_attrs.update(attributes)
-            self._held[number] = trial_of(trial, self.method)
+            self._held[number] = self._ours(trial)
         return True
 
     def _read_again(self, number: int) -> None:
         if self._held is not None:
             self._frozen[number] = self._storage.get_trial(self._frozen[number]._trial_id)
-            self._held[number] = trial_of(self._frozen[number], self.method)
+            self._held[number] = self._ours(self._frozen[number])
+
+    def _ours(self, trial: FrozenTrial) -> Trial:
+        return trial_of(trial, trial.user_attrs, self.method)
 
     def _trial(self, number: int) -> FrozenTrial:
         held = self._held is not None

@@ -1,5 +1,8 @@
 """A trial as Optuna keeps it: the names of its user attributes, and our `Trial` out of them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.results import EpochResult
@@ -20,9 +23,8 @@ STATES: dict[TrialState, Outcome] = {
 OUTCOMES = {outcome: state for state, outcome in STATES.items()}
 
 
-def trial_of(trial: FrozenTrial, method: str) -> Trial:
-    """The trial that Optuna has, of a study of this method."""
-    attributes = trial.user_attrs
+def trial_of(trial: FrozenTrial, attributes: Mapping[str, Any], method: str) -> Trial:
+    """The trial that Optuna has with these attributes, of a study of this method."""
     state: State = STATES[trial.state]
     epochs = [EpochResult.from_dict(value) for key, value in attributes.items() if key.startswith(EPOCH)]
     rungs, promoted = tuple(attributes.get(RUNGS, ())), int(attributes.get(PROMOTED, 0))

@@ -24,6 +24,7 @@ JOB = {
     "tasks": [{"name": "task", "files": {"train": "/data/train.csv"}, "limit": {"train": 600}}],
     "space": {"adapter": {"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3], "epochs": [2, 3]}},
     "search": {"trials": 6},
+    "confirm": "none",
 }
 
 

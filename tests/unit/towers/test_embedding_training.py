@@ -12,6 +12,7 @@ from tiny import MAX_TOKENS, bundle_config, tiny_backbone, toy_spans
 from pipelines.bundle import AdapterBundle, write_bundle
 from pipelines.bundle_files import BundleConfig
 from pipelines.checkpoint import dump_state, load_state
+from pipelines.epochs import predicted
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.sharing import share
@@ -126,9 +127,12 @@ def test_a_finished_training_keeps_its_best_part_and_what_it_predicts():
     state = run.state()
     assert {name.partition(".")[0] for name in state.tensors} == {"best", "predicted"}
     assert same(state.best, run.best)
+    scores = run.task.score(predicted(state), run.task.validation_targets)
+    assert scores[run.task.metric] == max(epoch.score for epoch in run.epochs)
     again = training()
     again.restore(state)
     assert again.finished
+    assert same(again.state().tensors, state.tensors)
     assert list(again.run()) == []
 
 
