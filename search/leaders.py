@@ -119,9 +119,9 @@ def _describe(trials: Sequence[Trial], leaders: Leaders, compared: int) -> str:
         spent = sum(len(trial.epochs) for trial in trials if trial.searched)
         cost = sum(trials[number].schedule for number in leaders.trials[:2])
         return (
-            f"{alike}, and the {leaders.epochs} epochs for running them again do not do for two of them: "
-            f"confirm: {{budget: {math.ceil(100 * cost / spent) / 100:g}}} would"
+            f"{alike}; to run two of them again takes {cost} epochs, and confirm.budget allows "
+            f"{leaders.epochs}: confirm: {{budget: {math.ceil(100 * cost / spent) / 100:g}}} would do"
         )
-    seeds = sorted({seed for _, seed in missing})
+    seeds = ", ".join(map(str, sorted({seed for _, seed in missing})))
     which = "each" if len(paid) == many else f"the first {len(paid)}"
-    return f"{alike}; {which} again with seed {', '.join(map(str, seeds))}, within {leaders.epochs} epochs"
+    return f"{alike}; {which} again with seed {seeds}, in at most {leaders.epochs} epochs"

@@ -63,17 +63,17 @@ def describe_leaders(
     alike = [leader for leader in others if not leader.told_apart]
     if not others:
         return ""
+    one = "the other leading configuration"
     if not alike:
-        return f"on validation better than the {len(others)} configurations behind it, beyond chance (95 %)"
+        all_ = one if len(others) == 1 else f"all {len(others)} other leading configurations"
+        return f"on validation better than {all_}, beyond chance (95 %)"
+    some = one if len(others) == 1 else f"{len(alike)} of the {len(others)} other leading configurations"
     named = []
     for leader in alike:
         what = "" if brief else f" ({format_params(params[leader.trial])})"
         over = f" over {len(leader.seeds)} seeds" if len(leader.seeds) > 1 else ""
         named.append(f"trial {leader.trial}{what} {leader.mean:.4f}{over}")
-    return (
-        f"on validation it cannot be told apart from {len(alike)} of the {len(others)} other leading "
-        f"configurations: {', '.join(named)}"
-    )
+    return f"on validation it cannot be told apart from {some}: {', '.join(named)}"
 
 
 def results_table(results: Mapping[str, Any]) -> Group:

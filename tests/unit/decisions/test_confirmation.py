@@ -1,4 +1,4 @@
-"""Leaders that cannot be told apart are run again, a seed more each round, until one is left or the budget is."""
+"""Leaders that cannot be told apart are run again, a seed more each round, as far as the budget goes."""
 
 from dataclasses import replace
 

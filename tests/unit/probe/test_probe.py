@@ -9,8 +9,8 @@ from tiny import MAX_TOKENS, tiny_backbone, toy_spans
 from pipelines.bundle import AdapterBundle, write_bundle
 from pipelines.bundle_files import BundleConfig
 from pipelines.checkpoint import dump_state, load_state
-from pipelines.epochs import predicted
 from pipelines.encoder.prefix import PrefixCache
+from pipelines.epochs import predicted
 from pipelines.errors import InputError
 from pipelines.method import METHODS
 from pipelines.methods import EMBEDDINGS, PROBE

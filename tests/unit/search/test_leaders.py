@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from studies import add, create, epoch, opened, start
+from studies import SPACE, add, create, epoch, opened
 from tiny import toy_task
 
 from pipelines.checkpoint import dump_state
@@ -25,7 +25,7 @@ BUDGET = ConfirmPart(budget=1.0)
 
 @dataclass
 class Search:
-    """A search whose trials predict a given share of the rows well, and a worker's context to read them with."""
+    """A search whose trials predict given rows well, and a context to read their checkpoints with."""
 
     study: object
     storage: Storage
@@ -46,7 +46,7 @@ class Search:
         if confirms is None:
             number = add(self.study, [score / 2, score], state)
         else:
-            params, space = self.study.trial(confirms).params, start.__globals__["SPACE"]
+            params, space = self.study.trial(confirms).params, SPACE
             number = self.study.start_trial(params, space.distributions(), seed=seed, confirms=confirms)
             self.study.record_epochs(number, [epoch(1, score / 2), epoch(2, score)])
             self.study.finish_trial(number, state)
@@ -88,7 +88,7 @@ def test_trials_that_predict_about_as_well_are_run_again_and_those_far_behind_ar
     assert leaders == Leaders((1, 0), epochs=6, export="nearest")
     (said,) = search.said
     assert "2 of the 3 leading configurations cannot be told apart (trials 1, 0)" in said
-    assert "each again with seed 1, within 6 epochs" in said
+    assert "each again with seed 1, in at most 6 epochs" in said
 
 
 def test_a_clear_winner_stands_alone_and_costs_nothing(search):
@@ -103,14 +103,16 @@ def test_a_budget_that_does_not_do_for_two_is_said_with_one_that_would(search):
     search.add(right(0.8, seed=2))
     assert search.find(ConfirmPart()).epochs == 1
     (said,) = search.said
-    assert "the 1 epochs for running them again do not do for two of them: confirm: {budget: 1" in said
+    assert (
+        "two of them again takes 5 epochs, and confirm.budget allows 1: confirm: {budget: 1.25} would" in said
+    )
 
 
 def test_where_the_budget_does_for_some_the_first_are_run_again(search):
     for seed in range(3):
         search.add(right(0.8, seed=seed))
-    search.find(ConfirmPart(budget=0.7))
-    assert "the first 2 again with seed 1, within 4 epochs" in search.said[0]
+    search.find(ConfirmPart(budget=0.85))
+    assert "the first 2 again with seed 1, in at most 5 epochs" in search.said[0]
 
 
 def test_a_trial_alone_has_nobody_to_be_told_apart_from(search):

@@ -12,10 +12,10 @@ from tiny import MAX_TOKENS, bundle_config, tiny_backbone, toy_spans
 from pipelines.bundle import AdapterBundle, write_bundle
 from pipelines.bundle_files import BundleConfig
 from pipelines.checkpoint import dump_state, load_state
-from pipelines.epochs import predicted
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.sharing import share
+from pipelines.epochs import predicted
 from pipelines.errors import BundleError, InputError, TrialDiverged
 from pipelines.methods import EMBEDDINGS
 from pipelines.tasks.encoded import encode_task
