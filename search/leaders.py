@@ -62,7 +62,7 @@ def find_leaders(
 def compare_leaders(study: Study, winner: Trial, context: WorkerContext) -> tuple[Leader, ...]:
     """The leading configurations with all runs that they have, and which cannot be told apart from the best.
 
-    Best mean first. Empty where the winner's cannot be compared: its task has outputs for every token, or
+    The winner's first, then the best mean first. Empty where the winner's cannot be compared: its task has outputs for every token, or
     its checkpoint is lost or of before they were kept.
     """
     trials, metric = study.trials(), study.facts.metric
@@ -87,7 +87,8 @@ def compare_leaders(study: Study, winner: Trial, context: WorkerContext) -> tupl
         )
         for (trial, runs, _), may_be_best in zip(found, alike, strict=True)
     ]
-    return tuple(sorted(leaders, key=lambda one: (-METRICS[metric].signed(one.mean), one.trial)))
+    signed = METRICS[metric].signed
+    return tuple(sorted(leaders, key=lambda one: (one.trial != first.number, -signed(one.mean), one.trial)))
 
 
 def _contenders(task: EncodedTask, candidates: Sequence[Sequence[Outputs]]) -> list[bool]:
