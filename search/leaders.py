@@ -62,8 +62,8 @@ def find_leaders(
 def compare_leaders(study: Study, winner: Trial, context: WorkerContext) -> tuple[Leader, ...]:
     """The leading configurations with all runs that they have, and which cannot be told apart from the best.
 
-    The winner's first, then the best mean first. Empty where the winner's cannot be compared: its task has outputs for every token, or
-    its checkpoint is lost or of before they were kept.
+    The winner's first, then by their means. Empty where the winner's cannot be compared: its task has outputs
+    for every token, or its checkpoint is lost or of before they were kept.
     """
     trials, metric = study.trials(), study.facts.metric
     task: EncodedTask = ray.get(context.tasks[study.task])

@@ -30,8 +30,8 @@ def job_results(studies: Sequence[Study], storage: Storage) -> dict[str, Any]:
     `seconds` is training time, summed over a study's trials. `best` is the winner, or the best trial so far,
     then without test scores and bundle. With `folds`, validation scores are of all rows, each predicted by a
     model that was not trained on it. `refit` is the trial that was tested and exported in the winner's place.
-    `leaders` are the configurations in front, the winner's first, then by their means, and whether the best of
-    them is better than chance explains; empty before the end, and where they could not be compared.
+    `leaders` are the configurations in front, the winner's first, then by their means, and whether the best
+    of them is better than chance explains; empty before the end, and where they could not be compared.
     """
     running = seems_alive(studies[0].driver)
     tasks = [_study_results(study, storage, running=running) for study in studies]

@@ -104,7 +104,10 @@ def _further_jobs(views: Sequence[StudyView], job: str, storage: Storage) -> lis
 
 def _came_late(view: StudyView) -> bool:
     best = view.best
-    return best is not None and best.confirms is None and best.number >= LATE * len(view.searched) >= 4
+    if best is None:
+        return False
+    first = best.number if best.confirms is None else best.confirms
+    return first >= LATE * len(view.searched) >= 4
 
 
 def _variant(job: str, suffix: str, storage: Storage, edit: str) -> str:
