@@ -139,7 +139,7 @@ def _f1(targets: ArrayLike, predictions: ArrayLike, *, positive: int | None) -> 
 
 
 def _matthews(targets: ArrayLike, predictions: ArrayLike) -> float:
-    """For several classes Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation"."""
+    """For several classes the R_K of Gorodkin 2004, "Comparing two K-category assignments"."""
     expected, predicted = _checked("matthews", targets, predictions)
     counts = _confusion(expected, predicted).astype(np.float64)
     occurs, said, rows = counts.sum(1), counts.sum(0), counts.sum()

@@ -100,7 +100,13 @@ def next_round(trials: Sequence[Trial], leaders: Leaders) -> tuple[list[Trial], 
         if not ended:
             return paid, []
         epochs -= sum(trial.schedule for trial in paid)
-        left = _by_mean(trials, [trial for trial in paid if trial.number in ended])
+        # Without the runs of later rounds: who has dropped out does not come back by them.
+        known = [
+            run
+            for run in trials
+            if run.confirms is None or run.seed <= by_number[run.confirms].seed + further
+        ]
+        left = _by_mean(known, [trial for trial in paid if trial.number in ended])
         left = left[: math.ceil(len(left) / 2)]
     raise AssertionError("unreachable")
 

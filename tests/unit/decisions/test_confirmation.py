@@ -63,6 +63,18 @@ def test_each_leader_is_run_again_with_one_seed_more_before_any_drops():
     assert missing(trials, leaders) == [(1, 2), (0, 2)]
 
 
+def test_who_has_dropped_out_does_not_come_back_by_what_the_others_run_later():
+    trials, leaders = searched(0.7, 0.8, 0.9), Leaders((2, 1, 0), epochs=100)
+    for number, score in ((2, 0.9), (1, 0.8), (0, 0.7)):
+        trials = again(trials, number, 1, score)
+    assert left(trials, leaders) == [2, 1]
+    trials = again(trials, 2, 2, 0.0)
+    assert missing(trials, leaders) == [(1, 2)]
+    trials = again(trials, 1, 2, 0.0)
+    assert missing(trials, leaders) == []
+    assert pick_winner(trials, leaders).params == trials[2].params  # means 0.6, 0.53, though 0.7 has dropped
+
+
 def test_a_round_waits_for_its_last_run():
     trials, leaders = searched(0.7, 0.8), Leaders((1, 0), epochs=100)
     trials = again(again(trials, 1, 1, 0.9), 0, 1, 0.1, state="running")
