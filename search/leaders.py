@@ -115,14 +115,16 @@ def _outputs(runs: Sequence[Trial], study: Study, context: WorkerContext) -> lis
 def _describe(trials: Sequence[Trial], leaders: Leaders, compared: int) -> str:
     many, numbers = len(leaders.trials), ", ".join(map(str, leaders.trials))
     alike = f"{many} of the {compared} leading configurations cannot be told apart (trials {numbers})"
-    paid, missing = next_round(trials, leaders)
-    if not missing:
+    cost = sum(trials[number].schedule for number in leaders.trials[:2])
+    if cost > leaders.epochs:
         spent = sum(len(trial.epochs) for trial in trials if trial.searched)
-        cost = sum(trials[number].schedule for number in leaders.trials[:2])
         return (
             f"{alike}; to run two of them again takes {cost} epochs, and confirm.budget allows "
             f"{leaders.epochs}: confirm: {{budget: {math.ceil(100 * cost / spent) / 100:g}}} would do"
         )
+    paid, missing = next_round(trials, leaders)
+    if not missing:  # of a search that was opened once more
+        return f"{alike}; they have been run again"
     seeds = ", ".join(map(str, sorted({seed for _, seed in missing})))
     which = "each" if len(paid) == many else f"the first {len(paid)}"
     return f"{alike}; {which} again with seed {seeds}, in at most {leaders.epochs} epochs"

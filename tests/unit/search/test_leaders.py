@@ -163,3 +163,13 @@ def test_a_failed_run_is_no_run(search):
     search.add(right(0.8, seed=2))
     search.add(right(0.1, seed=4), confirms=first, seed=1, state="failed")
     assert search.compare(first)[0].seeds == (0,)
+
+
+def test_a_search_that_was_opened_once_more_says_that_its_leaders_have_been_run_again(search):
+    first, second = (search.add(right(0.8, seed=seed)) for seed in (1, 2))
+    search.find(ConfirmPart(budget=1.25))
+    assert "each again with seed 1" in search.said[0]
+    for number in (first, second):
+        search.add(right(0.8, seed=number), confirms=number, seed=1)
+    search.find(ConfirmPart(budget=1.25))
+    assert search.said[0].endswith("(trials 0, 1); they have been run again")
