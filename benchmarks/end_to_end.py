@@ -51,6 +51,7 @@ def search_once(task: str, data_dir: Path, seed: int, target: float) -> tuple[fl
             "max_tokens": MAX_TOKENS,
             "space": space,
             "search": {"trials": TRIALS, "seed": seed},
+            "confirm": "none",
             "budget": {"target": target},
         }
         path = Path(folder, "job.yaml")

@@ -85,6 +85,7 @@ def toy_job(folder: Path, backbone: Path, **keys: Any) -> "SearchJob":
         "backbone": str(backbone),
         "tasks": [{"name": "toy", "files": {split: f"{split}.csv" for split in SPLITS}}],
         "storage": str(folder / "runs"),
+        "confirm": "none",
         **keys,
     }
     return SearchJob.parse(job, folder=folder)

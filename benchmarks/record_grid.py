@@ -41,6 +41,7 @@ def grid_job(tasks: list[str], data_dir: Path, storage: Path, seed: int) -> Sear
             "max_tokens": MAX_TOKENS,
             "space": GRID,
             "search": {"sampler": "grid", "scheduler": "none", "trials": 18, "seed": seed},
+            "confirm": "none",
         },
         folder=Path.cwd(),
     )

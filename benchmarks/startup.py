@@ -43,6 +43,7 @@ def write_job(folder: Path, rows: Path, trials: int, cpus: int) -> Path:
             "batch_size": 32,
         },
         "search": {"trials": trials},
+        "confirm": "none",
         "resources": {"cpus": cpus, "concurrent": 1},
         "storage": str(folder / "runs"),
     }

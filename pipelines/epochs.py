@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from pipelines.errors import TrialDiverged
 from pipelines.metrics import METRICS
 from pipelines.results import EpochResult
 from pipelines.tasks.encoded import EncodedTask
+
+PREDICTED = "predicted"  # the tensor of a state with the outputs for the validation set of the best epoch
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class TrainingState:
         config: what is trained.
         epochs: the results so far, first epoch first.
         tensors: `last.NAME` and `best.NAME` trained parameters, and the optimizer's under a name of its own:
-            `adam.MOMENT.NAME` of an encoder's, `adagrad.NAME` of towers'.
+            `adam.MOMENT.NAME` of an encoder's, `adagrad.NAME` of towers'. `PREDICTED` as `predicted` has it.
     """
 
     config: Config
@@ -78,6 +81,31 @@ def epoch_result(
 def is_best(result: EpochResult, before: Sequence[EpochResult]) -> bool:
     """Whether an epoch's model is the one to keep; where nothing is scored, the last one is."""
     return not result.scores or not before or result.score > max(done.score for done in before)
+
+
+def outputs_to_keep(outputs: NDArray[np.float64], task: EncodedTask) -> dict[str, Tensor]:
+    """What a state keeps of the best epoch's outputs, `PREDICTED` in fp32: 4 bytes a row and class.
+
+    Nothing where they are not scored, and of outputs for every token, which are as large as a model.
+    """
+    if not task.metrics or task.rules.per_token:
+        return {}
+    return {PREDICTED: torch.from_numpy(outputs).float()}
+
+
+def kept_outputs(state: TrainingState) -> dict[str, Tensor]:
+    """What `outputs_to_keep` put into a state; empty for one of before there was any."""
+    return {name: tensor for name, tensor in state.tensors.items() if name == PREDICTED}
+
+
+def predicted(state: TrainingState) -> NDArray[np.float64] | None:
+    """The outputs (rows, outputs) for the validation set after the best epoch, in folds for all rows.
+
+    None where none were kept: nothing was scored, they are of every token, or the checkpoint is of before
+    they were.
+    """
+    found = state.tensors.get(PREDICTED)
+    return None if found is None else np.asarray(found.numpy(), dtype=np.float64)
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,12 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.config import Config
-from pipelines.epochs import TrainingState, epoch_result, is_best, under
+from pipelines.epochs import PREDICTED, TrainingState, epoch_result, is_best, under
 from pipelines.method import Training
 from pipelines.results import EpochResult
 from pipelines.tasks.encoded import EncodedTask
-
-PREDICTED = "predicted"  # the tensor of a state with what all rows were predicted after the best epoch
 
 
 class FoldedTraining:
@@ -113,7 +111,7 @@ class FoldedTraining:
             tensors |= {
                 f"fold.{number}.{name}": tensor
                 for name, tensor in state.tensors.items()
-                if not name.startswith("best.")
+                if not name.startswith("best.") and name != PREDICTED
             }
         return TrainingState(self.config, tuple(self.epochs), tensors)
 
@@ -142,12 +140,6 @@ def start_training(task: EncodedTask, make: Callable[[EncodedTask], Training]) -
         make: makes the training of a task, or of what a fold's model sees.
     """
     return make(task) if task.folds is None else FoldedTraining(task, make)
-
-
-def predicted(state: TrainingState) -> NDArray[np.float64] | None:
-    """What a training in folds has predicted of its rows after its best epoch; None of any other training."""
-    found = state.tensors.get(PREDICTED)
-    return None if found is None else np.asarray(found.numpy(), dtype=np.float64)
 
 
 def _covered(stretches: Sequence[tuple[float, float]]) -> float:

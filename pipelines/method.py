@@ -84,6 +84,7 @@ class Method(ABC):
         packed: whether its trials can train in a host on a GPU, side by side where they share a pass.
         reads_vectors: whether its spaces name word vectors of the job.
         removable: whether it puts adapters into layers, which an analysis can take out again.
+        seeded: whether a training depends on its seed, so that it is worth being run again with another one.
         reads_places: whether its outputs can be of every token, as kinds need that ask for places in a text.
     """
 
@@ -99,6 +100,7 @@ class Method(ABC):
     packed: bool = True
     reads_vectors: bool = False
     removable: bool = False
+    seeded: bool = True
     reads_places: bool = True
 
     @property

@@ -116,6 +116,7 @@ PROBE = register(
         colour="#56B4E9",
         marker="P",
         packed=False,
+        seeded=False,
         reads_places=False,
     )
 )

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.method import epochs_of
-from search.decisions.confirmation import Confirm, missing_runs
+from search.decisions.confirmation import Confirm, missing_runs, next_round
 from search.decisions.proposals import Params, propose
 from search.decisions.refit import missing_refits
 from search.decisions.rules import Rules, Verdict, common_failure, own_verdict, verdict
-from search.record import Trial
+from search.decisions.selection import pick_best
+from search.record import Leaders, Trial
 from search.study import Study
 from search.workers.reports import TrialReport
 from spaces import Space
@@ -29,6 +30,8 @@ class Agenda:
         rules: how long they train.
         first: configurations to begin with; the very first trains without waiting at rungs.
         confirm: which of them are re-run with further seeds after the search.
+        find_leaders: tells, when the search has ended and a trial has a score, which cannot be told apart:
+            these are re-run. None: nothing but `confirm` is.
         refit: whether the winner is then trained again on all rows.
         allows: whether a configuration may be run.
         live: trials that Tune has now.
@@ -41,6 +44,7 @@ class Agenda:
     trials: int
     rules: Rules = field(default_factory=Rules)
     confirm: Confirm | None = None
+    find_leaders: Callable[[Sequence[Trial]], Leaders] | None = None
     refit: bool = False
     first: Sequence[Mapping[str, Any]] = ()
     allows: Callable[[Params], bool] = lambda _: True
@@ -49,6 +53,7 @@ class Agenda:
     def __post_init__(self) -> None:
         trials = self.study.trials()
         self.stopped, self.exhausted = self.study.stopped, self.study.exhausted
+        self.leaders = self.study.leaders
         for trial in trials:  # what a driver had recorded, but not drawn the conclusion from
             if trial.state == "running" and own_verdict(trial, self.rules).state == "complete":
                 self._apply(trial.number, own_verdict(trial, self.rules))
@@ -79,6 +84,8 @@ class Agenda:
         trials = self.study.trials()
         under_way = any(trial.state in ("running", "paused") for trial in trials)
         if self.growing or under_way or self._failed_again(trials):
+            return True
+        if self.find_leaders is not None and self.leaders is None and pick_best(trials) is not None:
             return True
         return bool(self._missing_runs(trials) or self._missing_refits(trials))
 
@@ -229,7 +236,11 @@ class Agenda:
         if any(trials[number].searched for number in self.live):
             return None
         self._end(trials, on_change)
-        missing = self._missing_runs(self.study.trials())
+        trials = self.study.trials()
+        if self.find_leaders is not None and self.leaders is None and pick_best(trials) is not None:
+            self.leaders = self.find_leaders(trials)
+            self.study.note_leaders(self.leaders)
+        missing = self._missing_runs(trials)
         if not missing:
             return None
         trial, seed = missing[0]
@@ -253,10 +264,14 @@ class Agenda:
         )
 
     def _missing_refits(self, trials: Sequence[Trial]) -> list[Trial]:
-        return missing_refits(trials, self.study.again) if self.refit else []
+        return missing_refits(trials, self.study.again, self.leaders) if self.refit else []
 
     def _missing_runs(self, trials: Sequence[Trial]) -> list[tuple[Trial, int]]:
-        return missing_runs(trials, self.confirm) if self.confirm else []
+        if self.confirm is not None:
+            return missing_runs(trials, self.confirm)
+        if self.find_leaders is None or self.leaders is None:
+            return []
+        return next_round(trials, self.leaders)[1]
 
     def _end(self, trials: Sequence[Trial], on_change: OnChange) -> None:
         """Nothing is left to search: whoever still waits was not good enough."""

@@ -1,7 +1,7 @@
 """The model card that goes into a bundle."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.method import find_method
@@ -9,9 +9,9 @@ from pipelines.tasks.rows import TaskData
 from search.decisions.confirmation import Spread
 from search.escapes import code_span, escape_markdown
 from search.job.job import SearchJob
-from search.record import Baseline, Intervals, Trial
+from search.record import Baseline, Intervals, Leader, Trial
 from search.study import Study
-from search.tables import format_values
+from search.tables import describe_leaders, format_values
 from search.verdict import verdict
 
 
@@ -31,8 +31,14 @@ class ModelCard:
         return f"{self.before}{scores} (read once, after the choice)\n{certainty}{self.after}"
 
 
-def model_card(study: Study, best: Trial, job: SearchJob, data: TaskData) -> ModelCard:
-    """The card of a study's winner. What users chose (labels, notes on their rows, paths) is escaped."""
+def model_card(
+    study: Study, best: Trial, job: SearchJob, data: TaskData, leaders: Sequence[Leader] = ()
+) -> ModelCard:
+    """The card of a study's winner. What users chose (labels, notes on their rows, paths) is escaped.
+
+    Args:
+        leaders: as `Winner.leaders`.
+    """
     searched = job.space_for(study.method).to_dict()
     space = _table_rows({name: format_values(values) for name, values in searched.items()})
     params = _table_rows(best.params)
@@ -63,7 +69,10 @@ def model_card(study: Study, best: Trial, job: SearchJob, data: TaskData) -> Mod
 
 - validation: {validation} ({over}epoch {best.best_epoch}; chose this trial by {study.facts.metric})
 - test: """
-    after = f"""
+    others = {leader.trial: study.trials()[leader.trial].params for leader in leaders}
+    words = describe_leaders(leaders, others, best.params)
+    apart = f"- {escape_markdown(words)}\n" if words else ""
+    after = f"""{apart}
 Trained parameters: {best.size:,}, {fraction:.2%} of the encoder's.
 
 ## Data

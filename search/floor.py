@@ -12,7 +12,7 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import TaskTexts
 from pipelines.folds import start_training
-from pipelines.intervals import Rows, Scorer, score_interval
+from pipelines.intervals import score_interval, scorer
 from pipelines.method import HeldOut
 from pipelines.methods import PROBE
 from pipelines.metrics import METRICS
@@ -127,23 +127,14 @@ def winner_intervals(
     rows, tested = len(targets), tested or task
     gain = None
     if floor is not None:
-        beside = _scorer(tested, floor.test, targets)
-        gain = score_interval([_scorer(tested, own, targets) for own in test], rows, beside=beside)
+        beside = scorer(tested, floor.test, targets)
+        gain = score_interval([scorer(tested, own, targets) for own in test], rows, beside=beside)
     if gain is not None and METRICS[task.metric].better == "lower":
         gain = -gain[1], -gain[0]
     return Intervals(
         validation=score_interval(
-            [_scorer(task, own, task.validation_targets) for own in validation], len(task.validation)
+            [scorer(task, own, task.validation_targets) for own in validation], len(task.validation)
         ),
-        test=score_interval([_scorer(tested, own, targets) for own in test], rows),
+        test=score_interval([scorer(tested, own, targets) for own in test], rows),
         gain=gain,
     )
-
-
-def _scorer(task: EncodedTask, outputs: Array, targets: Any) -> Scorer:
-    scored = replace(task, metrics=(task.metric,))
-
-    def score(rows: Rows) -> float:
-        return scored.score(outputs[rows], targets[rows])[task.metric]
-
-    return score

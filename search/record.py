@@ -212,6 +212,49 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Leaders:
+    """The configurations that were in front when a search ended and could not be told apart.
+
+    Attributes:
+        trials: their numbers, the best first: that one alone, where no other was as good.
+        epochs: the most that may be trained to run them again with further seeds.
+        export: which run of the best mean is the winner: the "nearest" to it, or the "best".
+    """
+
+    trials: tuple[int, ...]
+    epochs: int = 0
+    export: str = "nearest"
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what `asdict` made, also after JSON."""
+        return cls(**{**raw, "trials": tuple(raw["trials"])})
+
+
+@dataclass(frozen=True)
+class Leader:
+    """One of the configurations that led a search, when all was done.
+
+    Attributes:
+        trial: the search's own run of it.
+        seeds: of its runs, that one's first.
+        mean: over them, of the best epoch's validation score; raw.
+        told_apart: whether the best of the leading ones is better than chance explains.
+    """
+
+    trial: int
+    seeds: tuple[int, ...]
+    mean: float
+    told_apart: bool
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what `asdict` made, also after JSON; keys that came since are left alone."""
+        known = {one.name: raw[one.name] for one in fields(cls)}
+        return cls(**{**known, "seeds": tuple(raw["seeds"])})
+
+
+@dataclass(frozen=True)
 class Intervals:
     """95 % intervals: of the winner's scores, over its seeds where there are several, and of its gain.
 
@@ -261,6 +304,8 @@ class Winner:
         intervals: None: of a kind that has none, or in records from before there were any.
         baseline: None: likewise, or the job wants none.
         refit: the trial that trained it again, on train and validation: the bundle is of it. None: none.
+        leaders: the leading configurations, the winner's among them; empty where they could not be compared,
+            and in records from before they were.
     """
 
     trial: int
@@ -273,6 +318,7 @@ class Winner:
     intervals: Intervals | None = None
     baseline: Baseline | None = None
     refit: int | None = None
+    leaders: tuple[Leader, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All fields by name, in JSON's types."""
@@ -282,6 +328,7 @@ class Winner:
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote, or a version that had fewer fields."""
         known = {**raw, "runs": tuple(Run(**run) for run in raw.get("runs", ()))}
+        known["leaders"] = tuple(Leader.from_dict(one) for one in raw.get("leaders", ()))
         if raw.get("intervals") is not None:
             known["intervals"] = Intervals.from_dict(raw["intervals"])
         if raw.get("baseline") is not None:

@@ -9,8 +9,8 @@ from typing import Any
 from pipelines.bundle_files import read_files
 from pipelines.metrics import METRICS
 from search.commands import command
-from search.decisions.confirmation import Spread
-from search.decisions.selection import pareto_front, pick_best
+from search.decisions.confirmation import Spread, pick_winner
+from search.decisions.selection import pareto_front
 from search.errors import UserError
 from search.job.values import is_name
 from search.liveness import seems_alive
@@ -30,6 +30,8 @@ def job_results(studies: Sequence[Study], storage: Storage) -> dict[str, Any]:
     `seconds` is training time, summed over a study's trials. `best` is the winner, or the best trial so far,
     then without test scores and bundle. With `folds`, validation scores are of all rows, each predicted by a
     model that was not trained on it. `refit` is the trial that was tested and exported in the winner's place.
+    `leaders` are the configurations in front, the winner's first, then by their means, and whether the best
+    of them is better than chance explains; empty before the end, and where they could not be compared.
     """
     running = seems_alive(studies[0].driver)
     tasks = [_study_results(study, storage, running=running) for study in studies]
@@ -164,6 +166,10 @@ def _study_results(study: Study, storage: Storage, *, running: bool) -> dict[str
         "best": _best(study, storage),
         "baseline": asdict(study.winner.baseline) if study.winner and study.winner.baseline else None,
         "folds": study.facts.folds,
+        "leaders": [
+            {"params": dict(trials[leader.trial].params), **asdict(leader), "seeds": list(leader.seeds)}
+            for leader in (study.winner.leaders if study.winner else ())
+        ],
     }
 
 
@@ -206,7 +212,7 @@ def _ends(intervals: Mapping[str, Any]) -> dict[str, Any]:
 
 def _best(study: Study, storage: Storage) -> dict[str, Any] | None:
     trials, winner, metric = study.trials(), study.winner, study.facts.metric
-    best = trials[winner.trial] if winner else pick_best(trials)
+    best = trials[winner.trial] if winner else pick_winner(trials, study.leaders)
     if best is None:
         return None
     return {

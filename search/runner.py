@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,12 +34,13 @@ from search.errors import (
 from search.experience import begin, gather
 from search.job.job import SearchJob, differences
 from search.job.parts import ResourcesPart
+from search.leaders import find_leaders
 from search.local.machine import best_node, local_problems, missing_resources
 from search.local.session import check_callers_ray, start_ray
 from search.local.signals import terminate_as_interrupt
 from search.plan import Plan, make_plan
 from search.progress import Progress
-from search.record import Experience, StudyFacts
+from search.record import Experience, Leaders, StudyFacts, Trial
 from search.results import has_record, is_finished, job_results
 from search.secrets import hide_secrets
 from search.storage import Storage, checkpoint_folder
@@ -243,26 +244,6 @@ def _search(
     progress: Progress,
 ) -> None:
     job = plan.job
-    agendas = [
-        Agenda(
-            study,
-            job.space_for(study.method),
-            sampler=job.search.sampler,
-            seed=job.search.seed,
-            trials=job.search.trials,
-            rules=Rules(job.search.scheduler, job.search.reduction, job.search.patience, job.search.pareto),
-            first=[
-                params
-                for params in study.facts.experience.portfolio
-                if plan.allows(study.task, study.method, params)
-            ],
-            allows=functools.partial(plan.allows, study.task, study.method),
-            confirm=Confirm(**job.confirm.model_dump()) if job.confirm else None,
-            refit=job.refits,
-        )
-        for study in studies
-    ]
-
     progress.message("starting Ray" if not cluster else "joining the Ray cluster")
     with (
         start_ray(storage, job.name, cluster=cluster, warn=progress.warn),
@@ -283,6 +264,7 @@ def _search(
                 _warn_of_missing(job.resources, progress)
             progress.start([(study, plan.trials_of(study.method)) for study in studies])
             context = _worker_context(plan, storage, progress)
+            agendas = [_agenda(study, plan, context, progress) for study in studies]
             run_trials(
                 job,
                 context,
@@ -299,6 +281,35 @@ def _search(
             finish_studies(plan, context, studies, cluster=cluster, progress=progress)
         finally:
             progress.stop()
+
+
+def _agenda(study: Study, plan: Plan, context: WorkerContext, progress: Progress) -> Agenda:
+    job, confirm = plan.job, plan.job.confirm
+    find: Callable[[Sequence[Trial]], Leaders] | None = None
+    if confirm is not None and not confirm.counted and METHODS[study.method].seeded:
+        if study.facts.job.get("confirm") is not None:
+            find = functools.partial(
+                find_leaders, study=study, context=context, confirm=confirm, say=progress.message
+            )
+        else:  # it was begun without, or by a version that had no `auto`
+            progress.message(f"{study.name}: goes on as it was begun, without confirming its leaders")
+    return Agenda(
+        study,
+        job.space_for(study.method),
+        sampler=job.search.sampler,
+        seed=job.search.seed,
+        trials=job.search.trials,
+        rules=Rules(job.search.scheduler, job.search.reduction, job.search.patience, job.search.pareto),
+        first=[
+            params
+            for params in study.facts.experience.portfolio
+            if plan.allows(study.task, study.method, params)
+        ],
+        allows=functools.partial(plan.allows, study.task, study.method),
+        confirm=Confirm(confirm.top, confirm.seeds) if confirm and confirm.top and confirm.seeds else None,
+        find_leaders=find,
+        refit=job.refits,
+    )
 
 
 def _warn_of_missing(resources: ResourcesPart, progress: Progress) -> None:

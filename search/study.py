@@ -20,29 +20,30 @@ from pipelines.errors import TrialDiverged
 from pipelines.results import EpochResult
 from search.database import one_transaction, open_database, read_number, write_values
 from search.errors import NewerRecord
-from search.record import FORMAT, Driver, Outcome, State, StudyFacts, Trial, Winner, waiting_rung
+from search.record import FORMAT, Driver, Leaders, Outcome, StudyFacts, Trial, Winner
 from search.storage import Storage
+from search.trials import (
+    CONFIRMS,
+    EPOCH,
+    LENGTH,
+    NODE,
+    OUTCOMES,
+    PROMOTED,
+    REASON,
+    REFITS,
+    RETRIES,
+    RUNGS,
+    SEED,
+    TRAINED_PARAMETERS,
+    trial_of,
+)
 
 # User attributes of a study, beside the fields of `StudyFacts`.
 _FORMAT, _MADE, _POSITION = "format", "job", "position"
 _WINNER, _FAILURE, _STOPPED, _EXHAUSTED = "winner", "failure", "stopped", "exhausted"
 _DRIVER, _SEARCHED_SECONDS = "driver", "searched_seconds"
 _TRACKING_KEY, _MLFLOW_RUN, _TRACKED = "tracking_key", "mlflow_run_id", "tracked"
-_AGAIN = "again"
-# User attributes of a trial.
-_EPOCH = "epoch:"  # epoch:N -> an EpochResult as a dict
-_TRAINED_PARAMETERS, _NODE = "fact:trained_parameters", "fact:node"
-_SEED, _REASON = "seed", "reason"
-_RUNGS, _PROMOTED, _CONFIRMS, _RETRIES = "rungs", "promoted", "confirms", "retries"
-_REFITS, _LENGTH = "refits", "length"
-
-_STATES: dict[TrialState, Outcome] = {
-    TrialState.RUNNING: "running",
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-}
-_OUTCOMES = {outcome: state for state, outcome in _STATES.items()}
+_AGAIN, _LEADERS = "again", "leaders"
 
 
 class Study:
@@ -88,6 +89,16 @@ class Study:
         self._set(_WINNER, winner.to_dict())
 
     @property
+    def leaders(self) -> Leaders | None:
+        """The configurations that could not be told apart when the search ended; None: nobody has looked."""
+        raw = self._attributes.get(_LEADERS)
+        return None if raw is None else Leaders.from_dict(raw)
+
+    def note_leaders(self, leaders: Leaders) -> None:
+        """Write which configurations could not be told apart."""
+        self._set(_LEADERS, asdict(leaders))
+
+    @property
     def failure(self) -> str | None:
         """Why it has no winner and will have none."""
         return self._text(_FAILURE)
@@ -128,7 +139,7 @@ class Study:
         if not left:
             return False
         self._set(_AGAIN, [*self.again, *left])  # first: a driver that dies here leaves nothing half said
-        for key in (_WINNER, _FAILURE, _STOPPED, _TRACKED):
+        for key in (_WINNER, _FAILURE, _STOPPED, _TRACKED, _LEADERS):
             if self._attributes.get(key) is not None:
                 self._set(key, None)
         return True
@@ -213,11 +224,11 @@ class Study:
         """All trials, in the order in which they were started."""
         if self._held is not None:
             return tuple(self._held)
-        return tuple(_trial_of(trial, self.method) for trial in self._study.get_trials(deepcopy=False))
+        return tuple(self._ours(trial) for trial in self._study.get_trials(deepcopy=False))
 
     def trial(self, number: int) -> Trial:
         """One trial."""
-        return self._held[number] if self._held is not None else _trial_of(self._trial(number), self.method)
+        return self._held[number] if self._held is not None else self._ours(self._trial(number))
 
     def hold(self) -> None:
         """Keep the trials in memory from now on: for the driver, who alone writes them.
@@ -225,7 +236,7 @@ class Study:
         Optuna reads a trial with its epochs by six queries, and all unfinished ones anew each time.
         """
         self._frozen = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
-        self._held = [_trial_of(trial, self.method) for trial in self._frozen]
+        self._held = [self._ours(trial) for trial in self._frozen]
 
     def start_trial(
         self,
@@ -246,10 +257,10 @@ class Study:
             rungs: the epochs after which it waits for its promotion.
             confirms, retries, refits, length: as `Trial` has them.
         """
-        attributes: dict[str, Any] = {_SEED: seed}
+        attributes: dict[str, Any] = {SEED: seed}
         if rungs:
-            attributes[_RUNGS] = list(rungs)
-        more = {_CONFIRMS: confirms, _RETRIES: retries, _REFITS: refits, _LENGTH: length}
+            attributes[RUNGS] = list(rungs)
+        more = {CONFIRMS: confirms, RETRIES: retries, REFITS: refits, LENGTH: length}
         attributes |= {key: value for key, value in more.items() if value is not None}
         template = create_trial(
             state=TrialState.RUNNING,
@@ -261,31 +272,31 @@ class Study:
         template.number = read_number(self._storage, template._trial_id)
         if self._held is not None:
             self._frozen.append(template)
-            self._held.append(_trial_of(template, self.method))
+            self._held.append(self._ours(template))
         return template.number
 
     def promote_trial(self, number: int, rung: int) -> None:
         """Let a waiting trial past its rung; written before it runs on."""
-        self._write(number, {_PROMOTED: rung})
+        self._write(number, {PROMOTED: rung})
 
     def record_epochs(self, number: int, epochs: Sequence[EpochResult]) -> bool:
         """Write those of a trial's epochs that the study does not have; returns whether there were any."""
-        known = {key for key in self._trial(number).user_attrs if key.startswith(_EPOCH)}
-        new = [epoch for epoch in epochs if f"{_EPOCH}{epoch.epoch}" not in known]
-        attributes = {f"{_EPOCH}{epoch.epoch}": epoch.to_dict() for epoch in new}
+        known = {key for key in self._trial(number).user_attrs if key.startswith(EPOCH)}
+        new = [epoch for epoch in epochs if f"{EPOCH}{epoch.epoch}" not in known]
+        attributes = {f"{EPOCH}{epoch.epoch}": epoch.to_dict() for epoch in new}
         return self._write(number, attributes, scores={epoch.epoch: epoch.score for epoch in new})
 
     def note_trial(self, number: int, *, node: str | None, trained_parameters: int | None) -> None:
         """Write what a worker told of a running trial; None is no news, and what is known stays unwritten."""
         known = self._trial(number).user_attrs
-        told = {_NODE: node, _TRAINED_PARAMETERS: trained_parameters}
+        told = {NODE: node, TRAINED_PARAMETERS: trained_parameters}
         new = {key: value for key, value in told.items() if value not in (None, known.get(key))}
         self._write(number, new)
 
     def finish_trial(self, number: int, state: Outcome, *, reason: str | None = None) -> None:
         """End a trial. A complete one has its best epoch's score; a finished one stays as it is."""
-        known = self._trial(number).user_attrs.get(_REASON)
-        self._write(number, {} if known == reason else {_REASON: reason}, outcome=state)
+        known = self._trial(number).user_attrs.get(REASON)
+        self._write(number, {} if known == reason else {REASON: reason}, outcome=state)
 
     def _write(
         self,
@@ -309,7 +320,7 @@ class Study:
             with one_transaction(self._storage) as connection:
                 runs = write_values(connection, trial._trial_id, attributes, scores)
                 if runs and outcome is not None:
-                    self._storage.set_trial_state_values(trial._trial_id, _OUTCOMES[outcome], best)
+                    self._storage.set_trial_state_values(trial._trial_id, OUTCOMES[outcome], best)
         except UpdateFinishedTrialError:
             runs = False
         if not runs:  # ended by a driver that has taken the job over: it stays as it is
@@ -320,13 +331,16 @@ class Study:
         elif self._held is not None:
             trial.intermediate_values.update(scores)
             trial.user_attrs.update(attributes)
-            self._held[number] = _trial_of(trial, self.method)
+            self._held[number] = self._ours(trial)
         return True
 
     def _read_again(self, number: int) -> None:
         if self._held is not None:
             self._frozen[number] = self._storage.get_trial(self._frozen[number]._trial_id)
-            self._held[number] = _trial_of(self._frozen[number], self.method)
+            self._held[number] = self._ours(self._frozen[number])
+
+    def _ours(self, trial: FrozenTrial) -> Trial:
+        return trial_of(trial, trial.user_attrs, self.method)
 
     def _trial(self, number: int) -> FrozenTrial:
         held = self._held is not None
@@ -369,32 +383,3 @@ class Record:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _trial_of(trial: FrozenTrial, method: str) -> Trial:
-    attributes = trial.user_attrs
-    state: State = _STATES[trial.state]
-    epochs = [EpochResult.from_dict(value) for key, value in attributes.items() if key.startswith(_EPOCH)]
-    rungs, promoted = tuple(attributes.get(_RUNGS, ())), int(attributes.get(_PROMOTED, 0))
-    if state == "running" and waiting_rung(rungs, promoted, len(epochs)) is not None:
-        state = "paused"
-    return Trial(
-        number=trial.number,
-        state=state,
-        params=trial.params,
-        epochs=tuple(sorted(epochs, key=lambda epoch: epoch.epoch)),
-        # A driver of an earlier version, killed before the end, left a reason to a trial that then goes on.
-        reason=attributes.get(_REASON) if state in ("complete", "pruned", "failed") else None,
-        seed=int(attributes.get(_SEED, 0)),
-        trained_parameters=attributes.get(_TRAINED_PARAMETERS),
-        node=attributes.get(_NODE),
-        started=trial.datetime_start,
-        ended=trial.datetime_complete,
-        rungs=rungs,
-        promoted=promoted,
-        confirms=attributes.get(_CONFIRMS),
-        retries=attributes.get(_RETRIES),
-        refits=attributes.get(_REFITS),
-        length=attributes.get(_LENGTH),
-        method=method,
-    )

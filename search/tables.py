@@ -13,7 +13,7 @@ from rich.text import Text
 from search.decisions.confirmation import Spread
 from search.decisions.selection import rank
 from search.escapes import escape_markdown
-from search.record import Baseline, Trial
+from search.record import Baseline, Leader, Params, Trial
 from search.study import Study
 from search.verdict import verdict
 
@@ -46,6 +46,34 @@ def format_values(values: object) -> str:
 
 def _either(values: Sequence[object]) -> str:
     return " or ".join(str(value) for value in values)
+
+
+def describe_leaders(
+    leaders: Sequence[Leader], params: Mapping[int, Params], winner: Params, *, brief: bool = False
+) -> str:
+    """Which of the leading configurations cannot be told apart from the winner, to go on after its name.
+
+    Args:
+        leaders: as `Winner.leaders`; of none, or one alone, nothing is said.
+        params: of each leader, by its trial.
+        winner: the winner's parameters.
+        brief: name trials alone, without their parameters.
+    """
+    others = [leader for leader in leaders if params[leader.trial] != winner]
+    alike = [leader for leader in others if not leader.told_apart]
+    if not others:
+        return ""
+    one = "the other leading configuration"
+    if not alike:
+        all_ = one if len(others) == 1 else f"all {len(others)} other leading configurations"
+        return f"on validation better than {all_}, beyond chance (95 %)"
+    some = one if len(others) == 1 else f"{len(alike)} of the {len(others)} other leading configurations"
+    named = []
+    for leader in alike:
+        what = "" if brief else f" ({format_params(params[leader.trial])})"
+        over = f" over {len(leader.seeds)} seeds" if len(leader.seeds) > 1 else ""
+        named.append(f"trial {leader.trial}{what} {leader.mean:.4f}{over}")
+    return f"on validation it cannot be told apart from {some}: {', '.join(named)}"
 
 
 def results_table(results: Mapping[str, Any]) -> Group:
@@ -91,6 +119,8 @@ def results_table(results: Mapping[str, Any]) -> Group:
             if entry["reason"]:
                 about += f"; {entry['reason']}"
             about += _certainty(entry)
+            if words := _leaders(entry):
+                about += f"\n  {words}"
             for point in entry["front"] or []:
                 about += (
                     f"\n  front: {point['validation']:.4f} with {point['trained_parameters']:,} trained: "
@@ -121,6 +151,12 @@ def _certainty(entry: Mapping[str, Any]) -> str:
         words = verdict(entry["metric"], best["test"], Baseline(**baseline), intervals["gain"])
         said += f"\n  {words}" if words else ""
     return said
+
+
+def _leaders(entry: Mapping[str, Any]) -> str:
+    leaders = [Leader.from_dict(one) for one in entry["leaders"]]
+    params = {one["trial"]: one["params"] for one in entry["leaders"]}
+    return describe_leaders(leaders, params, entry["best"]["params"], brief=True)
 
 
 def study_table(study: Study) -> str:

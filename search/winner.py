@@ -16,23 +16,24 @@ from pipelines.bundle import write_bundle
 from pipelines.bundle_files import BundleConfig
 from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
-from pipelines.epochs import TrainingState
-from pipelines.folds import predicted, start_training
+from pipelines.epochs import TrainingState, predicted
+from pipelines.folds import start_training
 from pipelines.method import HeldOut, Outputs, find_method
+from pipelines.metrics import METRICS
 from pipelines.tasks.encoded import EncodedTask
 from pipelines.tasks.kind import Targets
 from pipelines.tasks.rows import TaskData
 from search.card import ModelCard, describe_certainty, describe_scores, model_card
-from search.decisions.confirmation import runs_of
+from search.decisions.confirmation import mean_score, pick_winner, runs_of
 from search.decisions.refit import refit_of
 from search.decisions.rules import common_failure
-from search.decisions.selection import pick_best
 from search.errors import StorageError
 from search.floor import Floor, FloorTexts, floor_texts, measure_floor, winner_intervals
 from search.job.job import SearchJob
+from search.leaders import compare_leaders
 from search.plan import Plan
 from search.progress import Progress
-from search.record import Intervals, Run, Trial, Winner
+from search.record import Intervals, Leader, Run, Trial, Winner
 from search.storage import bundle_key
 from search.study import Study
 from search.tested import Answers, answers_of, keep_answers
@@ -110,17 +111,18 @@ def finish_studies(
         if study.is_finished:
             continue
         trials = study.trials()
-        best = pick_best(trials)
+        best = pick_winner(trials, study.leaders)
         if best is None:
             study.fail(_describe_failure(trials, study.stopped))
             continue
         if job.refits and refit_of(trials, best.number) is None:
             study.fail(_describe_failed_refit(trials, best.number))
             continue
-        progress.message(f"{study.name}: trial {best.number} won; reading the test set, writing the bundle")
+        progress.message(f"{study.name}: {_describe_winner(study, best)}; reading test set, writing bundle")
+        leaders = compare_leaders(study, best, context)
         data = rows[study.task]
         texts = _held_out(plan, context, study, best, data, floor=floors.get(study.task))
-        arguments = context, _select(study, best, job, data), texts
+        arguments = context, _select(study, best, job, data, leaders), texts
         scored: Scored
         if cluster:  # the head may be small: a worker has what a trial needs
             on_worker = ray.remote(finish_winner).options(
@@ -132,7 +134,7 @@ def finish_studies(
         if scored.floor is not None:
             floors[study.task] = scored.floor
         keep_answers(context.storage, job.name, study.method, data, job.max_tokens, scored.answers)
-        study.finish(_winner(study, best, scored))
+        study.finish(_winner(study, best, scored, leaders))
 
 
 def _held_out(
@@ -155,7 +157,7 @@ def _held_out(
     return HeldOutTexts(sets, validation, floor_texts(task, data, plan.backbone, refit=plan.job.refits))
 
 
-def _winner(study: Study, best: Trial, scored: Scored) -> Winner:
+def _winner(study: Study, best: Trial, scored: Scored, leaders: tuple[Leader, ...]) -> Winner:
     metric = study.facts.metric
     validation = best.validation(metric)
     if validation is None:
@@ -178,6 +180,7 @@ def _winner(study: Study, best: Trial, scored: Scored) -> Winner:
         intervals=scored.intervals,
         baseline=None if scored.floor is None else scored.floor.baseline,
         refit=refits.get(best.number),
+        leaders=leaders,
     )
 
 
@@ -231,12 +234,11 @@ def finish_winner(
         }
         if number == selection.number:
             answers = answers_of(task, outputs["test"], targets, held_out.sets["test"][0])
-        if held_out.validation is not None:
-            chosen = model_of(states[number]) if selection.refits else outputs_of
-            validation.append(chosen(held_out.validation))
-        elif (known := predicted(states[number])) is not None:
+        known = predicted(states[number])
+        if known is None and held_out.validation is not None:  # a checkpoint of before these were kept
+            known = (model_of(states[number]) if selection.refits else outputs_of)(held_out.validation)
+        if known is not None:
             validation.append(known)
-        if validation:
             test.append(outputs["test"])
     floor = held_out.floor
     if isinstance(floor, FloorTexts):
@@ -281,6 +283,15 @@ def finish_winner(
     return Scored(scores, intervals, floor, answers)
 
 
+def _describe_winner(study: Study, best: Trial) -> str:
+    trials = study.trials()
+    runs = runs_of(trials, best)
+    if len(runs) < 2:
+        return f"trial {best.number} won"
+    mean = METRICS[study.facts.metric].signed(mean_score(trials, best))
+    return f"trial {best.number} won, of {len(runs)} runs with a mean of {mean:.4f}"
+
+
 def _describe_failure(trials: Sequence[Trial], stopped: str | None) -> str:
     if common_failure(trials) is not None and stopped is not None:
         return stopped
@@ -296,7 +307,9 @@ def _describe_failed_refit(trials: Sequence[Trial], number: int) -> str:
     return f"trial {number} won, and could not be trained again on train and validation: {why}"
 
 
-def _select(study: Study, best: Trial, job: SearchJob, data: TaskData) -> Selection:
+def _select(
+    study: Study, best: Trial, job: SearchJob, data: TaskData, leaders: Sequence[Leader]
+) -> Selection:
     trials = study.trials()
     runs = runs_of(trials, best)
     refits = {run.number: refit_of(trials, run.number) for run in runs} if job.refits else {}
@@ -313,7 +326,7 @@ def _select(study: Study, best: Trial, job: SearchJob, data: TaskData) -> Select
             if one.epochs
         },
         text_columns=data.task.text,
-        card=model_card(study, best, job, data),
+        card=model_card(study, best, job, data, leaders),
         facts={
             "job": job.name,
             "trial": best.number,

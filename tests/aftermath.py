@@ -12,6 +12,7 @@ from filelock import FileLock
 from processes import wait_until_gone
 
 from pipelines.bundle_files import read_files
+from search.decisions.confirmation import pick_winner
 from search.decisions.selection import pick_best
 from search.record import Trial
 from search.storage import Storage
@@ -114,7 +115,7 @@ def check_trials(study: Study, *, trials: int, failed: int = 0) -> dict[str, int
 
 def check_winner(study: Study, place: Storage) -> None:
     """It is the one that the record's scores name, and its bundle is whole and its own."""
-    best = pick_best(study.trials())
+    best = pick_winner(study.trials(), study.leaders)
     winner = study.winner
     assert best is not None
     assert winner is not None

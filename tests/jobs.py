@@ -57,6 +57,7 @@ def write_job(folder: Path, *, name: str = "topics", **changes: Any) -> Path:
             "epochs": [5],
         },
         "search": {"trials": 3, "scheduler": "none"},
+        "confirm": "none",
         "resources": {"concurrent": 1},
         **changes,
     }

@@ -14,7 +14,14 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import send, training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.epochs import TrainingState, epoch_result, is_best, under
+from pipelines.epochs import (
+    TrainingState,
+    epoch_result,
+    is_best,
+    kept_outputs,
+    outputs_to_keep,
+    under,
+)
 from pipelines.errors import TrialDiverged
 from pipelines.packs.model import Occupant, PackModel
 from pipelines.packs.pack import Pack
@@ -56,6 +63,7 @@ class Training:
         self.moments: dict[str, Tensor] = {}
         self.epochs: list[EpochResult] = []
         self.best: dict[str, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}  # the best epoch's outputs
         self.outputs: NDArray[np.float64] | None = None
         self.failure: TrialDiverged | None = None
         self.steps = 0  # taken so far
@@ -127,7 +135,7 @@ class Training:
     def state(self) -> TrainingState:
         """The training as it stands after its last finished epoch, as tensors of its own.
 
-        Of a training whose schedule is done, only the best epoch's parameters are kept.
+        Of a training whose schedule is done, only the best epoch's parameters and outputs are kept.
 
         Raises:
             ValueError: it stands within an epoch, as a member of a pack does whose others have ended theirs.
@@ -139,7 +147,7 @@ class Training:
             parameters, moments = self.pack.copies(self)
             tensors |= {f"last.{name}": tensor.cpu() for name, tensor in parameters.items()}
             tensors |= {f"adam.{name}": tensor.cpu() for name, tensor in moments.items()}
-        return TrainingState(self.config, tuple(self.epochs), tensors)
+        return TrainingState(self.config, tuple(self.epochs), tensors | self._kept)
 
     def restore(self, state: TrainingState) -> None:
         """Go on from `state`.
@@ -153,6 +161,7 @@ class Training:
             self.pack.leave(self)
         self.epochs = list(state.epochs)
         self.best = state.best
+        self._kept = kept_outputs(state)
         self.steps = self._steps_an_epoch * len(self.epochs)
         self.failure = None
         self._begin_epoch()
@@ -235,6 +244,7 @@ class Training:
         self.outputs = outputs
         if is_best(result, self.epochs):
             self.best = {name: view.cpu().clone() for name, view in trained.items()}
+            self._kept = outputs_to_keep(outputs, self.task)
         self.epochs.append(result)
         self._begin_epoch()
 

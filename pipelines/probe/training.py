@@ -12,7 +12,7 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import Texts
-from pipelines.epochs import TrainingState, epoch_result
+from pipelines.epochs import TrainingState, epoch_result, kept_outputs, outputs_to_keep
 from pipelines.errors import InputError
 from pipelines.probe.config import ProbeConfig
 from pipelines.probe.features import (
@@ -56,6 +56,7 @@ class ProbeTraining:
         self.task = task
         self.epochs: list[EpochResult] = []
         self.best: dict[str, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}  # the outputs, for the state
         self.outputs: NDArray[np.float64] | None = None
         self._texts = task.texts
         self._backbone = backbone
@@ -97,12 +98,13 @@ class ProbeTraining:
             seconds=time.perf_counter() - started,
         )
         self.epochs.append(result)
+        self._kept = outputs_to_keep(self.outputs, task)
         yield result
 
     def state(self) -> TrainingState:
         """The fitted model; before it, nothing."""
         tensors = {f"best.{name}": tensor for name, tensor in self.best.items()}
-        return TrainingState(self.config, tuple(self.epochs), tensors)
+        return TrainingState(self.config, tuple(self.epochs), tensors | self._kept)
 
     def restore(self, state: TrainingState) -> None:
         """Go on from `state`.
@@ -113,6 +115,7 @@ class ProbeTraining:
         state.check(self.config)
         self.epochs = list(state.epochs)
         self.best = state.best
+        self._kept = kept_outputs(state)
 
     def _features(self, texts: Texts) -> NDArray[np.float64]:
         return features(

@@ -13,7 +13,14 @@ from pipelines.encoder.backbone import Backbone
 from pipelines.encoder.batches import training_batches
 from pipelines.encoder.precision import resolve_precision
 from pipelines.encoder.prefix import PrefixCache
-from pipelines.epochs import TrainingState, epoch_result, is_best, under
+from pipelines.epochs import (
+    TrainingState,
+    epoch_result,
+    is_best,
+    kept_outputs,
+    outputs_to_keep,
+    under,
+)
 from pipelines.errors import InputError, TrialDiverged
 from pipelines.results import EpochResult
 from pipelines.tasks.encoded import EncodedTask
@@ -64,6 +71,7 @@ class EmbeddingTraining:
         self.task = task
         self.epochs: list[EpochResult] = []
         self.best: dict[str, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}  # the best epoch's outputs
         self.outputs: NDArray[np.float64] | None = None
         device = next(backbone.model.parameters()).device
         source = Source(
@@ -132,13 +140,13 @@ class EmbeddingTraining:
     def state(self) -> TrainingState:
         """The training as it stands after its last finished part, as tensors of its own.
 
-        Of a training that is done, only the best part's tensors are kept.
+        Of a training that is done, only the best part's tensors and outputs are kept.
         """
         tensors = {f"best.{name}": tensor for name, tensor in self.best.items()}
         if not self.finished:
             tensors |= {f"last.{name}": tensor.clone() for name, tensor in self.tensors.items()}
             tensors |= {f"adagrad.{name}": tensor.clone() for name, tensor in self._optimizer.sums.items()}
-        return TrainingState(self.config, tuple(self.epochs), tensors)
+        return TrainingState(self.config, tuple(self.epochs), tensors | self._kept)
 
     def restore(self, state: TrainingState) -> None:
         """Go on from `state`.
@@ -149,6 +157,7 @@ class EmbeddingTraining:
         state.check(self.config)
         self.epochs = list(state.epochs)
         self.best = state.best
+        self._kept = kept_outputs(state)
         self._begin_part()
         if not self.finished:
             self.tensors = {name: tensor.clone() for name, tensor in under("last", state.tensors).items()}
@@ -186,6 +195,7 @@ class EmbeddingTraining:
         )
         if is_best(result, self.epochs):
             self.best = {name: tensor.clone() for name, tensor in self.tensors.items()}
+            self._kept = outputs_to_keep(self.outputs, self.task)
         self.epochs.append(result)
         self._begin_part()
         return result

@@ -81,8 +81,8 @@ def print_plan(
         say("budget: " + ", ".join(f"{name} {value:g}" for name, value in limits.items()))
     if folds := job.split.folds:
         say(f"{folds} folds: a trial trains {folds} models, in as many steps as {folds - 1} on all rows take")
-    if job.confirm:
-        say(f"then the best {job.confirm.top} with {job.confirm.seeds} seeds")
+    for line in _describe_confirming(plan):
+        say(line)
     if job.refits:
         say("then the winner again on train and validation: the adapter that is tested and exported")
     say(f"encoder {plan.backbone.name}: {frozen:,} parameters, frozen; pooling {plan.pooling}")
@@ -113,6 +113,34 @@ def print_plan(
         say(f"\nspace of {method}:")
         for name, values in job.space_for(method).to_dict().items():
             say(f"  {name}: {format_values(values)}")
+
+
+def _describe_confirming(plan: "Plan") -> list[str]:
+    """What is run again with further seeds when a search has ended, and what is not."""
+    from pipelines.method import METHODS
+
+    confirm = plan.job.confirm
+    if confirm is None:
+        return []
+    if confirm.counted:
+        return [f"then the best {confirm.top} with {confirm.seeds} seeds"]
+    methods = [method for method in plan.job.methods if METHODS[method].seeded]
+    several = [method for method in methods if plan.trials_of(method) > 1]
+    places = [data.task.name for data in plan.tasks if data.rules.per_token]
+    lines = []
+    if several and len(places) < len(plan.tasks):
+        lines.append(
+            "then the leaders, where they cannot be told apart, again with further seeds, "
+            f"in at most {confirm.budget:.0%} of the search's epochs"
+        )
+    for method in plan.job.methods:
+        if method not in methods:
+            lines.append(f"{method} is not run again: another seed changes next to nothing")
+        elif method not in several:
+            lines.append(f"{method} is not run again: there is one configuration, so nothing to choose")
+    for name in places:
+        lines.append(f"{name} is not run again: what is predicted of every token is not kept to be compared")
+    return lines
 
 
 def _alike(

@@ -2,18 +2,20 @@
 
 from collections.abc import Collection, Sequence
 
-from search.decisions.confirmation import runs_of
-from search.decisions.selection import pick_best
-from search.record import Trial
+from search.decisions.confirmation import pick_winner, runs_of
+from search.record import Leaders, Trial
 
 
-def missing_refits(trials: Sequence[Trial], again: Collection[int] = ()) -> list[Trial]:
+def missing_refits(
+    trials: Sequence[Trial], again: Collection[int] = (), leaders: Leaders | None = None
+) -> list[Trial]:
     """The runs of the winner's configuration that are still to be trained again, each with its own seed.
 
     Args:
         again: numbers of failed trials, refits among them, that are to be tried once more.
+        leaders: as `pick_winner` has them.
     """
-    best = pick_best(trials)
+    best = pick_winner(trials, leaders)
     known = {trial.refits for trial in trials if trial.state != "failed" or trial.number not in again}
     return [] if best is None else [run for run in runs_of(trials, best) if run.number not in known]
 

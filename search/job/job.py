@@ -26,6 +26,7 @@ from search.job.file import dotted, problems_of, read_yaml
 from search.job.parts import (
     BudgetPart,
     CachePart,
+    Confirmation,
     ConfirmPart,
     Part,
     ResourcesPart,
@@ -77,8 +78,8 @@ class SearchJob(Part):
     """Which sampler, how many trials, which seed."""
     baseline: Literal["auto", "none"] = "auto"
     """A linear probe of each task, which every winner is compared with; none: do without."""
-    confirm: ConfirmPart | None = None
-    """Re-run the best configurations with further seeds; null: do not."""
+    confirm: Confirmation = ConfirmPart()
+    """Run the best configurations again with further seeds: auto: those that cannot be told apart."""
     refit: bool | None = None
     """Train the winner again, on train and validation; null: where there are folds, which need it."""
     budget: BudgetPart = BudgetPart()
@@ -230,6 +231,9 @@ class SearchJob(Part):
         elsewhere |= {"tracking", "cache", "vectors", "baseline", "refit"}
         content = {key: value for key, value in self.to_dict().items() if key not in elsewhere}
         # Keys that came later stand only where they say something: earlier records do not have them.
+        # As before there was auto. What a search that was begun so does, `runner` asks its record.
+        counted = self.confirm if self.confirm is not None and self.confirm.counted else None
+        content["confirm"] = counted and counted.model_dump(include={"top", "seeds"})
         content["split"] = {key: value for key, value in content["split"].items() if value is not None}
         if self.refits:
             content["refit"] = True

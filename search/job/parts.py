@@ -1,5 +1,6 @@
 """The parts of a job: its tasks, its search, its resources. Each is strict, frozen and says what it means."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -36,6 +37,7 @@ from search.job.values import (
     Uri,
     as_tuple,
     check_gpus,
+    check_share,
     check_some,
     hub_path,
 )
@@ -209,12 +211,40 @@ class SearchPart(Part):
 
 
 class ConfirmPart(Part):
-    """Re-running the best configurations with further seeds, after the search."""
+    """Re-running the best configurations with further seeds, after the search: those that cannot be told
+    apart, within a budget; or with top and seeds as many as they say."""
 
-    top: Count = 1
-    """How many of the best configurations."""
-    seeds: Count = 5
-    """Runs of each, with as many seeds; the search's own run is one of them."""
+    budget: Annotated[float, Field(allow_inf_nan=False), AfterValidator(check_share)] | None = None
+    """What re-running may train, as a share of the epochs that the search has trained; left out: 0.25."""
+    export: Literal["nearest", "best"] | None = None
+    """Which run of the best mean is exported: the one nearest to it (left out), or the best one."""
+    top: Count | None = None
+    """How many of the best configurations, whatever they have; left out, where seeds is there: 1."""
+    seeds: Count | None = None
+    """Runs of each, with as many seeds, the search's own among them; left out, where top is there: 5."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        given = {key: value for key, value in raw.items() if value is not None}
+        counted = "top" in given or "seeds" in given
+        return {**({"top": 1, "seeds": 5} if counted else {"budget": 0.25, "export": "nearest"}), **given}
+
+    @model_validator(mode="after")
+    def _check_one_way(self) -> "ConfirmPart":
+        for name in ("budget", "export"):
+            if self.counted and getattr(self, name) is not None:
+                rule = "top and seeds run a fixed number again, and the best run of all wins"
+                fix = f"Leave {name} out, or top and seeds."
+                raise FieldError(name, getattr(self, name), rule, fix)
+        return self
+
+    @property
+    def counted(self) -> bool:
+        """Whether as many are re-run as top and seeds say."""
+        return self.top is not None
 
 
 class BudgetPart(Part):
@@ -271,6 +301,16 @@ def _named(value: Any) -> Any:
     return tuple({"name": task} if isinstance(task, str) else task for task in tasks)
 
 
+def _as_mapping(value: Any) -> Any:
+    """What `confirm` may be in a word: auto is a mapping with nothing said, none is null."""
+    if value is None or isinstance(value, Mapping | ConfirmPart):
+        return value
+    if value not in ("auto", "none"):
+        fix = "Write auto, none, or e.g. {budget: 0.25} or {top: 3, seeds: 3}."
+        raise FieldError("", value, "needs auto, none or a mapping", fix)
+    return {} if value == "auto" else None
+
+
 def _check_names(vectors: dict[str, str]) -> dict[str, str]:
     for name, path in vectors.items():
         if name in (TOKEN_TABLE, SENTENCE):
@@ -278,6 +318,10 @@ def _check_names(vectors: dict[str, str]) -> dict[str, str]:
     return vectors
 
 
+Confirmation = Annotated[
+    ConfirmPart | None,
+    BeforeValidator(_as_mapping, json_schema_input_type=Literal["auto", "none"] | ConfirmPart | None),
+]
 Vectors = Annotated[dict[Name, DataPath], AfterValidator(_check_names)]
 Tasks = Annotated[
     tuple[TaskPart, ...],

@@ -116,6 +116,14 @@ def check_gpus(gpus: float) -> float:
     return gpus
 
 
+def check_share(share: float) -> float:
+    """More than nothing. Raises FieldError."""
+    if share <= 0:
+        fix = "Write e.g. 0.25, a quarter of the search's epochs; to run nothing again, confirm: none."
+        raise FieldError("", share, "needs more than 0", fix)
+    return share
+
+
 def hub_path(value: Any) -> Any:
     """A dataset's id alone as the mapping that it stands for."""
     return {"path": value} if isinstance(value, str) else value

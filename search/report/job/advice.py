@@ -82,9 +82,9 @@ def _further_jobs(views: Sequence[StudyView], job: str, storage: Storage) -> lis
         sizes = ", ".join(f"{view.name} {view.facts.sizes['validation']}" for view in few)
         words = (
             f"Make surer of the choice: validation is small ({sizes} rows), so that the best trial may "
-            "be the luckiest. The same search, its best three run again with two more seeds:"
+            "be the luckiest. The same search, its leaders run again with further seeds:"
         )
-        edit = 's/^  "confirm": null,$/  "confirm": {"top": 3, "seeds": 3},/'
+        edit = 's/^  "confirm": null,$/  "confirm": "auto",/'
         found.append(Step(words, _variant(job, "seeds", storage, edit)))
     late = [view for view in views if _came_late(view)]
     trials = raw.get("search", {}).get("trials")
@@ -104,7 +104,10 @@ def _further_jobs(views: Sequence[StudyView], job: str, storage: Storage) -> lis
 
 def _came_late(view: StudyView) -> bool:
     best = view.best
-    return best is not None and best.confirms is None and best.number >= LATE * len(view.searched) >= 4
+    if best is None:
+        return False
+    first = best.number if best.confirms is None else best.confirms
+    return first >= LATE * len(view.searched) >= 4
 
 
 def _variant(job: str, suffix: str, storage: Storage, edit: str) -> str:

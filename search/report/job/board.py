@@ -7,7 +7,7 @@ from pipelines.intervals import Interval
 from search.report.job.html import Figure, Html, Section, bullets, paragraph, table, text
 from search.report.job.view import StudyView
 from search.report.statistics import counted
-from search.tables import format_params
+from search.tables import describe_leaders, format_params
 from search.verdict import winner_verdict
 from spaces import Choice, Range, Space, SpaceError
 
@@ -84,6 +84,9 @@ def _verdict(view: StudyView) -> Html:
     else:
         said = f"{view.tell(best)}. Test: "
         said += winner_verdict(view.winner) or "not compared with a floor"
+        params = {leader.trial: view.trials[leader.trial].params for leader in view.winner.leaders}
+        if words := describe_leaders(view.winner.leaders, params, best.params):
+            said += f"; {words}"
     reason = f" ({view.reason})" if view.reason else ""
     return Html(f"<b>{text(view.name)}</b>: {text(said + reason)}.")
 

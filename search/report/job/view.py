@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from pipelines.metrics import METRICS
-from search.decisions.selection import pick_best
+from search.decisions.confirmation import pick_winner
 from search.errors import JobError
 from search.importance import Importance, importance_of
 from search.job.job import SearchJob
-from search.record import StudyFacts, Trial, Winner
+from search.record import Leaders, StudyFacts, Trial, Winner
 from search.storage import Storage, answers_key
 from search.study import Study
 from search.tables import format_params
@@ -32,6 +32,7 @@ class StudyView:
     facts: StudyFacts
     trials: tuple[Trial, ...]
     winner: Winner | None = None
+    leaders: Leaders | None = None
     space: Space | None = None
     importance: Importance | None = None
     tested: KeptAnswers | None = None
@@ -51,7 +52,7 @@ class StudyView:
     def best(self) -> Trial | None:
         if self.winner is not None:
             return self.trials[self.winner.trial]
-        return pick_best(self.trials)
+        return pick_winner(self.trials, self.leaders)
 
     @property
     def searched(self) -> tuple[Trial, ...]:
@@ -99,6 +100,7 @@ def view_of(study: Study, storage: Storage) -> StudyView:
         facts=facts,
         trials=trials,
         winner=winner,
+        leaders=study.leaders,
         space=space,
         importance=None if space is None else importance_of(trials, space),
         tested=None

@@ -40,6 +40,9 @@ def test_reading_a_job_back_does_not_look_at_folders(tmp_path, monkeypatch):
         {"data_dir": "data"},
         {"baseline": "none"},
         {"refit": False},
+        {"confirm": "none"},
+        {"confirm": None},
+        {"confirm": {"budget": 1.5, "export": "best"}},
         {"split": {"folds": None, "group": None}},
         {"space": preset("default").to_dict()},
         {"method": ["adapter"]},
@@ -66,6 +69,7 @@ def test_the_fingerprint_leaves_out_data_paths(tmp_path):
         ({"search": {"trials": 30}}, "search.trials: 18 -> 30"),
         ({"max_tokens": 64}, "max_tokens: 128 -> 64"),
         ({"refit": True}, "refit: (absent) -> true"),
+        ({"confirm": {"top": 3, "seeds": 2}}, "confirm.seeds: (absent) -> 2"),
         ({"split": {"folds": 5}}, "split.folds: (absent) -> 5"),
         ({"split": {"folds": 5}}, "refit: (absent) -> true"),
         ({"split": {"group": "author"}}, 'split.group: (absent) -> "author"'),
@@ -89,6 +93,28 @@ def test_a_job_without_folds_and_refit_is_what_it_was_before_there_were_any():
     content = job().content()
     assert content["split"] == {"validation": 0.1, "test": 0.1, "seed": 0}
     assert not {"refit", "group"} & {*content, *content["tasks"][0]}
+
+
+def test_a_job_that_confirms_leaders_has_the_content_of_one_of_before_there_were_any():
+    assert job().content()["confirm"] is None
+    assert job(confirm={"top": 1, "seeds": 2}).content()["confirm"] == {"top": 1, "seeds": 2}
+
+
+def test_leaders_are_confirmed_by_default_and_a_word_or_a_part_of_a_mapping_is_enough():
+    assert job().confirm == job(confirm="auto").confirm == job(confirm={}).confirm
+    assert (job().confirm.budget, job().confirm.export, job().confirm.counted) == (0.25, "nearest", False)
+    assert job(confirm={"export": "best"}).confirm.budget == 0.25
+    assert job(confirm="none").confirm is job(confirm=None).confirm is None
+    three = job(confirm={"top": 3}).confirm
+    assert (three.top, three.seeds, three.budget, three.export) == (3, 5, None, None)
+    assert job(confirm={"seeds": 2}).confirm.top == 1
+
+
+@pytest.mark.parametrize("confirm", ["auto", "none", {"budget": 1}, {"top": 2}, {"export": "best"}])
+def test_how_leaders_are_confirmed_is_the_same_after_json(confirm):
+    made = job(confirm=confirm)
+    assert SearchJob.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    assert JSON_SCHEMA.Draft202012Validator(job_schema()).is_valid({**LEAST, "confirm": confirm})
 
 
 def test_folds_need_a_refit_which_they_bring_along():

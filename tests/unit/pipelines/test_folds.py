@@ -11,7 +11,8 @@ from tiny import MAX_TOKENS, config, tiny_backbone, toy_spans, toy_task, trainin
 from pipelines.checkpoint import dump_state, load_state
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.tokens import Tokens
-from pipelines.folds import FoldedTraining, predicted, start_training
+from pipelines.epochs import predicted
+from pipelines.folds import FoldedTraining, start_training
 from pipelines.methods import EMBEDDINGS, PROBE
 from pipelines.packs.pack import Pack
 from pipelines.packs.training import Training

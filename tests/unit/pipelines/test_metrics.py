@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,6 +39,23 @@ def test_f1_with_a_positive_class_is_2tp_over_2tp_plus_fp_plus_fn():
 
 def test_f1_without_a_positive_class_is_the_mean_over_the_classes():
     assert score("f1", PREDICTIONS, LABELS) == pytest.approx((6 / 9 + 8 / 11) / 2)
+
+
+CLASSES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40)
+
+
+@given(CLASSES, st.integers(0, 5))
+def test_f1_and_matthews_are_those_of_scikit_learn(rows, positive):
+    from sklearn.metrics import f1_score, matthews_corrcoef
+
+    labels, said = (list(column) for column in zip(*rows, strict=True))
+    macro = f1_score(labels, said, average="macro", zero_division=0.0)
+    assert score("f1", said, labels) == pytest.approx(macro, abs=1e-12)
+    one = f1_score(np.equal(labels, positive), np.equal(said, positive), zero_division=0.0)
+    assert score("f1", said, labels, positive=positive) == pytest.approx(one, abs=1e-12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a single class
+        assert score("matthews", said, labels) == pytest.approx(matthews_corrcoef(labels, said), abs=1e-12)
 
 
 def test_matthews_follows_its_definition():

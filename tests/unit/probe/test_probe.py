@@ -10,6 +10,7 @@ from pipelines.bundle import AdapterBundle, write_bundle
 from pipelines.bundle_files import BundleConfig
 from pipelines.checkpoint import dump_state, load_state
 from pipelines.encoder.prefix import PrefixCache
+from pipelines.epochs import predicted
 from pipelines.errors import InputError
 from pipelines.method import METHODS
 from pipelines.methods import EMBEDDINGS, PROBE
@@ -88,6 +89,8 @@ def test_it_is_fitted_once_and_goes_on_from_its_checkpoint(backbone):
     assert list(again.run()) == []
     assert again.epochs == fitted.epochs
     assert all(torch.equal(again.best[name], tensor) for name, tensor in fitted.best.items())
+    outputs = predicted(again.state())
+    assert fitted.task.score(outputs, fitted.task.validation_targets) == fitted.epochs[0].scores
 
 
 def test_vectors_are_computed_once_and_read_by_the_next(backbone, tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ JOB = {
     "tasks": [{"name": "task", "files": {"train": "/data/train.csv"}, "limit": {"train": 600}}],
     "space": {"adapter": {"adapter_size": [8, 64, 256], "learning_rate": [1e-4, 1e-3], "epochs": [2, 3]}},
     "search": {"trials": 6},
+    "confirm": "none",
 }
 
 
@@ -170,7 +171,7 @@ def test_each_job_that_is_advised_is_this_one_with_one_change(place, tmp_path):
     """The commands are run by a shell as they are printed, up to the check that they end with."""
     changes = {
         "job-all-rows": lambda job: job.tasks[0].limit.train is None,
-        "job-seeds": lambda job: (job.confirm.top, job.confirm.seeds) == (3, 3),
+        "job-seeds": lambda job: (job.confirm.budget, job.confirm.counted) == (0.25, False),
         "job-more-trials": lambda job: job.search.trials == 12,
         "job-encoder": lambda job: job.backbone == "bert-base-uncased",
     }

@@ -10,6 +10,7 @@ from pipelines.tasks.rows import TaskData
 from pipelines.tasks.task import Task
 from search.card import model_card
 from search.job.job import SearchJob
+from search.record import Leader
 
 SPACE = {"adapter_size": [8, 64], "learning_rate": {"low": 3e-5, "high": 3e-3, "log": True}, "epochs": 3}
 
@@ -24,7 +25,16 @@ def examples(rows, columns=1):
     return Examples(texts=tuple(("x",) * columns for _ in range(rows)), labels=np.zeros(rows, dtype=np.int64))
 
 
-def card(record, *, labels=("ham", "spam"), text=("body",), label="label", kind="classification", **changes):
+def card(
+    record,
+    *,
+    labels=("ham", "spam"),
+    text=("body",),
+    label="label",
+    kind="classification",
+    leaders=(),
+    **changes,
+):
     study = create(record)
     add(study, [0.5], trained=10)
     number = add(
@@ -53,7 +63,7 @@ def card(record, *, labels=("ham", "spam"), text=("body",), label="label", kind=
         notes=("train: 3 rows without a label left out",),
         fingerprint="0" * 64,
     )
-    return model_card(study, study.trials()[number], job, data).fill("accuracy 0.8500")
+    return model_card(study, study.trials()[number], job, data, leaders).fill("accuracy 0.8500")
 
 
 def table(text, heading):
@@ -75,6 +85,14 @@ def test_the_card_of_a_refit_in_folds_says_what_was_trained_and_what_its_scores_
     assert "1,600 examples in 5 folds and 100 test examples. This adapter was trained on all but" in text
     assert "for 2 epoch(s)." in text
     assert " folds" not in card(record)
+
+
+def test_the_card_names_the_configurations_that_cannot_be_told_apart_from_the_winner(record):
+    leaders = (Leader(1, (0,), 0.9, told_apart=False), Leader(0, (0, 1), 0.5, told_apart=False))
+    text = card(record, leaders=leaders)
+    assert "(read once, after the choice)\n- on validation it cannot be told apart from the" in text
+    assert re.search(r"other leading configuration: trial 0 \(.*\) 0.5000 over 2 seeds\n\nTrained", text)
+    assert "told apart" not in card(record)
 
 
 def test_the_test_scores_are_filled_in_at_their_place_and_nowhere_else(record):

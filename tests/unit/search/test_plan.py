@@ -60,7 +60,52 @@ def test_a_job_without_folds_has_a_validation_set_and_says_nothing_of_them(folde
     told = console.export_text()
     assert "32 train, 4 validation, 4 test rows" in told
     assert " folds" not in told
-    assert "again" not in told
+    assert "train and validation" not in told
+
+
+def told_of(job: SearchJob) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_plan(make_plan(job), console)
+    return console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {},
+            "then the leaders, where they cannot be told apart, again with further seeds, in at most 25%",
+        ),
+        ({"confirm": {"budget": 1.5}}, "in at most 150% of the search's epochs"),
+        ({"confirm": {"top": 2, "seeds": 3}}, "then the best 2 with 3 seeds"),
+        (
+            {"search": {"trials": 1}},
+            "adapter is not run again: there is one configuration, so nothing to choose",
+        ),
+        (
+            {"method": "probe", "space": {"pooling": ["mean", "cls"]}},
+            "probe is not run again: another seed changes next to nothing",
+        ),
+    ],
+)
+def test_check_says_what_is_run_again_with_further_seeds_and_what_is_not(
+    folder: Path, changes: dict[str, Any], line: str
+) -> None:
+    told = told_of(load(folder, **changes))
+    assert line in told
+    assert ("then the leaders" in told) == ("search's epochs" in line or not changes)
+
+
+def test_check_says_that_spans_are_not_compared(folder: Path) -> None:
+    write_spans(folder / "spans.json", toy_spans().train)
+    spans = {"name": "spans", "kind": "span", "files": {"train": "spans.json"}}
+    told = told_of(load(folder, tasks=[spans], max_tokens=64, split={"validation": 0.2, "test": 0.2}))
+    assert "spans is not run again: what is predicted of every token is not kept to be compared" in told
+    assert "then the leaders" not in told
+
+
+def test_check_says_nothing_of_leaders_where_none_are_run_again(folder: Path) -> None:
+    assert "run again" not in told_of(load(folder, confirm="none"))
 
 
 def test_what_cannot_be_put_into_folds_is_told_with_the_other_problems(folder: Path) -> None:

@@ -9,7 +9,19 @@ from studies import FACTS, add, create, note_winner, opened
 
 from search.errors import NewerRecord
 from search.experience import find_earlier
-from search.record import FORMAT, Baseline, Driver, Experience, Intervals, Run, StudyFacts, Trial, Winner
+from search.record import (
+    FORMAT,
+    Baseline,
+    Driver,
+    Experience,
+    Intervals,
+    Leader,
+    Leaders,
+    Run,
+    StudyFacts,
+    Trial,
+    Winner,
+)
 from search.results import read_results
 from search.storage import Storage
 from spaces import Space
@@ -56,13 +68,23 @@ def test_a_winner_comes_back_as_it_was_written_and_one_of_before_confirmations_h
         bundle="job/bundles/task/adapter",
         intervals=Intervals((0.4, 0.6), None, (-0.1, 0.1)),
         baseline=Baseline("probe", 0.5, 0.4, 0.3),
+        leaders=(Leader(1, (0, 2), 0.5, told_apart=False), Leader(0, (0,), 0.4, told_apart=True)),
     )
     raw = through_json(winner.to_dict())
     assert Winner.from_dict(raw) == winner
-    for name in ("runs", "also", "intervals", "baseline"):
+    for name in ("runs", "also", "intervals", "baseline", "leaders"):
         del raw[name]
+    assert Winner.from_dict(raw).leaders == ()
     before = Winner.from_dict(raw)
     assert (before.runs, before.also, before.intervals, before.baseline) == ((), {}, None, None)
+
+
+def test_leaders_are_kept_with_the_study_and_one_of_before_has_none(tmp_path):
+    with opened(tmp_path) as record:
+        study = create(record)
+        assert study.leaders is None
+        study.note_leaders(Leaders((2, 0), epochs=7, export="best"))
+        assert record.studies("job")[0].leaders == Leaders((2, 0), epochs=7, export="best")
 
 
 def test_a_sign_of_life_of_before_starts_were_noted_is_read():

@@ -1,16 +1,16 @@
 """The winner trained again on all rows: when it starts, how long it trains, and what it is no part of."""
 
 import pytest
-from studies import create, epochs, opened, trial_record
+from studies import add, create, epochs, opened, trial_record
 
 from pipelines.results import EpochResult
 from search.agenda import Agenda
-from search.decisions.confirmation import Confirm
+from search.decisions.confirmation import Confirm, leading, next_round, pick_winner, runs_of
 from search.decisions.halving import peers
 from search.decisions.refit import missing_refits, refit_of
 from search.decisions.rules import Rules, own_verdict
 from search.decisions.selection import pareto_front, pick_best, rank
-from search.record import Trial
+from search.record import Leaders, Trial
 from search.results import job_results
 from search.storage import Storage
 from search.workers.assignment import Assignment
@@ -117,6 +117,95 @@ def test_a_driver_that_dies_after_every_step_refits_the_same(record):
     dying = Refitting(create(record, "job/dying/adapter"), restart=True, **given).run()
     essence = [[(t.params, t.state, len(t.epochs), t.seed, t.refits) for t in own] for own in (steady, dying)]
     assert essence[0] == essence[1]
+
+
+def all_lead(trials):
+    """Nothing tells the leading trials apart, and there is enough to run them all again."""
+    return Leaders(tuple(trial.number for trial in leading(trials)), epochs=1000)
+
+
+def test_leaders_are_run_again_when_the_search_has_ended_and_then_the_winner_is_refitted(record):
+    trials = Refitting(create(record), **GIVEN, find_leaders=all_lead).run()
+    again = [trial for trial in trials if trial.confirms is not None]
+    study = record.studies("job")[0]
+    assert {trial.confirms for trial in again} == set(study.leaders.trials)
+    assert min(trial.number for trial in again) == sum(trial.searched for trial in trials)
+    assert next_round(trials, study.leaders)[1] == []
+    best = pick_winner(trials, study.leaders)
+    assert {trial.refits for trial in trials} - {None} == {run.number for run in runs_of(trials, best)}
+    assert best.number in {trial.refits for trial in trials}
+    agenda = make(study, **GIVEN, find_leaders=all_lead)
+    assert not agenda.is_open
+
+
+def test_who_leads_is_asked_once_and_not_before_the_search_has_ended(record):
+    asked = []
+
+    def find(trials):
+        assert not any(trial.state in ("running", "paused") for trial in trials)
+        asked.append(len(trials))
+        return all_lead(trials)
+
+    Refitting(create(record), rules=Rules("halving"), find_leaders=find, restart=True).run()
+    assert asked == [4]
+
+
+def test_a_search_is_open_until_its_leaders_are_known(record):
+    study = create(record)
+    Refitting(study, rules=Rules("none")).run()
+    assert not make(study).is_open
+    agenda = make(study, find_leaders=lambda trials: Leaders((pick_best(trials).number,)))
+    assert agenda.is_open
+    assert agenda.next_trial(ignore) is None
+    assert not agenda.is_open
+
+
+def test_where_no_trial_ended_well_nobody_leads(record):
+    study = create(record)
+    agenda = Refitting(study, most=0, find_leaders=lambda _: pytest.fail("there is nobody")).agenda
+    for _ in range(3):
+        number = agenda.next_trial(ignore)
+        agenda.take(number, TrialReport(failure="OutOfMemoryError: no room"))
+        agenda.put_down(number)
+    assert agenda.next_trial(ignore) is None
+    assert not agenda.is_open
+
+
+def test_a_search_that_was_stopped_has_its_leaders_run_again(record):
+    study = create(record)
+    workers = Refitting(study, rules=Rules("none"), find_leaders=all_lead, most=9)
+    workers.run()
+    workers.agenda.stop("enough")
+    workers.most = 1000
+    trials = workers.run()
+    assert sum(trial.confirms is not None for trial in trials) >= 2
+
+
+def test_failed_trials_that_are_tried_again_may_lead_so_that_leaders_are_looked_for_anew(record):
+    study = create(record)
+    add(study, [0.5], "failed", reason="OutOfMemoryError: no room")
+    add(study, [0.5])
+    study.note_leaders(Leaders((1,)))
+    study.stop("enough")
+    assert study.reopen()
+    assert study.leaders is None
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_driver_that_dies_after_every_step_confirms_the_same_leaders(record, slots):
+    given = {**GIVEN, "slots": slots, "find_leaders": all_lead}
+    steady = Refitting(create(record, "job/steady/adapter"), **given).run()
+    dying = Refitting(create(record, "job/dying/adapter"), restart=True, **given).run()
+    if slots == 1:
+        first, second = (
+            [(t.params, t.seed, t.confirms, t.refits, len(t.epochs)) for t in own] for own in (steady, dying)
+        )
+        assert first == second
+    for study in record.studies("job"):
+        trials, leaders = study.trials(), study.leaders
+        assert next_round(trials, leaders)[1] == []
+        assert refit_of(trials, pick_winner(trials, leaders).number) is not None
 
 
 @pytest.mark.integration

@@ -8,14 +8,14 @@ import time
 import optuna
 import pytest
 import torch
-from studies import BACKBONE_PARAMETERS, add, create, note_winner, opened, start
+from studies import BACKBONE_PARAMETERS, SPACE, add, create, epochs, note_winner, opened, start
 
 from pipelines.bundle import read_bundle, write_bundle
 from pipelines.bundle_files import BundleConfig
 from pipelines.config import TrainConfig
 from pipelines.errors import BundleError
 from search.errors import UserError
-from search.record import Baseline, Driver, Intervals
+from search.record import Baseline, Driver, Intervals, Leader, Leaders
 from search.results import (
     export_bundles,
     find_job,
@@ -106,9 +106,40 @@ def test_a_finished_job_has_the_documented_shape(record, storage):
                 },
                 "baseline": None,
                 "folds": None,
+                "leaders": [],
             }
         ],
     }
+
+
+def test_leading_configurations_have_their_seeds_mean_and_whether_they_can_be_told_apart(record, storage):
+    study = create(record)
+    add(study, [0.8])
+    add(study, [0.7])
+    note_winner(
+        study, 0, leaders=(Leader(0, (0, 1), 0.75, told_apart=False), Leader(1, (0,), 0.7, told_apart=True))
+    )
+    found = task_of(record, storage)["leaders"]
+    params = [trial.params for trial in study.trials()]
+    assert found == [
+        {"trial": 0, "params": params[0], "seeds": [0, 1], "mean": 0.75, "told_apart": False},
+        {"trial": 1, "params": params[1], "seeds": [0], "mean": 0.7, "told_apart": True},
+    ]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_the_best_so_far_of_a_search_whose_leaders_are_run_again_has_the_best_mean(record, storage):
+    study = create(record)
+    for score in (0.9, 0.8):
+        add(study, [score])
+    study.note_leaders(Leaders((0, 1), epochs=99))
+    for number, score in ((0, 0.5), (1, 0.79)):
+        again = study.start_trial(study.trial(number).params, SPACE.distributions(), seed=1, confirms=number)
+        study.record_epochs(again, epochs([score]))
+        study.finish_trial(again, "complete")
+    best = task_of(record, storage)["best"]
+    assert (best["trial"], best["validation"]) == (1, 0.8)
+    assert best["params"] == study.trial(1).params
 
 
 def test_results_are_the_same_after_json(record, storage):

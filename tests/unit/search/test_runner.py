@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import ray
+from job_files import job
 from studies import create, opened
 from users import enterable_folder, kept_out
 
 from search import runner
+from search.decisions.confirmation import Confirm
 from search.errors import StorageError
 from search.job.parts import ResourcesPart
 from search.progress import Progress
@@ -99,3 +101,43 @@ def test_a_study_file_that_gives_way_under_a_search_is_named_with_what_to_do(dam
         ):
             study.stop("the budget is used up")
     assert str(told.value).startswith(f"the study file {folder}/studies.db {said} {fix}")
+
+
+# Whether a study's leaders are run again.
+
+
+def agenda_of(record, job, *, begun, method="adapter"):
+    """The agenda of a study of a job now, where it was begun as another one; and what is said."""
+    study = create(record, f"tickets/glue_cola/{method}", job=begun)
+    said = []
+    plan = SimpleNamespace(job=job, allows=lambda *_: True)
+    progress = SimpleNamespace(message=said.append)
+    return runner._agenda(study, plan, None, progress), said
+
+
+@pytest.mark.parametrize(
+    ("confirm", "finds", "counted"),
+    [("auto", True, None), ("none", False, None), ({"top": 2, "seeds": 3}, False, Confirm(2, 3))],
+)
+def test_a_study_s_leaders_are_run_again_as_its_job_says(tmp_path, confirm, finds, counted):
+    made = job(confirm=confirm)
+    with opened(tmp_path) as record:
+        agenda, said = agenda_of(record, made, begun=made.to_record())
+    assert (agenda.find_leaders is not None, agenda.confirm, said) == (finds, counted, [])
+
+
+@pytest.mark.parametrize("begun", [{}, {"confirm": None}])
+def test_a_search_that_was_begun_before_leaders_were_confirmed_goes_on_without(tmp_path, begun):
+    with opened(tmp_path) as record:
+        agenda, said = agenda_of(record, job(), begun=begun)
+    assert agenda.find_leaders is None
+    assert said == [
+        "tickets/glue_cola/adapter: goes on as it was begun, without confirming its leaders",
+    ]
+
+
+def test_what_does_not_depend_on_a_seed_is_not_run_again(tmp_path):
+    made = job(method=["adapter", "probe"])
+    with opened(tmp_path) as record:
+        agenda, said = agenda_of(record, made, begun=made.to_record(), method="probe")
+    assert (agenda.find_leaders, agenda.confirm, said) == (None, None, [])

@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 from studies import add, create, note_winner, opened, start
 
-from search.record import Baseline, Intervals
+from search.record import Baseline, Intervals, Leader
 from search.results import job_results
 from search.storage import Storage
-from search.tables import format_params, results_table, study_figure, study_table
+from search.tables import describe_leaders, format_params, results_table, study_figure, study_table
 
 
 @pytest.fixture
@@ -82,6 +82,43 @@ def test_a_task_s_floor_is_the_first_of_its_lines_and_the_winner_is_compared_wit
     assert "0.7500" in floor
     assert "test 95 %: 0.7100 to 0.8900" in text
     assert "not shown to be better than a linear probe" in text
+
+
+LEADING = (
+    Leader(0, (0, 1), 0.75, told_apart=False),
+    Leader(1, (0, 1), 0.74, told_apart=False),
+    Leader(2, (0,), 0.7, told_apart=False),
+    Leader(3, (0,), 0.2, told_apart=True),
+)
+PARAMS = {number: {"adapter_size": number + 1} for number in range(4)}
+
+
+def test_leaders_that_cannot_be_told_apart_are_named_with_what_they_have():
+    assert describe_leaders(LEADING, PARAMS, PARAMS[0]) == (
+        "on validation it cannot be told apart from 2 of the 3 other leading configurations: "
+        "trial 1 (adapter_size=2) 0.7400 over 2 seeds, trial 2 (adapter_size=3) 0.7000"
+    )
+    brief = describe_leaders(LEADING, PARAMS, PARAMS[0], brief=True)
+    assert brief.endswith("configurations: trial 1 0.7400 over 2 seeds, trial 2 0.7000")
+
+
+def test_a_winner_that_is_ahead_of_all_is_said_to_be_and_one_alone_or_not_compared_says_nothing():
+    assert describe_leaders((LEADING[0], LEADING[3]), PARAMS, PARAMS[0]) == (
+        "on validation better than the other leading configuration, beyond chance (95 %)"
+    )
+    far = (LEADING[0], LEADING[3], Leader(2, (0,), 0.1, told_apart=True))
+    assert "better than all 2 other leading configurations," in describe_leaders(far, PARAMS, PARAMS[0])
+    assert describe_leaders(LEADING[:1], PARAMS, PARAMS[0]) == ""
+    assert describe_leaders((), {}, PARAMS[0]) == ""
+
+
+def test_the_leaderboard_says_which_configurations_cannot_be_told_apart(record, tmp_path):
+    study = create(record)
+    for score in (0.75, 0.74):
+        add(study, [score])
+    note_winner(study, 0, leaders=LEADING[:2])
+    text = " ".join(printed(results_table(job_results([study], Storage(str(tmp_path))))).split())
+    assert "cannot be told apart from the other leading configuration: trial 1 0.7400" in text
 
 
 def test_a_winner_over_folds_says_so_and_which_trial_was_tested(record, tmp_path):

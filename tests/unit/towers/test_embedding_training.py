@@ -15,6 +15,7 @@ from pipelines.checkpoint import dump_state, load_state
 from pipelines.encoder.architectures import ARCHITECTURES
 from pipelines.encoder.prefix import PrefixCache
 from pipelines.encoder.sharing import share
+from pipelines.epochs import predicted
 from pipelines.errors import BundleError, InputError, TrialDiverged
 from pipelines.methods import EMBEDDINGS
 from pipelines.tasks.encoded import encode_task
@@ -120,15 +121,18 @@ def test_a_state_does_not_change_while_training_goes_on():
     assert same(dict(state.tensors), before)
 
 
-def test_a_finished_training_keeps_its_best_part_alone():
+def test_a_finished_training_keeps_its_best_part_and_what_it_predicts():
     run = training()
     list(run.run())
     state = run.state()
-    assert {name.partition(".")[0] for name in state.tensors} == {"best"}
+    assert {name.partition(".")[0] for name in state.tensors} == {"best", "predicted"}
     assert same(state.best, run.best)
+    scores = run.task.score(predicted(state), run.task.validation_targets)
+    assert scores[run.task.metric] == max(epoch.score for epoch in run.epochs)
     again = training()
     again.restore(state)
     assert again.finished
+    assert same(again.state().tensors, state.tensors)
     assert list(again.run()) == []
 
 
