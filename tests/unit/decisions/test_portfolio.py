@@ -98,6 +98,7 @@ def test_parameters_that_depend_on_others_are_there_where_they_exist():
         assert space.contains(params)
 
 
+@pytest.mark.integration
 @given(
     st.sampled_from(["default", "glue", "further", "squad"]),
     st.integers(1, 10**6),

@@ -23,6 +23,7 @@ def sent(shared: SharedBackbone) -> SharedBackbone:
     return pickle.loads(data, buffers=[bytes(one.raw()) for one in buffers])  # noqa: S301 - our own bytes
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("model_type", sorted(ARCHITECTURES))
 def test_training_on_a_shared_backbone_is_training_on_the_backbone(model_type, precision):

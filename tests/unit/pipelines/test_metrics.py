@@ -44,6 +44,7 @@ def test_f1_without_a_positive_class_is_the_mean_over_the_classes():
 CLASSES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40)
 
 
+@pytest.mark.integration
 @given(CLASSES, st.integers(0, 5))
 def test_f1_and_matthews_are_those_of_scikit_learn(rows, positive):
     from sklearn.metrics import f1_score, matthews_corrcoef

@@ -177,6 +177,7 @@ tables = st.integers(2, 5).flatmap(
 )
 
 
+@pytest.mark.integration
 @given(tables)
 def test_scores_of_classes_are_scikit_learns(drawn):
     classes, targets, chosen = drawn

@@ -165,6 +165,7 @@ def test_many_tasks_are_cut_and_that_is_said():
     assert f"The first {MAX_PANELS} of {MAX_PANELS + 5} tasks" in found.caption
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("key", ["figure_1", "figure_3", "figure_4", "figure_7"])
 def test_a_drawn_figure_shows_the_numbers_on_a_logarithmic_axis_with_n_in_its_legend(key):
     data = figures(study((*TASKS, "cf_airline", "cf_emotion"), *ALL))[key]

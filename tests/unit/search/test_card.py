@@ -102,6 +102,7 @@ def test_the_test_scores_are_filled_in_at_their_place_and_nowhere_else(record):
     assert "Labels: {test}, {scores}, \\$test." in text
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "label", ["<img src=x>", "[a](https://b)", "*a*", "`a`", "_a_", "a|b", "~~a~~", "\\", "&lt;"]
 )

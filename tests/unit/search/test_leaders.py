@@ -18,6 +18,7 @@ from search.leaders import compare_leaders, find_leaders
 from search.record import Leaders
 from search.storage import Storage, checkpoint_key
 
+pytestmark = pytest.mark.integration
 ROWS = 200
 TASK = replace(toy_task(rows=8, validation_rows=ROWS), metrics=("accuracy",))
 BUDGET = ConfirmPart(budget=1.0)

@@ -62,6 +62,7 @@ def test_the_best_so_far_of_the_figure_goes_down(study):
     assert best.get_ydata().tolist() == [0.7, 0.3, 0.3, 0.3]
 
 
+@pytest.mark.integration
 def test_the_live_view_and_mlflow_show_the_raw_value(study):
     screen = io.StringIO()
     progress = ConsoleProgress(Console(file=screen, width=300))

@@ -214,6 +214,7 @@ def test_no_epoch_is_lost_that_was_recorded_before_a_kill(study, tmp_path, told)
     assert recorded == tuple(epochs([0.5] * len(recorded)))
 
 
+@pytest.mark.integration
 def test_another_process_sees_everything(tmp_path, record, study):
     add(study, [0.5, 0.6])
     add(study, [0.9], "failed", reason="OutOfMemoryError: no room")
