@@ -1,7 +1,6 @@
 """Make what ships with adaptune as experience: the record's tasks, what is known of them, how trials did.
 
-    python benchmarks/portfolio.py --data-dir ../data                                       # grid.parquet
-    python benchmarks/portfolio.py --data-dir ../data --record recorded/record.parquet
+    python benchmarks/portfolio.py --data-dir ../data
 
 Writes search/portfolio.json, from which search/decisions/portfolio.py chooses a new task's first suggestions.
 Validation scores alone are read; where there are several training seeds, regrets are their mean.
@@ -16,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from material import MINILM
-from record_grid import LIMIT, MAX_TOKENS
+from record import MAX_TOKENS, OUT, ROWS
 from replays import Recorded, read_record
-from search_quality import OUT as GRID
 
 from search.decisions.experience import regrets_of
 from search.experience import SHIPPED
@@ -62,8 +60,8 @@ def portfolio_json(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True, help="holds <task>/train.parquet, …")
-    parser.add_argument("--record", type=Path, default=GRID)
-    parser.add_argument("--rows", type=int, default=LIMIT["train"], help="training rows of the record")
+    parser.add_argument("--record", type=Path, default=OUT)
+    parser.add_argument("--rows", type=int, default=ROWS, help="training rows of the record")
     parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS, help="of the record's texts")
     parser.add_argument("--out", type=Path, default=SHIPPED)
     options = parser.parse_args()

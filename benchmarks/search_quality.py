@@ -2,9 +2,8 @@
 
     python benchmarks/search_quality.py --seeds 50 --out search_quality.md
 
-record_grid.py made the record that is read by default; record.py makes a larger one, with test scores
-(--record recorded/record.parquet). Each replay is a search by adaptune itself, its study in memory; only the
-training is looked up.
+record.py made the record that is read by default. Each replay is a search by adaptune itself, its study in
+memory; only the training is looked up.
 """
 
 import argparse
@@ -19,6 +18,7 @@ from statistics import mean, median, stdev
 from typing import Any, Literal
 
 import optuna
+from record import OUT
 from replays import DEFAULT, Recorded, read_record, replay
 from tables import Report
 
@@ -28,7 +28,6 @@ from search.decisions.portfolio import suggest
 from search.experience import shipped
 from spaces import Space
 
-OUT = Path(__file__).parent / "recorded" / "grid.parquet"
 WITHIN = 0.005
 SHARES = (0.05, 0.10, 0.12, 0.20, 0.25, 0.40, 1.0)  # of the grid's epochs
 
