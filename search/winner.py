@@ -118,7 +118,8 @@ def finish_studies(
         if job.refits and refit_of(trials, best.number) is None:
             study.fail(_describe_failed_refit(trials, best.number))
             continue
-        progress.message(f"{study.name}: {_describe_winner(study, best)}; reading test set, writing bundle")
+        won = _describe_winner(study, best)
+        progress.message(f"{study.name}: {won}; reading the test set, writing the bundle")
         leaders = compare_leaders(study, best, context)
         data = rows[study.task]
         texts = _held_out(plan, context, study, best, data, floor=floors.get(study.task))
