@@ -83,9 +83,11 @@ class Results:
         self._path, self._rows = folder / "results.jsonl", rows
         self._known: dict[tuple[str, str], Result] = {}
         if self._path.exists():
-            for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):  # else whoever wrote it was killed
-                    self._take(json.loads(line))
+            *lines, cut_short = self._path.read_text(encoding="utf-8").split("\n")
+            for line in lines:
+                self._take(json.loads(line))
+            if cut_short:  # whoever wrote it was killed
+                self._path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
     def _take(self, result: Result) -> None:
         if result["rows"] == self._rows:
@@ -93,23 +95,19 @@ class Results:
 
     def add(self, result: Result) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        whole = not self._path.exists() or self._path.read_bytes()[-1:] in (b"", b"\n")
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(("" if whole else "\n") + json.dumps(result) + "\n")
+            file.write(json.dumps(result) + "\n")
         self._take(result)
 
     def get(self, task: str, side: str) -> Result | None:
         return self._known.get((task, side))
 
-    def tasks(self) -> list[str]:
-        return list(dict.fromkeys(task for task, _ in self._known))
-
     def slowest_minutes(self, task: str) -> float | None:
-        """What the slowest of the others took on a task; None: none of them has a score there."""
+        """What the slowest of the peers took on a task; None: none of them has a score there."""
         seconds = [
             result["seconds"]
             for (of, side), result in self._known.items()
-            if of == task and side != OURS and "test" in result
+            if of == task and SIDES[side].environment is not None and "test" in result
         ]
         return max(seconds) / 60 if seconds else None
 
@@ -117,6 +115,13 @@ class Results:
         """Whether a side is yet to be measured: it has no score, or has had less time than it should."""
         known = self.get(task, side)
         return known is None or "test" not in known or (side == OURS and known["minutes"] < minutes)
+
+
+def python_of(side: Side, cache: Path) -> Path:
+    """The Python that a side runs with; builds a peer's environment, where it is not there yet."""
+    if side.environment is None:
+        return Path(sys.executable)
+    return peer_python(cache, side.environment)
 
 
 def run_side(side: Side, python: Path, settings: Mapping[str, Any], seconds: float, log: Path) -> Result:
@@ -143,7 +148,10 @@ def run_side(side: Side, python: Path, settings: Mapping[str, Any], seconds: flo
             out, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             _end(process)
-            return {"seconds": time.perf_counter() - began, "failed": f"not done after {seconds / 60:.0f} min"}
+            return {
+                "seconds": time.perf_counter() - began,
+                "failed": f"not done after {seconds / 60:.0f} min",
+            }
         except BaseException:
             _end(process)
             raise
@@ -188,12 +196,15 @@ def measure(options: argparse.Namespace, results: Results, task: str) -> None:
                 "minutes": minutes,
                 **side.settings,
             }
-            python = Path(sys.executable)
-            if side.environment is not None:
-                python = peer_python(options.peer_cache, side.environment)
             print(f"{task}, {name} …", file=sys.stderr, flush=True)
             seconds = 60 * minutes + (AROUND_SEARCH_SECONDS if name == OURS else 0)
-            found = run_side(side, python, settings, seconds, options.out_dir / f"{task}_{name}.log")
+            log = options.out_dir / f"{task}_{name}.log"
+            try:
+                python = python_of(side, options.peer_cache)
+                found = run_side(side, python, settings, seconds, log)
+            except subprocess.CalledProcessError as error:
+                reason = f"the environment {side.environment} cannot be made (exit code {error.returncode})"
+                found = {"seconds": 0.0, "failed": reason}
             place = {"task": task, "side": name, "rows": options.rows, "test_rows": len(data.test)}
             results.add({**place, "minutes": minutes, **found})
             print(f"  {found.get('test', found.get('failed'))}, {found['seconds']:.0f} s", file=sys.stderr)
@@ -226,7 +237,9 @@ def fill(report: Report, results: Results, tasks: Sequence[str]) -> None:
             if known and "failed" in known
         ]
     shared = [
-        name for name in SIDES if all((known := results.get(task, name)) and "test" in known for task in tasks)
+        name
+        for name in SIDES
+        if all((known := results.get(task, name)) and "test" in known for task in tasks)
     ]
     if len(tasks) > 1:
         means = {

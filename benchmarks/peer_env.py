@@ -50,6 +50,8 @@ if __name__ == "__main__":
     add_cache_option(parser)
     options = parser.parse_args()
     if unknown := set(options.names) - set(ENVIRONMENTS):
-        parser.error(f"no such environment: {', '.join(sorted(unknown))}; there are {', '.join(ENVIRONMENTS)}")
+        parser.error(
+            f"no such environment: {', '.join(sorted(unknown))}; there are {', '.join(ENVIRONMENTS)}"
+        )
     for environment in options.names:
         print(peer_python(options.peer_cache, environment))

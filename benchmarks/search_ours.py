@@ -29,15 +29,17 @@ def main(settings: dict[str, Any]) -> None:
         with path.open("w", encoding="utf-8") as file:
             YAML(typ="safe").dump(job, file)
         adaptune = Path(sys.executable).parent / "adaptune"
-        subprocess.run([adaptune, "run", path], check=True, stdout=sys.stderr)
+        ended = subprocess.run([adaptune, "run", path], stdout=sys.stderr, check=False).returncode
+        if ended:
+            raise SystemExit(ended)  # its last line is the reason
         results = [adaptune, "results", JOB, "--storage", job["storage"], "--json"]
         found = subprocess.run(results, check=True, stdout=subprocess.PIPE, text=True)
     (task,) = json.loads(found.stdout)["tasks"]
     if task["best"] is None:
         raise SystemExit(f"the search has no winner: {task['reason'] or task['state']}")
-    best, ended = task["best"], {name: count for name, count in task["trials"].items() if count}
+    best, trials = task["best"], {name: count for name, count in task["trials"].items() if count}
     params = ", ".join(f"{name} {value:.3g}" for name, value in sorted(best["params"].items()))
-    detail = f"{params}; trials: " + ", ".join(f"{count} {name}" for name, count in ended.items())
+    detail = f"{params}; trials: " + ", ".join(f"{count} {name}" for name, count in trials.items())
     print(json.dumps({"validation": best["validation"], "test": best["test"], "detail": detail}))
 
 

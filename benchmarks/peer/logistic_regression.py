@@ -20,9 +20,7 @@ def main(settings):
     encoder = SentenceTransformer(settings["backbone_folder"], device="cpu")
     encoder.max_seq_length = settings["max_tokens"]
     splits = read_splits(settings["rows"])
-    vectors = {
-        split: encoder.encode(texts, show_progress_bar=False) for split, (texts, _) in splits.items()
-    }
+    vectors = {split: encoder.encode(texts, show_progress_bar=False) for split, (texts, _) in splits.items()}
     best = None
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=1000).fit(vectors["train"], splits["train"][1])

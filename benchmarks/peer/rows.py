@@ -24,4 +24,6 @@ def accuracy(predicted, labels):
 
 def answer(scores, detail):
     """Print the one line: accuracy on validation and test, and what was fitted."""
-    print(json.dumps({"validation": scores["validation"], "test": scores["test"], "detail": detail}), flush=True)
+    print(
+        json.dumps({"validation": scores["validation"], "test": scores["test"], "detail": detail}), flush=True
+    )
