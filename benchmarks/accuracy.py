@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from material import MINILM, backbone_folder, read_rows, write_rows
@@ -216,48 +217,37 @@ def half_width(score: float, rows: int) -> float:
 
 
 def fill(report: Report, results: Results, tasks: Sequence[str]) -> None:
-    """The report's tables and notes: scores, seconds, what won, and what failed."""
-    scores, seconds, notes = [], [], []
+    """The report's tables of scores and of seconds; as notes what adaptune found, and what failed."""
+    scores: list[list[str]] = []
+    seconds: list[list[str]] = []
+    measured: dict[str, list[float]] = {name: [] for name in SIDES}  # test scores, one for each task
     for task in tasks:
-        of = {name: results.get(task, name) for name in SIDES}
-        measured = {name: known for name, known in of.items() if known and "test" in known}
-        best = max((known["test"] for known in measured.values()), default=None)
-        test_rows = next((known["test_rows"] for known in measured.values()), None)
-        width = f"± {100 * half_width(best, test_rows):.1f}" if best is not None and test_rows else "-"
-        cells = [_cell(of[name], lambda known: f"{100 * known['test']:.1f}") for name in SIDES]
-        scores.append([task, test_rows or "-", *cells, width])
-        seconds.append([task, *(_cell(of[name], lambda known: f"{known['seconds']:.0f}") for name in SIDES)])
-        if OURS in measured:
-            ours = measured[OURS]
-            budget = f"{60 * ours['minutes']:.0f} s for the search"
-            notes.append(f"adaptune on {task}, {budget}: {ours['detail']}.")
-        notes += [
-            f"{SIDES[name].title} on {task} failed: {known['failed']}."
-            for name, known in of.items()
-            if known and "failed" in known
-        ]
-    shared = [
-        name
-        for name in SIDES
-        if all((known := results.get(task, name)) and "test" in known for task in tasks)
-    ]
+        known = {name: results.get(task, name) for name in SIDES}
+        tests = {name: found["test"] for name, found in known.items() if found and "test" in found}
+        rows = next((str(found["test_rows"]) for found in known.values() if found), "-")
+        width = f"± {100 * half_width(max(tests.values()), int(rows)):.1f}" if tests else "-"
+        scores.append([task, rows, *(_cell(known[name], "test", 100, 1) for name in SIDES), width])
+        seconds.append([task, *(_cell(known[name], "seconds", 1, 0) for name in SIDES)])
+        for name, test in tests.items():
+            measured[name].append(test)
+        for name, found in known.items():
+            if found and "failed" in found:
+                report.notes.append(f"{SIDES[name].title} on {task} failed: {found['failed']}.")
+            elif found and name == OURS:
+                budget = f"{60 * found['minutes']:.0f} s for the search"
+                report.notes.append(f"adaptune on {task}, {budget}: {found['detail']}.")
     if len(tasks) > 1:
-        means = {
-            name: 100 * sum(results.get(task, name)["test"] for task in tasks) / len(tasks) for name in shared
-        }
-        scores.append(
-            ["mean", "", *(f"{means[name]:.1f}" if name in means else "-" for name in SIDES), ""],
-        )
+        means = (f"{100 * mean(of):.1f}" if len(of) == len(tasks) else "-" for of in measured.values())
+        scores.append(["mean", "", *means, ""])
     titles = [side.title for side in SIDES.values()]
     report.add_table(["test accuracy, %", "test rows", *titles, "95 %"], scores)
     report.add_table(["wall-clock, s", *titles], seconds)
-    report.notes += notes
 
 
-def _cell(known: Result | None, show: Any) -> str:
-    if known is None:
+def _cell(found: Result | None, key: str, scale: int, digits: int) -> str:
+    if found is None:
         return UNMEASURED
-    return show(known) if "test" in known else "failed"
+    return f"{scale * found[key]:.{digits}f}" if "test" in found else "failed"
 
 
 def make_report(options: argparse.Namespace, results: Results) -> Report:

@@ -1,7 +1,7 @@
 """Logistic regression on the frozen encoder's vectors, as a user would write it; a side of accuracy.py.
 
-sentence-transformers makes the vectors (mean of the tokens, scaled to length 1, as the encoder's folder says),
-scikit-learn fits; its strength is the one that is best on validation. Settings as JSON in, one line out.
+sentence-transformers makes the vectors (as the encoder's folder says: mean of the tokens, scaled to length
+1), scikit-learn fits; its strength is the one that is best on validation. Settings as JSON in, one line out.
 """
 
 import json

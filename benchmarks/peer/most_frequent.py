@@ -1,4 +1,7 @@
-"""The most frequent class of train, for every text; a side of accuracy.py. Settings as JSON in, one line out."""
+"""The most frequent class of train, for every text; a side of accuracy.py.
+
+Settings as JSON in, one line out.
+"""
 
 import json
 import sys

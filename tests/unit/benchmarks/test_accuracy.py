@@ -55,7 +55,7 @@ def sides(accuracy, monkeypatch, tmp_path, calls):
     made["setfit"] = accuracy.Side("SetFit", script("setfit", FAILS), "setfit", {"iterations": 5})
     made[accuracy.OURS] = made.pop(accuracy.OURS)
     monkeypatch.setattr(accuracy, "SIDES", made)
-    monkeypatch.setattr(accuracy, "peer_python", lambda cache, name: Path(sys.executable))
+    monkeypatch.setattr(accuracy, "peer_python", lambda *_: Path(sys.executable))
     return made
 
 
