@@ -32,7 +32,7 @@ def main(settings):
             ]
             for split in SPLITS[:2]
         }
-        pipeline = Pipeline.from_preset(PRESET, seed=settings["seed"])
+        pipeline = Pipeline.from_preset(PRESET, seed=settings["seed"] + 1)  # it refuses 0
         pipeline.set_config(
             SentenceTransformerEmbeddingConfig(
                 model_name=settings["backbone_folder"],
