@@ -290,6 +290,8 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="measure nothing, write there what is known, as markdown")
     add_cache_option(parser)
     options = parser.parse_args()
+    if absent := [task for task in options.tasks if not (options.data_dir / task).is_dir()]:
+        parser.error(f"--data-dir has no folder {', '.join(absent)}; name others by --tasks")
     options.out_dir.mkdir(parents=True, exist_ok=True)
     results = Results(options.out_dir, options.rows)
     if options.report is None:

@@ -40,6 +40,8 @@ def main(settings: dict[str, Any]) -> None:
     best, trials = task["best"], {name: count for name, count in task["trials"].items() if count}
     params = ", ".join(f"{name} {value:.3g}" for name, value in sorted(best["params"].items()))
     detail = f"{params}; trials: " + ", ".join(f"{count} {name}" for name, count in trials.items())
+    if task["baseline"] is not None:
+        detail += f"; its own floor (probe) {100 * task['baseline']['test']:.1f}"
     print(json.dumps({"validation": best["validation"], "test": best["test"], "detail": detail}))
 
 
