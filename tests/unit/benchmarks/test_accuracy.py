@@ -241,6 +241,63 @@ def test_the_most_frequent_class_is_that_of_train(accuracy, options):
     assert (result["validation"], result["test"]) == (0.5, 0.25)
 
 
+def test_a_task_without_its_folder_is_refused_instead_of_other_rows_taking_its_place(
+    accuracy, options, monkeypatch, capsys
+):
+    arguments = ["accuracy.py", "--data-dir", str(options.data_dir), "--out-dir", str(options.out_dir)]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--tasks", "sms_spam", "cf_emotion"])
+    with pytest.raises(SystemExit):
+        accuracy.main()
+    assert "--data-dir has no folder cf_emotion" in capsys.readouterr().err
+
+
+def test_an_environment_is_built_once_and_again_when_its_requirements_change(accuracy, tmp_path, monkeypatch):
+    peer_env = importlib.import_module("peer_env")
+    installed = []
+
+    def make_python(folder, **_):
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin" / "python").touch()
+
+    monkeypatch.setattr(peer_env, "PEER", tmp_path)
+    monkeypatch.setattr(peer_env.venv, "create", make_python)
+    monkeypatch.setattr(peer_env.subprocess, "run", lambda command, **_: installed.append(command[-1].name))
+    for requirements in ("setfit==1", "setfit==1", "setfit==2"):
+        (tmp_path / "setfit.txt").write_text(requirements)
+        python = peer_env.peer_python(tmp_path / "cache", "setfit")
+    assert installed == ["setfit.txt", "setfit.txt"]
+    assert python == tmp_path / "cache" / "peers" / "setfit" / "bin" / "python"
+
+
+@pytest.mark.e2e
+def test_the_default_search_answers_with_its_winners_scores(accuracy, options):
+    material = importlib.import_module("material")
+    encoder = material.save_random_encoder(options.out_dir / "encoder", layers=2, width=64, vocabulary=100)
+    rows = options.out_dir / "rows"
+    rows.mkdir()
+    for split in material.SPLITS:
+        lines = (
+            json.dumps({"text": f"{label} {n}", "label": label}) + "\n" for n in range(12) for label in "ab"
+        )
+        (rows / f"{split}.jsonl").write_text("".join(lines))
+    settings = {
+        "task": "toy",
+        "rows": str(rows),
+        "backbone_folder": str(encoder),
+        "max_tokens": 8,
+        "threads": 1,
+        "seed": 0,
+        "minutes": 3,
+    }
+    side = accuracy.Side("adaptune", BENCHMARKS / "search_ours.py")
+    log = options.out_dir / "log"
+    result = accuracy.run_side(side, Path(sys.executable), settings, 400.0, log)
+    assert "failed" not in result, log.read_text()
+    assert 0 <= result["test"] <= 1
+    assert "adapter_size" in result["detail"]
+    assert "its own floor (probe)" in result["detail"]
+
+
 def test_every_peer_has_an_environment_with_requirements_and_its_script(accuracy):
     for side in accuracy.SIDES.values():
         assert side.script.is_file()
