@@ -76,8 +76,9 @@ Result = dict[str, Any]  # a line of results.jsonl
 class Results:
     """What was measured, as lines of JSON that are only ever added to; the last of a side and task counts.
 
-    A line has `task`, `side`, `rows` (of train), `test_rows`, `seconds`, `minutes` (what it was given), and
-    either `validation`, `test` and `detail`, or `failed` with the reason.
+    A line has `task`, `side`, `rows` (of train), `test_rows`, `seconds`, `minutes` (what it was given), `load`
+    (the machine's load average at its end), and either `validation`, `test` and `detail`, or `failed` with
+    the reason.
     """
 
     def __init__(self, folder: Path, rows: int) -> None:
@@ -207,7 +208,7 @@ def measure(options: argparse.Namespace, results: Results, task: str) -> None:
                 reason = f"the environment {side.environment} cannot be made (exit code {error.returncode})"
                 found = {"seconds": 0.0, "failed": reason}
             place = {"task": task, "side": name, "rows": options.rows, "test_rows": len(data.test)}
-            results.add({**place, "minutes": minutes, **found})
+            results.add({**place, "minutes": minutes, "load": os.getloadavg()[0], **found})
             print(f"  {found.get('test', found.get('failed'))}, {found['seconds']:.0f} s", file=sys.stderr)
 
 
@@ -221,6 +222,7 @@ def fill(report: Report, results: Results, tasks: Sequence[str]) -> None:
     scores: list[list[str]] = []
     seconds: list[list[str]] = []
     measured: dict[str, list[float]] = {name: [] for name in SIDES}  # test scores, one for each task
+    loads: list[float] = []
     for task in tasks:
         known = {name: results.get(task, name) for name in SIDES}
         tests = {name: found["test"] for name, found in known.items() if found and "test" in found}
@@ -228,6 +230,7 @@ def fill(report: Report, results: Results, tasks: Sequence[str]) -> None:
         width = f"± {100 * half_width(max(tests.values()), int(rows)):.1f}" if tests else "-"
         scores.append([task, rows, *(_cell(known[name], "test", 100, 1) for name in SIDES), width])
         seconds.append([task, *(_cell(known[name], "seconds", 1, 0) for name in SIDES)])
+        loads += [found["load"] for found in known.values() if found and "load" in found]
         for name, test in tests.items():
             measured[name].append(test)
         for name, found in known.items():
@@ -239,6 +242,8 @@ def fill(report: Report, results: Results, tasks: Sequence[str]) -> None:
     if len(tasks) > 1:
         means = (f"{100 * mean(of):.1f}" if len(of) == len(tasks) else "-" for of in measured.values())
         scores.append(["mean", "", *means, ""])
+    if loads:
+        report.facts["Load average at the end of a side"] = f"{min(loads):.1f} to {max(loads):.1f}"
     titles = [side.title for side in SIDES.values()]
     report.add_table(["test accuracy, %", "test rows", *titles, "95 %"], scores)
     report.add_table(["wall-clock, s", *titles], seconds)
