@@ -76,9 +76,9 @@ Result = dict[str, Any]  # a line of results.jsonl
 class Results:
     """What was measured, as lines of JSON that are only ever added to; the last of a side and task counts.
 
-    A line has `task`, `side`, `rows` (of train), `test_rows`, `seconds`, `minutes` (what it was given), `load`
-    (the machine's load average at its end), and either `validation`, `test` and `detail`, or `failed` with
-    the reason.
+    A line has `task`, `side`, `rows` (of train), `test_rows`, `seconds`, `minutes` (what it was given),
+    `load` (the machine's load average at its end), and either `validation`, `test` and `detail`, or `failed`
+    with the reason.
     """
 
     def __init__(self, folder: Path, rows: int) -> None:
