@@ -273,7 +273,7 @@ def make_report(options: argparse.Namespace, results: Results) -> Report:
         "Logistic regression: scikit-learn on the vectors of sentence-transformers, C by validation. "
         "`adapters`: its default adapter, learning rate 1e-4, 6 epochs. Fine-tuning: 20 epochs at 2e-5 "
         "(Mosbach et al. 2021). AutoIntent: the preset `classic-light`. SetFit: its defaults but for "
-        f"`num_iterations={SIDES['setfit'].settings['iterations']}`: all pairs would take weeks on a CPU.",
+        f"`num_iterations={SIDES['setfit'].settings['iterations']}`: all pairs would take days on a CPU.",
     ]
     fill(report, results, options.tasks)
     return report

@@ -1,6 +1,6 @@
 """SetFit (Tunstall et al. 2022) with its own defaults but for the number of pairs; a side of accuracy.py.
 
-All pairs of a thousand rows would be weeks of a CPU, so `num_iterations` is set: for each text, that many
+All pairs of a thousand rows would be days of a CPU, so `num_iterations` is set: for each text, that many
 pairs of one class and as many of two. Settings as JSON in, one line out.
 """
 
