@@ -14,7 +14,7 @@ from statistics import median
 
 FAST_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides a CPU's matrix rate
 # Options that name a place or change no figure.
-PRIVATE = ("--out", "--peer-cache", "--processes", "--storage")
+PRIVATE = ("--out", "--out-dir", "--peer-cache", "--processes", "--report", "--storage")
 PLACES = {"--data-dir": "DATA", "--record": "FILE"}  # shown for places that change figures
 OURS = ("adaptune", "torch", "transformers", "ray", "optuna", "mlflow")
 
