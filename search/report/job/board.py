@@ -85,10 +85,34 @@ def _verdict(view: StudyView) -> Html:
         said = f"{view.tell(best)}. Test: "
         said += winner_verdict(view.winner) or "not compared with a floor"
         params = {leader.trial: view.trials[leader.trial].params for leader in view.winner.leaders}
-        if words := describe_leaders(view.winner.leaders, params, best.params):
+        if words := describe_leaders(view.winner.leaders, params, best.params, brief=True):
             said += f"; {words}"
     reason = f" ({view.reason})" if view.reason else ""
     return Html(f"<b>{text(view.name)}</b>: {text(said + reason)}.")
+
+
+def leaders(view: StudyView) -> list[Section]:
+    """The leading configurations, and whether chance explains what they lack; none where it is not known."""
+    leading = () if view.winner is None else view.winner.leaders
+    if len(leading) < 2:
+        return []
+    rows = [
+        (
+            f"trial {one.trial}",
+            format_params(view.trials[one.trial].params),
+            ", ".join(map(str, one.seeds)),
+            f"{one.mean:.4f}",
+            "the winner" if not place else "yes" if one.told_apart else "no",
+        )
+        for place, one in enumerate(leading)
+    ]
+    heads = ("", "configuration", "seeds", f"validation {view.metric}", "told apart")
+    note = (
+        "On the same validation rows, by a paired bootstrap over rows and runs (Gupta 1965): who cannot be "
+        "told apart from the best may be the truly best, at 95 %. A score is the mean over its seeds."
+    )
+    parts = [table("The leading configurations", heads, rows, words=(0, 1)), paragraph(note, "note")]
+    return [Section("Who leads, and how surely", parts)]
 
 
 def costs(view: StudyView) -> Section:

@@ -6,7 +6,7 @@ from search.commands import command, storage_options
 from search.errors import UserError
 from search.report.job import svg
 from search.report.job.advice import advice
-from search.report.job.board import costs, data, leaderboard
+from search.report.job.board import costs, data, leaderboard, leaders
 from search.report.job.html import Figure, Html, Section, render, text
 from search.report.job.on_test import on_test
 from search.report.job.parameters import parameters
@@ -48,6 +48,7 @@ def job_files(studies: Sequence[Study], storage: Storage, *, figures: bool = Fal
 def sections(view: StudyView) -> list[Section]:
     """What is said of a study, in the order in which it is asked."""
     return [
+        *leaders(view),
         best_so_far(view),
         parameters(view),
         learning_curves(view),

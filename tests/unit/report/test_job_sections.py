@@ -11,8 +11,8 @@ from sklearn.metrics import precision_recall_fscore_support
 from studies import FACTS, trial_record
 
 from search.importance import MIN_TRIALS, Importance, importance_of
-from search.record import Baseline, Intervals, Winner
-from search.report.job.board import costs, data, grid_size, leaderboard
+from search.record import Baseline, Intervals, Leader, Winner
+from search.report.job.board import costs, data, grid_size, leaderboard, leaders
 from search.report.job.classes import calibration, class_scores, confusion
 from search.report.job.html import Figure
 from search.report.job.on_test import FORMS, by_length, on_test
@@ -74,6 +74,22 @@ def test_the_leaderboard_has_the_floor_the_intervals_and_the_verdict():
     for said in ("0.7700", "0.7800", "0.9000", "0.8100 to 0.9700", "0.7500 to 0.9300", "100", "3 of 3"):
         assert said in read
     assert "better than a linear probe of the frozen encoder, which has 0.7800: +0.0700" in read
+
+
+def test_the_leaders_have_a_table_that_says_whether_chance_explains_what_they_lack():
+    leading = (Leader(2, (0, 1), 0.88, False), Leader(0, (0,), 0.87, False), Leader(1, (0,), 0.4, True))
+    (section,) = leaders(view(winner=winner(leaders=leading)))
+    rows = [re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", row)) for row in shown(section).split("<tr>")[2:]]
+    assert [row.split()[:2] for row in rows] == [["trial", "2"], ["trial", "0"], ["trial", "1"]]
+    assert "0, 1 0.8800 the winner" in rows[0]
+    assert "0.8700 no" in rows[1]
+    assert "0.4000 yes" in rows[2]
+
+
+def test_where_nobody_else_leads_or_nothing_was_compared_there_is_no_such_table():
+    assert leaders(view()) == []
+    assert leaders(view(winner=winner())) == []
+    assert leaders(view(winner=winner(leaders=(Leader(2, (0,), 0.9, False),)))) == []
 
 
 def test_of_a_search_that_goes_on_the_best_so_far_is_told_without_a_test_score():
