@@ -1,6 +1,7 @@
 """What signals do during a search: they end it in order, and never leave Ray half started or half ended."""
 
 import contextlib
+import gc
 import signal
 import sys
 import threading
@@ -82,14 +83,21 @@ def interrupting_later() -> Iterator[None]:
 def undisturbed() -> Iterator[None]:
     """Ignore signals while Ray ends, which takes a second or two. Left half done, it would end this process
     with exit code 1 later: its exit hook ends the raylet first, and the core worker does not outlive that.
+
+    Nor is anything collected meanwhile: a reference of Ray's in a cycle that another thread frees just then
+    would end this process in the same way. Such ones are freed before.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)}
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)}
+    collects = gc.isenabled()
+    gc.disable()
+    gc.collect()
     try:
         yield
     finally:
+        if collects:
+            gc.enable()
         for one, handler in before.items():
             signal.signal(one, handler)
 

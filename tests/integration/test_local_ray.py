@@ -20,6 +20,33 @@ from ray._raylet import GcsClient
 print(len(GcsClient(address=sys.argv[1]).get_all_node_info(timeout=20)))
 """
 
+# Another thread frees references of Ray's, in cycles, as soon as Ray begins to end.
+END = """
+import gc, threading
+import ray
+from search.local.signals import undisturbed
+
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+gc.set_threshold(10**9)
+for number in range(20000):
+    cycle = [ray.put(number)]
+    cycle.append(cycle)
+ending = threading.Event()
+
+def work():
+    ending.wait()
+    gc.set_threshold(1)
+    while ending.is_set():
+        [[] for _ in range(100)]
+
+threading.Thread(target=work, daemon=True).start()
+with undisturbed():
+    ending.set()
+    ray.shutdown()
+    ending.clear()
+print("ended")
+"""
+
 
 @ray.remote(num_cpus=1)
 def authentication_of_worker():
@@ -84,3 +111,10 @@ def test_who_has_no_token_is_not_answered(running):
     assert asked["token"].stdout.strip() == "1"  # with the token that our environment holds
     assert asked["disabled"].returncode != 0
     assert "Unauthenticated" in asked["disabled"].stderr or "UNAUTHENTICATED" in asked["disabled"].stderr
+
+
+def test_what_other_threads_free_while_ray_ends_does_not_end_this_process():
+    done = subprocess.run(
+        [sys.executable, "-c", END], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout.strip()[-5:]) == (0, "ended"), done.stderr[-2000:]
