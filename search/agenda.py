@@ -85,9 +85,9 @@ class Agenda:
         under_way = any(trial.state in ("running", "paused") for trial in trials)
         if self.growing or under_way or self._failed_again(trials):
             return True
-        if self.find_leaders is not None and self.leaders is None and pick_best(trials) is not None:
-            return True
-        return bool(self._missing_runs(trials) or self._missing_refits(trials))
+        return bool(
+            self._leaders_to_find(trials) or self._missing_runs(trials) or self._missing_refits(trials)
+        )
 
     def next_trial(self, on_change: OnChange) -> int | None:
         """The number of the trial to run next, written to the study; None when there is none now.
@@ -182,6 +182,10 @@ class Agenda:
         self.study.promote_trial(trial.number, trial.rung)
         return trial.number
 
+    def _leaders_to_find(self, trials: Sequence[Trial]) -> Callable[[Sequence[Trial]], Leaders] | None:
+        """Who tells the leaders, where that is still to be asked."""
+        return None if self.leaders is not None or pick_best(trials) is None else self.find_leaders
+
     def _failed_again(self, trials: Sequence[Trial]) -> list[Trial]:
         """The failed trials that are still to be tried again."""
         if self.stopped is not None:
@@ -237,8 +241,8 @@ class Agenda:
             return None
         self._end(trials, on_change)
         trials = self.study.trials()
-        if self.find_leaders is not None and self.leaders is None and pick_best(trials) is not None:
-            self.leaders = self.find_leaders(trials)
+        if find := self._leaders_to_find(trials):
+            self.leaders = find(trials)
             self.study.note_leaders(self.leaders)
         missing = self._missing_runs(trials)
         if not missing:

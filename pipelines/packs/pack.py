@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from pipelines.packs.model import Occupant, PackModel, check_shareable
 from pipelines.packs.places import Places, Sitter
 from pipelines.packs.prediction import predict_all
 from pipelines.packs.recorded import Recorder
+from pipelines.tasks.kind import Kind
 
 log = logging.getLogger(__name__)
 GPU_CHECK_STEPS = 16  # a GPU is asked for its losses so seldom: each question waits for it
@@ -59,7 +60,7 @@ class Member(Sitter, Protocol):
         """What its loss compares the outputs for its examples with, on the CPU."""
 
     def loss(self, outputs: Tensor, indices: NDArray[np.int64]) -> Tensor:
-        """The mean loss of the outputs for its examples."""
+        """The mean loss of the outputs for every token of its examples; asked of kinds that have such."""
 
     def count_step(self, examples: int) -> None:
         """A step was taken with so many examples."""
@@ -222,29 +223,20 @@ class Pack:
         """The losses of the members, (members,): of those that are alike together, as each alone is a dozen
         operations for a few numbers.
         """
-        seated = self._taken().seated
-        own = [outputs[place] for place, _ in seated]
-        own = [
-            found if len(found) == len(batches[place]) else found[: len(batches[place])]
-            for (place, _), found in zip(seated, own, strict=True)
-        ]
-        alike: dict[Hashable, list[int]] = {}
-        for index, (_, one) in enumerate(seated):
-            kind = one.task.rules
-            alike.setdefault(index if kind.per_token else (kind, own[index].shape), []).append(index)
-        losses: list[Tensor] = [own[0]] * len(seated)
-        for group in alike.values():
-            place, one = seated[group[0]]
-            if len(group) == 1:
-                losses[group[0]] = one.loss(own[group[0]], batches[place])
-                continue
-            targets = torch.stack([seated[index][1].targets(batches[seated[index][0]]) for index in group])
-            together = one.task.rules.losses(
-                torch.stack([own[index] for index in group]), send(targets, self.device)
-            )
-            for index, loss in zip(group, together.unbind(), strict=True):
-                losses[index] = loss
-        return torch.stack(losses)
+        losses: dict[int, Tensor] = {}
+        alike: dict[tuple[Kind, tuple[int, int]], dict[int, Member]] = {}
+        for place, one in self._taken().seated:
+            if one.task.rules.per_token:
+                losses[place] = one.loss(outputs[place][: len(batches[place])], batches[place])
+            else:
+                size = len(batches[place]), one.occupant.outputs
+                alike.setdefault((one.task.rules, size), {})[place] = one
+        for (kind, (rows, _)), members in alike.items():
+            found = torch.stack([outputs[place] for place in members])[:, :rows]
+            targets = torch.stack([one.targets(batches[place]) for place, one in members.items()])
+            together = kind.losses(found, send(targets, self.device))
+            losses |= dict(zip(members, together.unbind(), strict=True))
+        return torch.stack([losses[place] for place, _ in self._taken().seated])
 
     def _passed(self, places: Places[Member], parts: Sequence[Part], keys: Sequence[int]) -> list[Tensor]:
         model, pad_id = places.model, self.backbone.pad_id

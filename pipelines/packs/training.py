@@ -196,11 +196,9 @@ class Training:
         return self._targets[torch.from_numpy(indices)]
 
     def loss(self, outputs: Tensor, indices: NDArray[np.int64]) -> Tensor:
-        """The mean loss of a batch's outputs."""
+        """The mean loss of a batch's outputs for every token."""
         targets = send(self.targets(indices), outputs.device)
-        lengths = None
-        if self.task.rules.per_token:
-            lengths = send(torch.from_numpy(self.task.train.lengths[indices]), outputs.device)
+        lengths = send(torch.from_numpy(self.task.train.lengths[indices]), outputs.device)
         return self.task.rules.loss(outputs, targets, lengths)
 
     def count_step(self, examples: int) -> None:
