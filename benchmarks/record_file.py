@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
 from pipelines.encoder.architectures import ARCHITECTURES
@@ -72,7 +72,7 @@ def write_prepared(path: Path, backbone: Backbone, tasks: list[PreparedTask], ab
         arrays[f"{own.name}.test.targets"] = np.asarray(task.test_targets)
     facts = {
         "about": about,
-        "config": backbone.model.config.to_dict(),  # type: ignore[union-attr, operator]
+        "config": backbone.model.config.to_dict(),
         "has_pooler": backbone.has_pooler,
         "fingerprint": backbone.fingerprint,
         "pad_id": backbone.pad_id,
@@ -86,7 +86,7 @@ def read_prepared(path: Path, device: torch.device) -> Prepared:
     """The encoder's weights in fp32 on the device; fresh in no other way from what was written."""
     with safe_open(path, framework="np") as file:
         facts = json.loads(file.metadata()["facts"])
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    arrays = load_file(path)
     kind = facts["config"].pop("model_type")
     config = AutoConfig.for_model(kind, **facts["config"])
     config._attn_implementation = None

@@ -148,3 +148,11 @@ def test_a_record_is_added_to_and_its_trials_are_not_trained_again(record, prepa
     rest.with_suffix(".about.json").write_text(json.dumps(about | {"max_tokens": 9}))
     with pytest.raises(SystemExit, match="of another max_tokens"):
         record.table(Namespace(trials=rest, out=parquet))
+
+
+def test_trials_of_other_rows_are_not_taken_for_those_of_this_record(record, tmp_path):
+    parquet, about = tmp_path / "record.parquet", {"encoder": "tiny", "max_tokens": 8, "rows": {"a": [1]}}
+    assert record.differences(parquet, about) == []
+    record.write_table([], parquet, about)
+    assert record.differences(parquet, about | {"torch": "another"}) == []
+    assert record.differences(parquet, about | {"rows": {"a": [2]}}) == ["rows"]
